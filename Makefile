@@ -1,0 +1,38 @@
+# make repro   install into .venv and run the pipeline
+# make test    install into .venv, lint and run the tests
+# make preset NAME=thorough   put a preset's values into params.yaml
+
+# Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
+#   make repro PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_ARGS ?=
+# Python 3.11 or 3.12.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null && echo $$p && break; done)
+REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
+STAMP := .venv/installed-$(REQUIREMENTS)
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: repro test lint preset install
+
+repro: install
+	dvc repro
+
+test: lint
+	pytest
+
+lint: install
+	ruff check .
+	ruff format --check .
+	mypy sft stages
+
+preset: install
+	python -m sft.preset $(NAME)
+
+install: $(STAMP)
+
+$(STAMP): requirements.txt requirements-cpu.txt requirements-model.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or: make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install $(PIP_ARGS) -r $(REQUIREMENTS)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The library that the pipeline's stages call; it knows nothing of DVC."""

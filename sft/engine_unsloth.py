@@ -1,0 +1,50 @@
+"""Training's model by Unsloth: its kernels and its gradient checkpointing, on an NVIDIA GPU."""
+
+from typing import Any
+
+from sft.errors import UserError
+from sft.lora import LoraParams, check_targets
+from sft.models import ModelParams, Resolved, load_tokenizer
+
+
+def load(
+    base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, checkpointing: bool, seed: int
+) -> tuple[Any, Any]:
+    """Load the base model and put a fresh LoRA on it; return (model, tokenizer).
+
+    Raises UserError where there is no GPU (importing Unsloth raises then) or no Unsloth.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("params.yaml: train.engine: unsloth needs an NVIDIA GPU. Use trl on this machine.")
+    try:
+        # Before trl, transformers' models and peft are imported: it patches them.
+        from unsloth import FastLanguageModel
+    except ImportError as error:
+        raise UserError(
+            f"params.yaml: train.engine: unsloth cannot be imported ({error}). "
+            "Install it with pip install -r requirements.txt, or use trl."
+        ) from error
+
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=str(base.path),
+        max_seq_length=max_length,
+        dtype=getattr(torch, params.dtype),
+        load_in_4bit=params.load_in_4bit,
+        # Without it a 4-bit load is sent to another repository, and the pinned revision is dropped.
+        use_exact_model_name=True,
+        local_files_only=True,
+    )
+    check_targets(model, lora.target_modules)
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        bias="none",
+        use_gradient_checkpointing="unsloth" if checkpointing else False,
+        random_state=seed,
+    )
+    return model, load_tokenizer(base)

@@ -1,0 +1,109 @@
+"""Scoring a model on the four tasks: which examples, how they are answered, and the scores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm.auto import tqdm
+
+from sft.errors import UserError
+from sft.params import Count
+
+
+@dataclass
+class MaxNewTokens:
+    """`evaluate.max_new_tokens`: where an answer is cut off, by task."""
+
+    recipe: Count
+    definition: Count
+    dialogue: Count
+    question: Count
+
+
+@dataclass
+class EvaluateParams:
+    """`evaluate`: examples a task, decoding runs and their seed, temperature, prompts in a batch."""
+
+    examples: Count
+    runs: Count
+    seed: int
+    temperature: float
+    batch_size: Count
+    max_new_tokens: MaxNewTokens
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a negative temperature."""
+        if self.temperature < 0:
+            raise UserError(
+                f"params.yaml: evaluate.temperature: {self.temperature} is below 0 (0 is greedy)."
+            )
+
+
+def choose(pool: pa.Table, examples: int) -> dict[str, list[dict[str, Any]]]:
+    """Take the first `examples` of each task: the pool is in hash-ranked order, so fewer are a part of more.
+
+    Raises UserError naming the task that has not so many.
+    """
+    chosen = {}
+    for task in pc.unique(pool["task"]).to_pylist():
+        rows = pool.filter(pc.equal(pool["task"], task))
+        if len(rows) < examples:
+            raise UserError(
+                f"params.yaml: evaluate.examples: {examples:,} a task are asked for, but {len(rows):,} "
+                f"of the task {task!r} are held out. Ask for fewer, or raise data.holdout.{task}."
+            )
+        chosen[task] = rows.slice(0, examples).to_pylist()
+    return chosen
+
+
+def answer(
+    model: Any,
+    tokenizer: Any,
+    stop_ids: list[int],
+    examples: dict[str, list[dict[str, Any]]],
+    params: EvaluateParams,
+) -> list[dict[str, Any]]:
+    """Answer every example in every run and score the answers; one dict each, by task, example and run."""
+    from sft import rouge
+    from sft.generation import Prompt, generate
+    from sft.templates import prompt_ids
+
+    scored = []
+    for task, rows in examples.items():
+        prompts = [Prompt(row["item"], prompt_ids(tokenizer, row["prompt"])) for row in rows]
+        answers = []
+        with tqdm(
+            total=len(rows) * params.runs, desc=f"answering {task}", unit="answer", mininterval=1
+        ) as progress:
+            for batch in generate(
+                model,
+                tokenizer,
+                stop_ids,
+                prompts,
+                runs=params.runs,
+                seed=params.seed,
+                temperature=params.temperature,
+                max_new_tokens=getattr(params.max_new_tokens, task),
+                batch_size=params.batch_size,
+            ):
+                answers.extend(batch)
+                progress.update(len(batch))
+        answers.sort(key=lambda a: (a.prompt, a.run))
+        scores = rouge.score([rows[a.prompt]["reference"] for a in answers], [a.text for a in answers])
+        for given, score in zip(answers, scores, strict=True):
+            row = rows[given.prompt]
+            scored.append(
+                {
+                    "task": task,
+                    "id": row["id"],
+                    "run": given.run,
+                    **score,
+                    "tokens": given.tokens,
+                    "finished": given.finished,
+                    "prompt": row["prompt"],
+                    "reference": row["reference"],
+                    "prediction": given.text,
+                }
+            )
+    return scored

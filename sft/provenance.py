@@ -1,0 +1,71 @@
+"""What a result depends on beyond its inputs: packages, device, memory, time."""
+
+import importlib.metadata
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PACKAGES = [
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "unsloth",
+    "bitsandbytes",
+]
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to the phase `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+    def split(self, phase: str, part: str, seconds: float) -> None:
+        """Move `seconds` of `phase` to a phase of their own, `part`."""
+        self.seconds[phase] = round(self.seconds[phase] - seconds, 3)
+        self.seconds[part] = round(seconds, 3)
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name() -> str:
+    """Name the device that torch computes on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def peak_memory_gib() -> float:
+    """Return the peak of memory in GiB: the GPU's where there is one, else the process's resident set."""
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**30, 3)
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kibibytes / 2**20 if platform.system() != "Darwin" else kibibytes / 2**30, 3)

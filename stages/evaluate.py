@@ -1,0 +1,98 @@
+"""Score the base model, or the adapter, on the four tasks by ROUGE.
+
+Reads data/holdout/evaluation.parquet, and models/adapter/ with metrics/baseline.json for the adapter.
+Writes metrics/baseline.json or metrics/evaluate.json, and every answer with its scores to
+data/answers/baseline.jsonl or data/answers/evaluate.jsonl.
+
+Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sft import adapter, models, provenance, statistics
+from sft.command import run
+from sft.evaluation import EvaluateParams, answer, choose
+from sft.files import read_parquet, write_json, write_text
+from sft.models import ModelParams
+from sft.params import section
+from sft.rouge import VARIANTS
+
+
+def main(values: dict[str, Any], which: str) -> None:
+    """Load the model, answer and score the examples, and write metrics and answers."""
+    model_params = section(values, "model", ModelParams)
+    params = section(values, "evaluate", EvaluateParams)
+    name = "baseline" if which == "base" else "evaluate"
+    clock = provenance.Clock()
+
+    examples = choose(read_parquet("data/holdout/evaluation.parquet"), params.examples)
+    with clock.phase("load"):
+        base = models.resolve(model_params.reference)
+        tokenizer = models.load_tokenizer(base)
+        model = models.load_model(base, model_params.dtype, load_in_4bit=model_params.load_in_4bit)
+        stop_ids = models.stop_token_ids(tokenizer, model)
+        if which == "adapter":
+            model = adapter.attach(model, "models/adapter")
+        model.eval()
+    with clock.phase("answer"):
+        scored = answer(model, tokenizer, stop_ids, examples, params)
+
+    tasks = statistics.by_task(scored, VARIANTS)
+    for task in examples:
+        answers = [row for row in scored if row["task"] == task]
+        tasks[task]["examples"] = len(examples[task])
+        tasks[task]["finished"] = sum(row["finished"] for row in answers) / len(answers)
+        tasks[task]["mean_tokens"] = sum(row["tokens"] for row in answers) / len(answers)
+    tokens = sum(row["tokens"] for row in scored)
+    metrics: dict[str, Any] = dict(tasks)
+    if which == "adapter":
+        baseline = json.loads(Path("metrics/baseline.json").read_text())
+        metrics["difference"] = statistics.differences(tasks, baseline, VARIANTS)
+    metrics |= {
+        "runs": params.runs,
+        "answers": len(scored),
+        "tokens_generated": tokens,
+        "seconds": clock.seconds,
+        "tokens_per_second": round(tokens / clock.seconds["answer"], 1),
+        "peak_memory_gib": provenance.peak_memory_gib(),
+        "device": provenance.device_name(),
+        "base_model": {"reference": model_params.reference, "resolved": base.commit},
+        "versions": provenance.versions(),
+    }
+    if which == "adapter":
+        trained = json.loads(Path("metrics/train.json").read_text())
+        metrics["trained_on"] = {
+            key: trained[key] for key in ("rows_seen", "distinct_rows_seen", "tokens_seen", "epochs")
+        }
+    write_text(
+        f"data/answers/{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scored)
+    )
+    write_json(f"metrics/{name}.json", metrics)
+    report(name, metrics, list(examples))
+
+
+def report(name: str, metrics: dict[str, Any], tasks: list[str]) -> None:
+    """Print the scores as a table, mean and standard deviation over runs."""
+    print(f"{name:<12}" + "".join(f"{variant:>18}" for variant in VARIANTS) + f"{'finished':>10}")
+    for task in [*tasks, "average"]:
+        scores = metrics[task]
+        cells = ""
+        for variant in VARIANTS:
+            std = scores[variant]["std"]
+            cells += f"{scores[variant]['mean']:>9.4f} ± " + (f"{std:.4f}" if std is not None else "  -   ")
+        print(f"{task:<12}{cells}" + (f"{scores['finished']:>10.0%}" if "finished" in scores else ""))
+        if "difference" in metrics:
+            print(
+                f"{'  vs base':<12}"
+                + "".join(f"{metrics['difference'][task][v]:>+9.4f}{'':9}" for v in VARIANTS)
+            )
+
+
+if __name__ == "__main__":
+    choice = sys.argv[1] if len(sys.argv) == 2 else ""
+    if choice not in ("base", "adapter"):
+        sys.exit("usage: python -m stages.evaluate base|adapter")
+    run(lambda values: main(values, choice))

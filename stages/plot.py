@@ -1,0 +1,112 @@
+"""Draw the loss curves, ROUGE of base and tuned, and what the mix is made of.
+
+Reads metrics/ and plots/*.csv of the stages before, and data/mix.parquet. Writes plots/*.png, and
+plots/rouge.csv and plots/lengths.csv for DVC's own plots.
+
+Run as `python -m stages.plot`.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sft import figures, models
+from sft.command import run
+from sft.files import read_parquet, write_csv
+from sft.params import Count, section
+from sft.ranking import order
+from sft.rouge import VARIANTS
+from sft.templates import TemplateRefusal, render
+
+
+@dataclass
+class PlotParams:
+    """`plot`: dots an inch, and how many rows of the mix the length histogram samples."""
+
+    dpi: Count
+    length_sample: Count
+
+
+@dataclass
+class TokenizerParams:
+    """`model`: the reference, whose tokenizer counts the tokens."""
+
+    reference: str
+
+
+@dataclass
+class LimitParams:
+    """`train`: the length limit, drawn into the histogram."""
+
+    max_length: Count
+
+
+def main(values: dict[str, Any]) -> None:
+    """Read what the stages before have measured and draw it."""
+    params = section(values, "plot", PlotParams)
+    limit = section(values, "train", LimitParams).max_length
+
+    train, validation = read_csv("plots/train_loss.csv"), read_csv("plots/validation_loss.csv")
+    figures.loss_curves("plots/loss.png", train, validation, params.dpi)
+
+    rouge = rouge_rows(read_json("metrics/baseline.json"), read_json("metrics/evaluate.json"))
+    write_csv("plots/rouge.csv", rouge)
+    figures.rouge_bars("plots/rouge.png", rouge, params.dpi)
+
+    figures.composition("plots/composition.png", read_json("metrics/mix.json")["composition"], params.dpi)
+
+    lengths = token_lengths(section(values, "model", TokenizerParams).reference, params.length_sample)
+    write_csv("plots/lengths.csv", histogram(lengths))
+    figures.token_lengths("plots/lengths.png", lengths, limit, params.dpi)
+    print(f"plots  loss.png, rouge.png, composition.png, lengths.png ({len(lengths):,} rows sampled)")
+
+
+def read_csv(path: str) -> list[dict[str, float]]:
+    """Read a CSV file of numbers."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Read a metrics file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def rouge_rows(base: dict[str, Any], tuned: dict[str, Any]) -> list[dict[str, Any]]:
+    """List task, model, variant, mean and std, for the tasks and their average."""
+    return [
+        {"task": task, "model": model, "variant": variant, **metrics[task][variant]}
+        for variant in VARIANTS
+        for task in tuned["difference"]
+        for model, metrics in (("base", base), ("tuned", tuned))
+    ]
+
+
+def token_lengths(reference: str, sample: int) -> list[int]:
+    """Count the tokens of a seeded sample of the mix's rows, as the model's template renders them."""
+    mix = read_parquet("data/mix.parquet", ["id", "messages"])
+    chosen = mix.take(pa.array(order("lengths", mix["id"])[:sample]))
+    tokenizer = models.load_tokenizer(models.resolve(reference))
+    texts = []
+    for messages in chosen["messages"].to_pylist():
+        try:
+            texts.append(render(tokenizer, messages))
+        except TemplateRefusal:
+            continue
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def histogram(lengths: list[int], width: int = 32) -> list[dict[str, int]]:
+    """Count the lengths by bins of `width` tokens."""
+    counts: dict[int, int] = {}
+    for length in lengths:
+        counts[length // width * width] = counts.get(length // width * width, 0) + 1
+    return [{"tokens": start, "rows": counts.get(start, 0)} for start in range(0, max(counts) + 1, width)]
+
+
+if __name__ == "__main__":
+    run(main)

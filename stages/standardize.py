@@ -1,0 +1,112 @@
+"""Turn the pinned sources into standardized rows, and hold out evaluation and validation items.
+
+Reads data.base, data.extra, data.evaluation. Writes data/standardized/ (base.parquet, extra.parquet,
+rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet) and metrics/standardize.json.
+
+Run as `python -m stages.standardize`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sft import rejects, sources
+from sft.command import run
+from sft.errors import UserError
+from sft.files import write_json, write_parquet
+from sft.holdout import HoldoutParams, evaluation_items, evaluation_pool, is_validation
+from sft.params import Share, section
+from sft.reading import Reject
+
+REJECTS = "data/standardized/rejects.jsonl"
+
+
+@dataclass
+class StandardizeParams:
+    """`data`: the sources, the hold-out, and the share of rejected rows at which the stage fails."""
+
+    base: list[str]
+    extra: list[str]
+    evaluation: list[str]
+    holdout: HoldoutParams
+    max_rejects: Share
+
+
+def main(values: dict[str, Any]) -> None:
+    """Standardize every source and write the rows, the hold-out, the rejects and the counts."""
+    params = section(values, "data", StandardizeParams)
+    for name, uris in (("base", params.base), ("evaluation", params.evaluation)):
+        if not uris:
+            raise UserError(f"params.yaml: data.{name}: the list is empty. Name one source at least.")
+    loaded = load_all([*params.base, *params.extra, *params.evaluation], params.max_rejects)
+    base = joined(loaded, params.base, "base")
+    extra = joined(loaded, params.extra, "extra") if params.extra else base.slice(0, 0)
+    evaluation = joined(loaded, params.evaluation, "evaluation")
+
+    held = evaluation_items(evaluation, params.holdout)
+    pool = evaluation_pool(evaluation, held, params.holdout)
+    base_left = base.filter(pc.invert(pc.is_in(base["item"], value_set=held)))
+    validation_mask = is_validation(base_left, params.holdout)
+    validation = base_left.filter(validation_mask)
+    base_left = base_left.filter(pc.invert(validation_mask))
+    held_all = pa.concat_arrays([held, pc.unique(validation["item"])])
+    extra_left = extra.filter(pc.invert(pc.is_in(extra["item"], value_set=held_all)))
+    if not len(base_left):
+        raise UserError(
+            "params.yaml: data.holdout: nothing of data.base is left to train on. Lower the shares."
+        )
+
+    write_parquet("data/standardized/base.parquet", base_left)
+    write_parquet("data/standardized/extra.parquet", extra_left)
+    write_parquet("data/holdout/evaluation.parquet", pool)
+    write_parquet("data/holdout/validation.parquet", validation)
+
+    counts = {
+        "base": {"read": len(base), "rows": len(base_left)},
+        "extra": {"read": len(extra), "rows": len(extra_left)},
+        "validation": {"rows": len(validation)},
+        "evaluation": {
+            entry["values"]: entry["counts"] for entry in pc.value_counts(pool["task"]).to_pylist()
+        },
+        "sources": {
+            uri: {
+                "rows": len(source.table),
+                "rejects": len(source.rejects),
+                "reasons": rejects.by_reason(source.rejects),
+                "skipped": source.skipped,
+                "resolved": source.resolved,
+            }
+            for uri, source in loaded.items()
+        },
+    }
+    write_json("metrics/standardize.json", counts)
+    print(
+        f"base        {len(base_left):>9,} rows of {len(base):,}; {len(validation):,} held out for validation"
+    )
+    print(f"extra       {len(extra_left):>9,} rows of {len(extra):,}")
+    print(
+        f"evaluation  {len(pool):>9,} examples: "
+        + ", ".join(f"{n} {k}" for k, n in counts["evaluation"].items())
+    )
+    print(f"rejects     {sum(len(s.rejects) for s in loaded.values()):>9,} rows, in {REJECTS}")
+
+
+def load_all(uris: list[str], max_rejects: float) -> dict[str, sources.Loaded]:
+    """Load each distinct source once, write the rejects of all, and check each source's share of them."""
+    loaded = {uri: sources.load(uri) for uri in dict.fromkeys(uris)}
+    every: list[Reject] = [reject for source in loaded.values() for reject in source.rejects]
+    rejects.write(REJECTS, every)
+    for uri, source in loaded.items():
+        rejects.check(uri, source.rejects, len(source.table), max_rejects, REJECTS)
+    return loaded
+
+
+def joined(loaded: dict[str, sources.Loaded], uris: list[str], name: str) -> pa.Table:
+    """Put the rows of several sources behind one another."""
+    return sources.concatenated([loaded[uri].table for uri in uris], f"data.{name}")
+
+
+if __name__ == "__main__":
+    run(main)

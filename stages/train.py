@@ -1,0 +1,94 @@
+"""Fine-tune a LoRA adapter on as much of the mix as the budget reads.
+
+Reads data/mix.parquet and data/holdout/validation.parquet. Writes models/adapter/, metrics/train.json
+and the loss curves plots/train_loss.csv and plots/validation_loss.csv.
+
+Run as `python -m stages.train`.
+"""
+
+from typing import Any
+
+from sft import adapter, models, provenance, training
+from sft.budget import RowShape, read
+from sft.command import run
+from sft.engines import load_trainable
+from sft.errors import UserError
+from sft.files import read_parquet, write_csv, write_json
+from sft.models import ModelParams
+from sft.params import section
+
+
+def main(values: dict[str, Any]) -> None:
+    """Load the model, tokenize the budget's rows, train, and write the adapter and the account."""
+    model_params = section(values, "model", ModelParams)
+    params = section(values, "train", training.TrainParams)
+    clock = provenance.Clock()
+
+    mix = read_parquet("data/mix.parquet", ["id", "messages"])
+    held_out = read_parquet("data/holdout/validation.parquet", ["id", "messages"])
+    if len(held_out) < params.validation_rows:
+        raise UserError(
+            f"params.yaml: train.validation_rows: {params.validation_rows:,} are asked for, but "
+            f"{len(held_out):,} rows are held out. Ask for fewer, or raise data.holdout.validation."
+        )
+
+    with clock.phase("load"):
+        base = models.resolve(model_params.reference)
+        model, tokenizer = load_trainable(
+            params.engine,
+            base,
+            model_params,
+            params.lora,
+            params.max_length,
+            params.gradient_checkpointing,
+            params.seed,
+        )
+    with clock.phase("tokenize"):
+        shape = RowShape(params.max_length, params.too_long, params.loss_on)
+        reading = read(mix, params.steps * params.batch_size, tokenizer, shape, params.seed, "mix rows")
+        validation = read(held_out, params.validation_rows, tokenizer, shape, params.seed, "validation rows")
+    with clock.phase("train"):
+        logs = training.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
+    with clock.phase("save"):
+        adapter.save(model, "models/adapter", model_params.reference)
+        write_csv("plots/train_loss.csv", logs.steps)
+        write_csv("plots/validation_loss.csv", logs.validation)
+
+    distinct = len(set(reading.ids))
+    clock.split("train", "validation", logs.validation_seconds)
+    metrics = {
+        "train_loss": {"first": logs.steps[0]["loss"], "last": logs.steps[-1]["loss"]},
+        "validation_loss": {"start": logs.validation[0]["loss"], "end": logs.validation[-1]["loss"]},
+        "steps": len(logs.steps),
+        "rows_seen": len(reading.rows),
+        "distinct_rows_seen": distinct,
+        "rows_in_mix": len(mix),
+        "epochs": len(reading.rows) / len(mix),
+        "tokens_seen": reading.tokens,
+        "loss_tokens_seen": reading.loss_tokens,
+        "truncated": reading.truncated,
+        "dropped": reading.dropped,
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "seconds": clock.seconds,
+        "tokens_per_second": round(reading.tokens / clock.seconds["train"], 1),
+        "peak_memory_gib": provenance.peak_memory_gib(),
+        "engine": params.engine,
+        "device": provenance.device_name(),
+        "base_model": {"reference": model_params.reference, "resolved": base.commit},
+        "versions": provenance.versions(),
+    }
+    write_json("metrics/train.json", metrics)
+    print(
+        f"train       {metrics['steps']} steps x {params.batch_size} rows: {reading.tokens:,} tokens", end=""
+    )
+    print(f" in {clock.seconds['train']:.0f} s ({metrics['tokens_per_second']:,} tokens/s)")
+    print(f"rows seen   {distinct:,} of {len(mix):,} rows of the mix ({distinct / len(mix):.2%})")
+    print(
+        f"validation  loss {logs.validation[0]['loss']:.4f} before, {logs.validation[-1]['loss']:.4f} after"
+    )
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in reading.dropped.items() if count)
+    print(f"too long    {reading.truncated:,} truncated; left out: {left_out or 'none'}")
+
+
+if __name__ == "__main__":
+    run(main)
