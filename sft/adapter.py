@@ -16,8 +16,13 @@ def save(model: Any, folder: Path | str, reference: str) -> None:
     PEFT writes target_modules in set order, which differs in every process; they are sorted here. Its
     model card and the trainer's pickled arguments are left out.
     """
+    from safetensors import SafetensorError
+
     with replacing(folder) as temporary:
-        model.save_pretrained(temporary, safe_serialization=True)
+        try:
+            model.save_pretrained(temporary, safe_serialization=True)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
         for path in temporary.iterdir():
             if path.name not in KEPT:
                 path.unlink()

@@ -39,7 +39,7 @@ class Reading:
     @property
     def loss_tokens(self) -> int:
         """Count the tokens that the loss is taken over."""
-        return sum(sum(label != IGNORED for label in row["labels"]) for row in self.rows)
+        return sum(loss_tokens(row["labels"]) for row in self.rows)
 
 
 @dataclass
@@ -108,9 +108,13 @@ def _labelled(
         reading.dropped["too_long"] += 1
         return None
     ids, labels = ids[: shape.max_length], labels[: shape.max_length]
-    # The first token is never predicted, so a label there is no loss token.
-    if all(label == IGNORED for label in labels[1:]):
+    if not loss_tokens(labels):
         reading.dropped["no_loss_tokens"] += 1
         return None
     reading.truncated += too_long
     return {"input_ids": ids, "labels": labels}
+
+
+def loss_tokens(labels: list[int]) -> int:
+    """Count the tokens that the loss is taken over; the first token is never predicted."""
+    return sum(label != IGNORED for label in labels[1:])

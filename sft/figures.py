@@ -86,16 +86,27 @@ def composition(path: Path | str, counts: dict[str, int], dpi: int) -> None:
     _save(figure, path, dpi)
 
 
+def length_edges(longest: int) -> list[int]:
+    """Return bin edges at the half-powers of two from 1 to beyond `longest`, without repeats."""
+    edges = [1]
+    while edges[-1] <= longest:
+        edges.append(max(edges[-1] + 1, round(2 ** (len(edges) / 2))))
+    return edges
+
+
 def token_lengths(path: Path | str, lengths: list[int], limit: int, dpi: int) -> None:
     """Draw a histogram of the lengths, in tokens, of a sample of the mix, and training's limit."""
     figure, axes = plt.subplots(figsize=(7, 3.6))
-    axes.hist(lengths, bins=60, color=TUNED)
-    axes.axvline(limit, color=ACCENT, linestyle="--", label=f"train.max_length ({limit})")
+    edges = length_edges(max(lengths))
+    axes.hist(lengths, bins=edges, color=TUNED, edgecolor="white")
+    axes.axvline(limit, color=ACCENT, linestyle="--", label=f"train.max_length ({limit:,})")
     over = sum(length > limit for length in lengths) / len(lengths)
-    axes.set_yscale("log")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlim(left=max(1, min(lengths) * 0.7))
     axes.set(
-        xlabel="tokens in a conversation, template included",
-        ylabel="rows (log scale)",
+        xlabel="tokens in a conversation, template included (log scale)",
+        ylabel="rows",
         title=f"Lengths of {len(lengths):,} rows sampled from the mix; {over:.1%} over the limit",
     )
     axes.legend(frameon=False)

@@ -39,8 +39,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        elif temporary.exists():
+            # Not unlink(missing_ok=True): it raises where the folder is a file or cannot be written.
+            temporary.unlink()
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft.errors import UserError
+from sft.params import Count, Share
 
 
 @dataclass
 class LoraParams:
     """`train.lora`: rank, scale (alpha / r), dropout, and the names of the linear layers to adapt."""
 
-    r: int
-    alpha: int
-    dropout: float
+    r: Count
+    alpha: Count
+    dropout: Share
     target_modules: list[str]
 
 

@@ -180,6 +180,7 @@ def _converted(gguf: Path) -> Path:
     import torch
     import transformers
     from filelock import FileLock
+    from safetensors import SafetensorError
 
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -199,7 +200,10 @@ def _converted(gguf: Path) -> Path:
             model.hf_quantizer = None
             del model.config.quantization_config
             with replacing(folder) as temporary:
-                model.save_pretrained(temporary)
+                try:
+                    model.save_pretrained(temporary)
+                except SafetensorError as error:  # how safetensors reports a full disk
+                    raise OSError(str(error)) from error
                 tokenizer.save_pretrained(temporary)
     return folder
 

@@ -7,6 +7,7 @@ import dataclasses
 import re
 import types
 import typing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,9 +113,11 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _wrong(where, value, "a number")
+    if kind is int and isinstance(value, int):
+        return value  # through float a long seed would lose digits
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise _wrong(where, value, "a number") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise _wrong(where, value, "a finite number")
@@ -131,11 +134,13 @@ def _count(value: Any, where: str) -> int:
     wanted = "a positive whole number such as 100000, 100_000, 100k or 1.5M"
     if isinstance(value, bool):
         raise _wrong(where, value, wanted)
-    number: float
+    number: float | Decimal
     if isinstance(value, str):
         match = _COUNT.fullmatch(value.strip())
         if match:
-            number = float(match[1].replace("_", "")) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
+            # In decimal, because 2.01 * 1_000_000 is no whole number in binary.
+            factor = {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
+            number = Decimal(match[1].replace("_", "")) * factor
         else:
             try:
                 number = float(value)

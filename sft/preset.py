@@ -23,11 +23,11 @@ def apply(name: str, params: Path | str = "params.yaml", folder: Path | str = "p
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in Path(folder).glob("*.yaml")))
         raise UserError(f"{path}: no such preset. There are: {known}.")
-    load(params)  # refuses what is not a params file
+    for checked in (params, path):
+        load(checked)  # refuses what is not a params file
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
     document = yaml.load(Path(params).read_text(encoding="utf-8"))
     changes: list[str] = []
     _overlay(document, yaml.load(path.read_text(encoding="utf-8")), "", path, changes)
@@ -46,10 +46,18 @@ def _overlay(target: Any, values: Any, prefix: str, path: Path, changes: list[st
         elif target[key] != value:
             changes.append(f"{where}: {_plain(target[key])} -> {_plain(value)}")
             if isinstance(value, list):
-                # In place, so that the comment that follows the list stays where it is.
-                target[key][:] = value
+                _replace(target[key], value)
             else:
                 target[key] = value
+
+
+def _replace(old: Any, new: list[Any]) -> None:
+    """Put `new` into the list `old`; the comment that follows it hangs on its last item, so it moves."""
+    following = old.ca.items.get(len(old) - 1)
+    old[:] = new
+    old.ca.items.clear()
+    if following and new:
+        old.ca.items[len(new) - 1] = following
 
 
 def _plain(value: Any) -> str:

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from sft.budget import loss_tokens
 from sft.engines import Engine
 from sft.errors import UserError
 from sft.lora import LoraParams
@@ -45,6 +46,11 @@ class TrainParams:
             )
         if self.learning_rate <= 0:
             raise UserError(f"params.yaml: train.learning_rate: {self.learning_rate} is not above 0.")
+        for name in ("warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UserError(f"params.yaml: train.{name}: {getattr(self, name)} is below 0.")
+        if not 0 <= self.seed < 2**32:  # numpy's range
+            raise UserError(f"params.yaml: train.seed: {self.seed} is not from 0 to {2**32 - 1}.")
 
 
 @dataclass
@@ -74,7 +80,7 @@ def train(
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     logging.set_verbosity_error()
     cuda = torch.cuda.is_available()
@@ -118,7 +124,7 @@ def train(
             data_seed=params.seed,
             dataloader_num_workers=0,
         )
-        trainer = SFTTrainer(
+        trainer = trainer_class(validation)(
             model=model,
             args=config,
             train_dataset=Dataset.from_list(rows),
@@ -128,8 +134,6 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(progress_bar())
         trainer.train()
-        if params.steps % params.validation_every:
-            trainer.evaluate()
     return _logs(trainer.state.log_history)
 
 
@@ -140,6 +144,25 @@ def by_length_within_steps(rows: list[dict[str, list[int]]], batch_size: int) ->
         for start in range(0, len(rows), batch_size)
         for row in sorted(rows[start : start + batch_size], key=lambda row: -len(row["input_ids"]))
     ]
+
+
+def trainer_class(validation: list[dict[str, list[int]]]) -> Any:
+    """Make an SFTTrainer whose validation loss is the mean over all loss tokens, as a step's loss is.
+
+    The trainer's own weighs a batch by its rows, so the loss of the same model and rows would change with
+    `micro_batch`.
+    """
+    from trl import SFTTrainer
+
+    tokens_a_row = sum(loss_tokens(row["labels"]) for row in validation) / len(validation)
+
+    class TokenWeightedTrainer(SFTTrainer):
+        def prediction_step(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+            labels = inputs["labels"].tolist()
+            loss, *rest = super().prediction_step(model, inputs, *args, **options)
+            return loss * (sum(map(loss_tokens, labels)) / len(labels) / tokens_a_row), *rest
+
+    return TokenWeightedTrainer
 
 
 def progress_bar() -> Any:

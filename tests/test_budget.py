@@ -1,0 +1,157 @@
+"""The training budget: what is read, in which order, what is left out, and where the loss is."""
+
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+
+from sft.budget import IGNORED, RowShape, read
+from sft.errors import UserError
+from sft.models import load_tokenizer
+from sft.ranking import order
+from tests.tiny import TEMPLATE, dialogue, save_model, table
+
+ASSISTANT = RowShape(512, "truncate", "assistant")
+
+
+class Counting:
+    """The real tokenizer, noting the texts that it is given."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.texts = []
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, texts, **options):
+        self.texts.extend([texts] if isinstance(texts, str) else texts)
+        return self.tokenizer(texts, **options)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(save_model(tmp_path_factory.mktemp("tiny")))
+
+
+def numbered(count):
+    return table([dialogue(f"Question {n}?", f"Answer {n}.") for n in range(count)])
+
+
+def ordered(mix, seed):
+    return mix["id"].take(pa.array(order(seed, mix["id"]))).to_pylist()
+
+
+@pytest.mark.parametrize("loss_on", ["assistant", "all"])
+def test_only_what_the_budget_reads_is_tokenized(tokenizer, loss_on):
+    counting, mix = Counting(tokenizer), numbered(5_000)
+    reading = read(mix, 6, counting, RowShape(512, "truncate", loss_on), 42)
+    assert len(reading.rows) == 6
+    asked = {text.split("Question ")[1].split("?")[0] for text in counting.texts if "Question" in text}
+    messages = dict(zip(mix["id"].to_pylist(), mix["messages"].to_pylist(), strict=True))
+    assert asked == {messages[row][0]["content"].split()[1].strip("?") for row in reading.ids}
+    assert len(asked) == 6
+
+
+def test_the_order_is_by_hash_of_seed_epoch_and_id(tokenizer):
+    mix = numbered(700)
+    reading = read(mix, 1_600, tokenizer, ASSISTANT, 42)
+    epochs = [ordered(mix, f"42:{epoch}") for epoch in range(3)]
+    assert reading.ids == [*epochs[0], *epochs[1], *epochs[2][:200]]
+    assert all(one != two for one, two in pairwise(epochs))
+    assert read(mix, 10, tokenizer, ASSISTANT, 42).ids == epochs[0][:10]
+    backwards = mix.take(pa.array(range(699, -1, -1)))
+    assert read(backwards, 10, tokenizer, ASSISTANT, 42).ids == epochs[0][:10]
+    assert read(mix, 10, tokenizer, ASSISTANT, 43).ids == ordered(mix, "43:0")[:10] != epochs[0][:10]
+
+
+def test_labels(tokenizer):
+    mix = table([[*dialogue("Aq", "Bq"), *dialogue("Cq", "Dq")]])
+    (row,) = read(mix, 1, tokenizer, ASSISTANT, 42).rows
+    assert tokenizer.decode(row["input_ids"]) == (
+        "<|start|>user\nAq<|eot|><|start|>assistant\nBq<|eot|>"
+        "<|start|>user\nCq<|eot|><|start|>assistant\nDq<|eot|>"
+    )
+    assert len(row["labels"]) == len(row["input_ids"])
+    assert all(
+        label in (token, IGNORED) for token, label in zip(row["input_ids"], row["labels"], strict=True)
+    )
+    assert tokenizer.decode([label for label in row["labels"] if label != IGNORED]) == "Bq<|eot|>Dq<|eot|>"
+    reading = read(mix, 1, tokenizer, RowShape(512, "truncate", "all"), 42)
+    assert reading.rows == [{"input_ids": row["input_ids"], "labels": row["input_ids"]}]
+    assert reading.tokens == len(row["input_ids"]) == reading.loss_tokens + 1  # the first is never predicted
+
+
+def test_tokens_are_counted(tokenizer):
+    reading = read(numbered(9), 5, tokenizer, ASSISTANT, 42)
+    # <|start|>user\nQuestion 1?<|eot|><|start|>assistant\nAnswer 1.<|eot|>: bytes, and 4 control tokens.
+    assert reading.tokens == 5 * (5 + 11 + 10 + 9 + 4)
+    assert reading.loss_tokens == 5 * (9 + 1)
+    assert reading.truncated == 0 and set(reading.dropped.values()) == {0}
+
+
+def test_truncation_is_counted(tokenizer):
+    mix = table(
+        [dialogue("Aq", "B"), dialogue("Aq", "B" * 100), dialogue("Aq", "C" * 9), dialogue("Aq", "C" * 6)]
+    )
+    # 20 tokens come before the answer: the second and third row are over, the fourth fits with its end.
+    reading = read(mix, 4, tokenizer, RowShape(27, "truncate", "assistant"), 42)
+    assert reading.truncated == 2 and set(reading.dropped.values()) == {0}
+    rows = dict(zip(reading.ids, reading.rows, strict=True))
+    lengths = [len(rows[row]["input_ids"]) for row in mix["id"].to_pylist()]
+    assert lengths == [22, 27, 27, 27]
+    cut = rows[mix["id"][1].as_py()]
+    assert tokenizer.decode([label for label in cut["labels"] if label != IGNORED]) == "B" * 7
+
+
+def test_dropping_is_counted(tokenizer):
+    mix = table(
+        [dialogue("Aq", "B"), dialogue("Aq", "B" * 100), dialogue("Aq", "C" * 9), dialogue("Aq", "C" * 6)]
+    )
+    reading = read(mix, 2, tokenizer, RowShape(27, "drop", "assistant"), 42)
+    assert reading.truncated == 0 and {len(row["input_ids"]) for row in reading.rows} == {22, 27}
+    whole_epoch = read(mix, 4, tokenizer, RowShape(27, "drop", "assistant"), 42)
+    assert len(whole_epoch.rows) == 4 and len(set(whole_epoch.ids)) == 2
+    assert 2 <= whole_epoch.dropped["too_long"] <= 4
+
+
+def test_rows_without_loss_tokens_are_left_out(tokenizer):
+    mix = table([dialogue("A" * 100, "B"), dialogue("Aq", "B"), [{"role": "user", "content": "alone"}]])
+    reading = read(mix, 2, tokenizer, RowShape(40, "truncate", "assistant"), 42)
+    assert set(reading.ids) == {mix["id"][1].as_py()}
+    assert reading.dropped["no_loss_tokens"] >= 2 and reading.truncated == 0
+    on_all = read(mix, 3, tokenizer, RowShape(40, "truncate", "all"), 42)
+    assert len(set(on_all.ids)) == 3 and on_all.dropped["no_loss_tokens"] == 0 and on_all.truncated == 1
+
+
+def test_what_the_template_refuses_is_counted(tokenizer):
+    mix = table([dialogue("Aq", "B <|eot|> C"), dialogue("<|start|>", "B"), dialogue("Aq", "B")])
+    reading = read(mix, 1, tokenizer, ASSISTANT, 42)
+    first = ordered(mix, "42:0").index(mix["id"][2].as_py())
+    assert reading.ids == [mix["id"][2].as_py()]
+    assert reading.dropped == {"too_long": 0, "no_loss_tokens": 0, "refused_by_template": first}
+    again = read(mix, 2, tokenizer, ASSISTANT, 42)
+    assert again.dropped["refused_by_template"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("conversation", "shape", "reason"),
+    [
+        (dialogue("Aq", "B" * 100), RowShape(50, "drop", "assistant"), "'too_long': 3"),
+        (dialogue("A" * 100, "B"), RowShape(50, "truncate", "assistant"), "'no_loss_tokens': 3"),
+        (dialogue("<|eot|>", "B"), ASSISTANT, "'refused_by_template': 3"),
+    ],
+)
+def test_no_usable_row(tokenizer, conversation, shape, reason):
+    with pytest.raises(UserError, match=r"none of the 3 mix rows can be trained on") as caught:
+        read(table([conversation] * 3), 1, tokenizer, shape, 42, "mix rows")
+    assert reason in str(caught.value) and f"now {shape.max_length}" in str(caught.value)
+
+
+def test_a_template_that_tells_no_answer_apart_is_an_error_not_a_dropped_row(tmp_path):
+    """Left out row by row, such a model would read the whole mix in vain."""
+    glued = TEMPLATE.replace("assistant\n", "assistant says: ")
+    tokenizer = load_tokenizer(save_model(tmp_path, template=glued))
+    with pytest.raises(UserError, match=r"train\.loss_on: all"):
+        read(numbered(3), 1, tokenizer, ASSISTANT, 42)
+    assert len(read(numbered(3), 1, tokenizer, RowShape(512, "truncate", "all"), 42).rows) == 1

@@ -1,0 +1,74 @@
+"""A user's own file under data/raw/, through real DVC."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline_repo import Repo, ran
+
+MINE = "data/raw/mine.jsonl"
+
+
+def write(repo: Repo, rows: int) -> None:
+    lines = [{"prompt": f"My question {n}?", "completion": f"My answer {n}."} for n in range(rows)]
+    (repo.path / MINE).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+@pytest.fixture
+def mine(repo: Repo) -> Repo:
+    """Track a file of 30 rows and name it in data.base; nothing has run with it."""
+    write(repo, 30)
+    repo.dvc("add", MINE)
+    base = repo.json("metrics/standardize.json")["sources"].keys()
+    repo.set_params({"data.base": [MINE, *(uri for uri in base if uri.partition("#")[2] in ("", "english"))]})
+    repo.commit("my data")
+    return repo
+
+
+def test_a_tracked_file_is_found_in_a_temporary_run(mine: Repo) -> None:
+    output = mine.dvc("exp", "run", "--temp", "--name", "with-mine", "mix")
+    assert ran(output) == ["standardize", "mix"]
+    counts = json.loads(mine.git("show", f"{mine.experiment('with-mine')}:metrics/standardize.json"))
+    assert counts["sources"][MINE]["rows"] == 30
+    composition = json.loads(mine.git("show", f"{mine.experiment('with-mine')}:metrics/mix.json"))[
+        "composition"
+    ]
+    assert composition[MINE] > 0
+
+
+def test_a_changed_file_runs_standardize(mine: Repo) -> None:
+    mine.dvc("repro", "mix")
+    assert not mine.changed_stages() & {"standardize", "mix"}
+    write(mine, 40)
+    assert "standardize" in mine.changed_stages()
+    mine.dvc("add", MINE)
+    assert ran(mine.dvc("repro", "mix")) == ["standardize", "mix"]
+    assert mine.json("metrics/standardize.json")["sources"][MINE]["rows"] == 40
+
+
+def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> None:
+    mine.dvc("repro", "mix")
+    mine.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    mine.dvc("push")
+    mine.commit("run")
+    clone = mine.clone(tmp_path / "clone")
+    clone.dvc("pull", "--allow-missing")
+    assert (clone.path / MINE).read_bytes() == (mine.path / MINE).read_bytes()
+    assert ran(clone.dvc("repro", "mix")) == []
+
+
+def test_a_report_where_the_file_is_absent_does_not_take_it_for_changed(mine: Repo, tmp_path: Path) -> None:
+    mine.dvc("repro", "mix")
+    mine.commit("run up to the mix")
+    text = mine.clone(tmp_path / "clone").run("scripts/report.sh", "main").stdout
+    assert "`dvc repro` would run train evaluate plot and what follows" in text
+    assert f"Not checked: standardize, because this clone lacks {MINE}." in text
+    assert "Not checked" not in mine.run("scripts/report.sh", "main").stdout
+
+
+def test_a_missing_file_is_named(mine: Repo) -> None:
+    (mine.path / MINE).unlink()
+    result = mine.run("python", "-m", "stages.standardize", ok=False)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert f"error: {MINE}: no such file" in result.stderr and "dvc pull" in result.stderr

@@ -1,0 +1,193 @@
+"""Faults that a user can mend, as the stage scripts report them: what, where, what to do, no traceback."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline_repo import Repo
+
+
+def error(repo: Repo, *command: str) -> str:
+    """Run a command that must exit with 1 and one error message; return the message."""
+    result = repo.run(*command, ok=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    before, *messages = re.split(r"^error: ", result.stderr, flags=re.MULTILINE)
+    assert "Traceback" not in before and len(messages) == 1, result.stderr
+    return messages[0]
+
+
+def stage(repo: Repo, name: str, *arguments: str) -> str:
+    return error(repo, "python", "-m", f"stages.{name}", *arguments)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if "partial" in path.name]
+
+
+@pytest.mark.parametrize("size", ["300kk", -5, 0, "", 1.5, True, None, [100]])
+def test_a_size_that_is_none(repo: Repo, size: object) -> None:
+    repo.set_params({"data.size": size})
+    message = stage(repo, "mix")
+    assert message.startswith(f"params.yaml: data.size: {size!r} is not a positive whole number")
+    assert "100k" in message
+
+
+@pytest.mark.parametrize("size", [341, "1e9", "0.5M"])
+def test_more_rows_than_there_are(repo: Repo, size: object) -> None:
+    repo.set_params({"data.size": size})
+    message = stage(repo, "mix")
+    assert message.startswith("params.yaml: data.size: ") and "there are 340 (127 of base and 213" in message
+    assert "data.extra" in message
+
+
+def test_all_the_rows_there_are(repo: Repo) -> None:
+    repo.set_params({"data.size": 340})
+    repo.run("python", "-m", "stages.mix")
+    assert repo.json("metrics/mix.json")["rows"] == 340
+
+
+@pytest.mark.parametrize("name", ["standardize", "mix", "train", "plot"])
+def test_a_misspelt_param_is_named_by_every_stage(repo: Repo, name: str) -> None:
+    params = repo.path / "params.yaml"
+    params.write_text(params.read_text().replace("  steps: 2\n", "  stpes: 2\n"))
+    message = stage(repo, name)
+    assert "params.yaml: train.stpes:" in message and "train.steps" in message
+
+
+def test_a_param_that_is_missing(repo: Repo) -> None:
+    params = repo.path / "params.yaml"
+    params.write_text(params.read_text().replace("  steps: 2\n", ""))
+    assert stage(repo, "train").startswith("params.yaml: train.steps: missing.")
+
+
+def test_params_that_are_not_yaml(repo: Repo) -> None:
+    (repo.path / "params.yaml").write_text("data: [1,\n")
+    assert stage(repo, "mix").startswith("params.yaml: not valid YAML")
+
+
+def test_a_layer_that_the_model_has_not(repo: Repo) -> None:
+    repo.set_params({"train.lora.target_modules": ["q_proj", "w_pack"]})
+    message = stage(repo, "train")
+    assert message.startswith("params.yaml: train.lora.target_modules: ") and "'w_pack'" in message
+    assert "k_proj, lm_head, o_proj" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train.lora.r": 0}, "params.yaml: train.lora.r: 0 is not"),
+        ({"train.lora.dropout": 1.5}, "params.yaml: train.lora.dropout: 1.5 is not"),
+        (
+            {"train.micro_batch": 2, "train.batch_size": 3},
+            "params.yaml: train.micro_batch: 2 does not divide",
+        ),
+        ({"train.validation_rows": 900}, "params.yaml: train.validation_rows: 900 are asked for"),
+        ({"train.max_length": 1}, "none of the 100 mix rows can be trained on"),
+        ({"train.engine": "unslot"}, "params.yaml: train.engine: 'unslot' is not one of trl, unsloth"),
+        ({"model.dtype": "float16"}, "params.yaml: model.dtype: float16 trains on a GPU only"),
+        ({"model.reference": "no-model"}, "params.yaml: model.reference: 'no-model' is no model"),
+    ],
+)
+def test_params_that_cannot_train(repo: Repo, change: dict, message: str) -> None:
+    repo.set_params(change)
+    assert stage(repo, "train").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evaluate.examples": 50}, "params.yaml: evaluate.examples: 50 a task are asked for, but 4 of the "),
+        ({"evaluate.temperature": -1}, "params.yaml: evaluate.temperature: -1.0 is below 0"),
+    ],
+)
+def test_params_that_cannot_evaluate(repo: Repo, change: dict, message: str) -> None:
+    repo.set_params(change)
+    assert stage(repo, "evaluate", "base").startswith(message)
+
+
+@pytest.mark.parametrize("arguments", [[], ["both"], ["base", "adapter"]])
+def test_evaluate_says_how_it_is_called(repo: Repo, arguments: list[str]) -> None:
+    result = repo.run("python", "-m", "stages.evaluate", *arguments, ok=False)
+    assert (result.returncode, result.stderr) == (1, "usage: python -m stages.evaluate base|adapter\n")
+
+
+def test_a_wrong_checksum(repo: Repo) -> None:
+    wrong = f"pypi://chatterbot-corpus==1.0?sha256={'0' * 64}"
+    repo.set_params({"data.base": [wrong]})
+    message = stage(repo, "standardize")
+    assert message.startswith("pypi://chatterbot-corpus==1.0: wrong checksum. Expected sha256 0000")
+    assert not list((repo.wheels.parent / "downloads" / "pypi").glob("0*/*"))
+
+
+def test_a_source_that_the_index_has_not(repo: Repo) -> None:
+    repo.set_params({"data.extra": [f"pypi://no-such-data==1.0?sha256={'0' * 64}"]})
+    assert stage(repo, "standardize").startswith("pypi://no-such-data==1.0: the package index has no")
+
+
+@pytest.mark.parametrize(
+    ("param", "value", "message"),
+    [
+        ("data.base", [], "params.yaml: data.base: the list is empty"),
+        ("data.base", ["data/raw/none.jsonl"], "data/raw/none.jsonl: no such file"),
+        ("data.base", ["mine.jsonl"], "mine.jsonl: not under data/raw/"),
+        ("data.evaluation", [], "params.yaml: data.evaluation: the list is empty"),
+        ("data.holdout.recipe", 0, "params.yaml: data.holdout.recipe: no item of the task 'recipe'"),
+        ("data.holdout.recipe", 1.5, "params.yaml: data.holdout.recipe: 1.5 is not a number from 0 to 1"),
+        ("data.holdout.validation", 1, "params.yaml: data.holdout: nothing of data.base is left"),
+    ],
+)
+def test_params_that_cannot_standardize(repo: Repo, param: str, value: object, message: str) -> None:
+    repo.set_params({param: value})
+    assert stage(repo, "standardize").startswith(message)
+
+
+@pytest.mark.parametrize("path", ["data/mix.parquet", "data/holdout/validation.parquet"])
+def test_a_file_of_the_stage_before_that_is_missing_or_cut_off(repo: Repo, path: str) -> None:
+    content = (repo.path / path).read_bytes()
+    (repo.path / path).unlink()
+    message = stage(repo, "train")
+    assert message.startswith(f"{path}: no such file") and "dvc repro" in message
+    (repo.path / path).write_bytes(content[: len(content) // 2])
+    message = stage(repo, "train")
+    assert message.startswith(f"{path}: not a readable Parquet file") and "Delete it" in message
+
+
+def test_more_rejects_than_allowed(repo: Repo) -> None:
+    rows = [{"prompt": "Why?", "completion": f"Because {n}."} for n in range(95)]
+    rows += [{"prompt": "Why?", "completion": None}] * 5
+    path = repo.path / "data/raw/mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    repo.set_params({"data.extra": ["data/raw/mine.jsonl"]})
+    message = stage(repo, "standardize")
+    assert message.startswith(
+        "data/raw/mine.jsonl: 5 of 100 rows cannot be understood, more than data.max_rejects"
+    )
+    assert message.count("  row ") == 5 and "row 95: " in message
+    rejects = (repo.path / "data/standardized/rejects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in rejects] == [95, 96, 97, 98, 99]
+
+    repo.set_params({"data.max_rejects": 0.05})
+    repo.run("python", "-m", "stages.standardize")
+    source = repo.json("metrics/standardize.json")["sources"]["data/raw/mine.jsonl"]
+    assert (source["rows"], source["rejects"]) == (95, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "output"),
+    [
+        ("mix", 2, "data/mix.parquet"),
+        ("standardize", 2, "data/standardized/base.parquet"),
+        ("train", 8, "models/adapter"),
+    ],
+)
+def test_output_that_cannot_be_written_leaves_nothing(
+    repo: Repo, name: str, blocks: int, output: str
+) -> None:
+    """A limit on the size of files (in KiB) stands for a full disk: the write fails half-way."""
+    target = repo.path / output
+    target.rename(repo.path / "before")
+    message = error(repo, "bash", "-c", f"ulimit -f {blocks}; exec python -m stages.{name}")
+    assert message.startswith(f"{output}: cannot be written: ") and "then run again" in message
+    assert not target.exists() and not leftovers(repo.path)

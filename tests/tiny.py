@@ -1,0 +1,61 @@
+"""Tiny models and tables that the tests make for themselves."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sft.models import resolve
+from sft.rows import MESSAGES, standard_table
+
+TEMPLATE = """{%- for message in messages %}
+{{- '<|start|>' + message.role + '\n' + message.content + '<|eot|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant\n' }}{%- endif %}"""
+
+
+def save_tokenizer(folder, control, template=TEMPLATE, **special):
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    fast = Tokenizer(models.BPE({token: number for number, token in enumerate(alphabet)}, []))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_special_tokens(["<|start|>", "<|eot|>", *control])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast, chat_template=template, **special)
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def save_model(folder, control=("<|endoftext|>",), spread: float = 0.02, hidden: int = 16, **special):
+    """Save a random Llama of 2 layers and a byte tokenizer whose eos is not its end of turn.
+
+    `spread` is the standard deviation of the weights: with a larger one the model is surer of its tokens.
+    `hidden` is its width.
+    """
+    vocabulary = save_tokenizer(folder, control, **{"eos_token": "<|endoftext|>", **special})
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=spread,
+        eos_token_id=[7, 9],
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return resolve(str(folder))
+
+
+def dialogue(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def table(conversations: list[list[dict[str, str]]], source: str = "made", **columns: Any) -> pa.Table:
+    return standard_table(pa.array(conversations, MESSAGES), source, **columns)
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
