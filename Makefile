@@ -10,24 +10,25 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys;
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 STAMP := .venv/installed-$(REQUIREMENTS)
 
+# DVC runs the stages by `python`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: repro test lint preset install
 
 repro: install
-	dvc repro
+	.venv/bin/dvc repro
 
 test: lint
-	pytest
+	.venv/bin/pytest
 
 lint: install
-	ruff check .
-	ruff format --check .
-	mypy sft stages
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy sft stages
 
 preset: install
-	python -m sft.preset $(NAME)
+	.venv/bin/python -m sft.preset $(NAME)
 
 install: $(STAMP)
 

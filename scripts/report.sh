@@ -18,13 +18,15 @@ done
 
 # A table of DVC's, or a word where nothing differs. What only tells of the run (time, memory, machine)
 # goes below a fold, so that it does not hide the results.
-cost='seconds|tokens_per_second|peak_memory|device|versions|resolved'
+cost='seconds|tokens_per_second|peak_memory|device|versions'
 table() {
   if [[ $(wc -l <<<"$1") -gt 2 ]]; then printf '%s\n' "$1"; else echo "No changes."; fi
 }
 
-params=$(dvc params diff "$base" $head --md)
-metrics=$(dvc metrics diff "$base" $head --md)
+# Against the commit where the branch left it: what came to the base since is not this branch's change.
+fork=$(git merge-base "$base" "${head:-HEAD}")
+params=$(dvc params diff "$fork" $head --md)
+metrics=$(dvc metrics diff "$fork" $head --md)
 
 echo "## What this changes against \`$base\`"
 echo

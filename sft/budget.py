@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from sft.errors import UserError
 from sft.ranking import order
+from sft.rows import taken
 from sft.templates import TemplateRefusal, encode
 
 IGNORED = -100  # the label that the loss leaves out (torch.nn.CrossEntropyLoss's ignore_index)
@@ -21,7 +22,7 @@ CHUNK = 256  # rows turned into Python objects at a time
 class Reading:
     """Tokenized rows in the order in which training reads them, and an account of what was read.
 
-    Each row has `input_ids` and `labels` of equal length. `seen` counts distinct mix rows among them.
+    Each row has `input_ids` and `labels` of equal length.
     """
 
     rows: list[dict[str, list[int]]] = field(default_factory=list)
@@ -59,6 +60,7 @@ def read(mix: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: int, n
     """
     reading = Reading()
     epoch = 0
+    mix = mix.select(["id", "messages"]).combine_chunks()
     with tqdm(total=rows, desc=f"tokenizing {name}", unit="row", mininterval=1) as progress:
         while len(reading.rows) < rows:
             before = len(reading.rows)
@@ -77,7 +79,9 @@ def _read_epoch(
 ) -> None:
     ranked = order(seed, mix["id"])
     for start in range(0, len(ranked), CHUNK):
-        for row in mix.select(["id", "messages"]).take(pa.array(ranked[start : start + CHUNK])).to_pylist():
+        if not reading.rows and start >= max(10_000, 20 * rows):
+            return  # not one usable row among so many: the caller says why
+        for row in taken(mix, ranked[start : start + CHUNK]).to_pylist():
             if len(reading.rows) == rows:
                 return
             labelled = _labelled(reading, row["messages"], tokenizer, shape)

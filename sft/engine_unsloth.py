@@ -7,10 +7,8 @@ from sft.lora import LoraParams, check_targets
 from sft.models import ModelParams, Resolved, load_tokenizer
 
 
-def load(
-    base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, checkpointing: bool, seed: int
-) -> tuple[Any, Any]:
-    """Load the base model and put a fresh LoRA on it; return (model, tokenizer).
+def prepare() -> None:
+    """Import Unsloth, so that it patches what is imported after it.
 
     Raises UserError where there is no GPU (importing Unsloth raises then) or no Unsloth.
     """
@@ -19,13 +17,21 @@ def load(
     if not torch.cuda.is_available():
         raise UserError("params.yaml: train.engine: unsloth needs an NVIDIA GPU. Use trl on this machine.")
     try:
-        # Before trl, transformers' models and peft are imported: it patches them.
-        from unsloth import FastLanguageModel
+        import unsloth  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"params.yaml: train.engine: unsloth cannot be imported ({error}). "
             "Install it with pip install -r requirements.txt, or use trl."
         ) from error
+
+
+def load(
+    base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, checkpointing: bool, seed: int
+) -> tuple[Any, Any]:
+    """Load the base model and put a fresh LoRA on it; return (model, tokenizer). Raises as `prepare`."""
+    prepare()
+    import torch
+    from unsloth import FastLanguageModel
 
     model, _ = FastLanguageModel.from_pretrained(
         model_name=str(base.path),

@@ -11,6 +11,14 @@ from sft.models import ModelParams, Resolved
 Engine = Literal["trl", "unsloth"]
 
 
+def prepare(engine: Engine) -> None:
+    """Import what the engine wants imported before anything else: Unsloth patches transformers and trl."""
+    if engine == "unsloth":
+        from sft import engine_unsloth
+
+        engine_unsloth.prepare()
+
+
 def load_trainable(
     engine: Engine,
     base: Resolved,

@@ -50,6 +50,16 @@ def write_json(path: Path | str, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file that a stage before has written; raises UserError where it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file. Run the stage that writes it: dvc repro") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}). Make it again: dvc repro --force") from error
+
+
 def write_csv(path: Path | str, rows: list[dict[str, Any]]) -> None:
     """Write `rows`, whose keys are all the same, with a header line."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

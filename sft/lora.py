@@ -21,6 +21,8 @@ def check_targets(model: Any, targets: list[str]) -> None:
     """Raise UserError for a target that names no linear layer of the model, listing those it has."""
     import torch
 
+    if not targets:
+        raise UserError("params.yaml: train.lora.target_modules: the list is empty. Name one layer at least.")
     linear = {
         name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
     }

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 PACKAGES = [
     "torch",
     "transformers",
+    "tokenizers",
     "trl",
     "peft",
     "accelerate",
     "datasets",
-    "tokenizers",
+    "gguf",
+    "rouge-score-rs",
     "unsloth",
     "bitsandbytes",
 ]

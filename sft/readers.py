@@ -3,9 +3,11 @@
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 
@@ -76,6 +78,8 @@ def _read_json(path: Path, label: str) -> Raw:
         first = _first_character(path, label)
         if first == "[":
             return _read_array(path, label)
+        if first != "{":  # Arrow's parser crashes on a file that holds just `null`
+            return _read_lines(path, label)
         try:
             return Raw(_read_lines_fast(path))
         except pa.ArrowInvalid:
@@ -142,6 +146,10 @@ def _read_lines_fast(path: Path) -> pa.Table:
             table = pa.json.read_json(stream, read_options=options, parse_options=parse)
     # The parser does not look at the encoding: an ArrowInvalid from here leads to the decoder's own error.
     table.validate(full=True)
+    # A line `null` comes out as a row without values, as `{}` does: the slow path tells them apart.
+    empty = reduce(pc.and_, (pc.is_null(column) for column in table.columns)) if table.columns else None
+    if empty is None or pc.any(empty).as_py():
+        raise pa.ArrowInvalid("a line holds no values")
     return table
 
 

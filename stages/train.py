@@ -8,10 +8,9 @@ Run as `python -m stages.train`.
 
 from typing import Any
 
-from sft import adapter, models, provenance, training
+from sft import adapter, engines, models, provenance, training
 from sft.budget import RowShape, read
 from sft.command import run
-from sft.engines import load_trainable
 from sft.errors import UserError
 from sft.files import read_parquet, write_csv, write_json
 from sft.models import ModelParams
@@ -33,8 +32,9 @@ def main(values: dict[str, Any]) -> None:
         )
 
     with clock.phase("load"):
+        engines.prepare(params.engine)
         base = models.resolve(model_params.reference)
-        model, tokenizer = load_trainable(
+        model, tokenizer = engines.load_trainable(
             params.engine,
             base,
             model_params,

@@ -16,6 +16,7 @@ from sft.holdout import TASKS, HoldoutParams, evaluation_items, evaluation_pool,
 from sft.mixing import members, pool
 from sft.params import load
 from sft.ranking import order, ranks, units
+from sft.rows import MESSAGES, taken
 from tests.imports import ROOT
 from tests.tiny import dialogue, table
 
@@ -257,3 +258,11 @@ def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkey
         if row["task"] in ("recipe", "definition"):
             assert row["reference"] not in texts
             assert row["prompt"][-1]["content"] not in texts or row["task"] == "definition"
+
+
+def test_more_than_two_gibibytes_of_text_can_be_taken() -> None:
+    """Arrow's own take overflows 32-bit offsets there. The chunks share one buffer."""
+    chats = [[{"role": "user", "content": "x" * (1 << 20)}]] * 256
+    text = pa.chunked_array([pa.array(chats, MESSAGES)] * 9)
+    rows = taken(pa.table({"messages": text}), np.array([3, 2200]))
+    assert [len(chat[0]["content"]) for chat in rows["messages"].to_pylist()] == [1 << 20] * 2

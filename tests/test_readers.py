@@ -230,3 +230,19 @@ def test_parquet_text_that_is_not_utf8(tmp_path):
     )
     pq.write_table(pa.table({"prompt": text, "completion": ["a"]}), tmp_path / "rows.parquet")
     assert "UTF" in fault(tmp_path / "rows.parquet")
+
+
+@pytest.mark.parametrize("text", ["null\n", "null", "3\n", '"text"\n'])
+def test_a_file_of_one_json_value_is_rejected(tmp_path: Path, text: str) -> None:
+    """Arrow's JSON parser ends the whole process on `null`."""
+    path = tmp_path / "value.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match="no line of it is a JSON object"):
+        read(path)
+
+
+def test_a_null_line_is_rejected_with_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\nnull\n{"prompt": "c", "completion": "d"}\n')
+    raw = read(path)
+    assert raw.table.num_rows == 2 and "line 2" in raw.rejects[0].reason

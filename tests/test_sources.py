@@ -105,7 +105,7 @@ def test_file_under_raw(tmp_path, monkeypatch, capsys):
     digest = hashlib.sha256((tmp_path / "data/raw/my.jsonl.gz").read_bytes()).hexdigest()
     assert loaded.resolved == f"sha256:{digest}"
     assert "3 rows, 2 rejected" in capsys.readouterr().out
-    assert set(load("data/raw/my.jsonl.gz", "mine").table["source"].to_pylist()) == {"mine"}
+    assert set(load("data/raw/my.jsonl.gz").table["source"].to_pylist()) == {"data/raw/my.jsonl.gz"}
 
 
 def test_folder_of_files_with_other_columns(tmp_path, monkeypatch, capsys):

@@ -191,3 +191,26 @@ def test_output_that_cannot_be_written_leaves_nothing(
     message = error(repo, "bash", "-c", f"ulimit -f {blocks}; exec python -m stages.{name}")
     assert message.startswith(f"{output}: cannot be written: ") and "then run again" in message
     assert not target.exists() and not leftovers(repo.path)
+
+
+@pytest.mark.parametrize(
+    "lacking", ["metrics/baseline.json", "metrics/evaluate.json", "plots/train_loss.csv"]
+)
+def test_a_plot_without_what_it_draws(repo: Repo, lacking: str) -> None:
+    (repo.path / lacking).unlink()
+    assert stage(repo, "plot").startswith(f"{lacking}: no such file.")
+
+
+@pytest.mark.parametrize("lacking", ["metrics/baseline.json", "metrics/train.json"])
+def test_an_adapter_without_a_baseline(repo: Repo, lacking: str) -> None:
+    (repo.path / lacking).unlink()
+    assert stage(repo, "evaluate", "adapter").startswith(f"{lacking}: no such file.")
+
+
+def test_an_unpinned_model_that_moved_between_stages(repo: Repo) -> None:
+    path = repo.path / "metrics/baseline.json"
+    metrics = json.loads(path.read_text())
+    metrics["base_model"]["resolved"] = "0123abcd"
+    path.write_text(json.dumps(metrics))
+    message = stage(repo, "evaluate", "adapter")
+    assert message.startswith("params.yaml: model.reference:") and "0123abcd when baseline ran" in message

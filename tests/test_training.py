@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import importlib.util
 import json
 import os
 import subprocess
@@ -335,3 +336,23 @@ def test_both_engines_on_a_gpu_write_the_same_kind_of_adapter(four_bit, tmp_path
     assert configs[0].keys() == configs[1].keys()
     for key in ("base_model_name_or_path", "target_modules", "r", "lora_alpha", "lora_dropout", "task_type"):
         assert configs[0][key] == configs[1][key]
+
+
+def test_a_run_that_diverges_fails(tiny):
+    """By default the trainer logs the last finite loss in place of one that is none."""
+    model, tokenizer = trainable(tiny)
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
+    with pytest.raises(UserError, match=r"diverged: the loss is nan at step \d"):
+        train(model, tokenizer, random_rows(12), random_rows(2, 1), params(), "float32")
+
+
+def test_no_target_at_all(tiny):
+    with pytest.raises(UserError, match="target_modules: the list is empty"):
+        trainable(tiny, dataclasses.replace(LORA, target_modules=[]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_an_optimizer_whose_package_is_missing(tiny):
+    with pytest.raises(UserError, match="adamw_8bit needs bitsandbytes"):
+        train(*trainable(tiny), random_rows(12), random_rows(2, 1), params(optimizer="adamw_8bit"), "float32")

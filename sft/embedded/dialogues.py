@@ -36,7 +36,8 @@ def read(wheel: Path, fragment: str = "") -> Read:
         elif speakers > 2:
             skipped["more than two speakers"] += 1
         else:
-            kept.append(turns[: len(turns) // 2 * 2])
+            turns = turns[: len(turns) // 2 * 2]
+            kept.append(turns)
             # The same words under two keys are one dialogue, for hold-out.
             items.append("dialogue:" + first_key.setdefault(normalized(" / ".join(turns)), key))
     table = standard_table(chats(kept), SOURCE, items, ["dialogue"] * len(kept))
