@@ -10,11 +10,11 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from sft.errors import UserError
+from sft.labels import IGNORED, loss_tokens
 from sft.ranking import order
 from sft.rows import taken
 from sft.templates import TemplateRefusal, encode
 
-IGNORED = -100  # the label that the loss leaves out (torch.nn.CrossEntropyLoss's ignore_index)
 CHUNK = 256  # rows turned into Python objects at a time
 
 
@@ -117,8 +117,3 @@ def _labelled(
         return None
     reading.truncated += too_long
     return {"input_ids": ids, "labels": labels}
-
-
-def loss_tokens(labels: list[int]) -> int:
-    """Count the tokens that the loss is taken over; the first token is never predicted."""
-    return sum(label != IGNORED for label in labels[1:])

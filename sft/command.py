@@ -22,6 +22,14 @@ def run(main: Callable[[dict[str, Any]], None]) -> None:
         if error.errno != errno.ENOSPC:
             raise
         sys.exit(f"error: {error.filename or 'output'}: the disk is full. Free some space and run again.")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which this module does not import
+            raise
+        sys.exit(
+            f"error: the GPU is out of memory: {str(error).partition('. ')[0]}. Set train.micro_batch and "
+            "evaluate.batch_size to auto or lower, or model.load_in_4bit to true; see that nothing else uses "
+            "the card."
+        )
 
 
 def reject_unread(params: dict[str, Any], pipeline: Path | str = "dvc.yaml") -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sft import attention
 from sft.errors import UserError
 from sft.lora import LoraParams, check_targets
 from sft.models import ModelParams, Resolved, load_tokenizer
@@ -23,10 +24,14 @@ def prepare() -> None:
             f"params.yaml: train.engine: unsloth cannot be imported ({error}). "
             "Install it with pip install -r requirements.txt, or use trl."
         ) from error
+    from unsloth.utils import attention_dispatch
+
+    # Unsloth packs rows by the same varlen attention, but not where torch groups heads unasked.
+    attention_dispatch._TORCH_VARLEN_ATTN = attention.varlen
 
 
 def load(
-    base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, checkpointing: bool, seed: int
+    base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, seed: int
 ) -> tuple[Any, Any]:
     """Load the base model and put a fresh LoRA on it; return (model, tokenizer). Raises as `prepare`."""
     prepare()
@@ -50,7 +55,16 @@ def load(
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         bias="none",
-        use_gradient_checkpointing="unsloth" if checkpointing else False,
+        use_gradient_checkpointing="unsloth",  # made ready; set_checkpointing says whether it is on
         random_state=seed,
     )
     return model, load_tokenizer(base)
+
+
+def set_checkpointing(model: Any, on: bool) -> None:
+    """Turn Unsloth's gradient checkpointing on or off."""
+    from unsloth import FastLanguageModel
+
+    mode = "unsloth" if on else False
+    model._unsloth_gradient_checkpointing = mode  # what its trainer goes back to
+    FastLanguageModel.for_training(model, use_gradient_checkpointing=mode)

@@ -1,7 +1,7 @@
 """Scoring a model on the four tasks: which examples, how they are answered, and the scores."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +9,9 @@ from tqdm.auto import tqdm
 
 from sft.errors import UserError
 from sft.params import Count
+
+if TYPE_CHECKING:
+    from sft.generation import Answer, Prompt
 
 
 @dataclass
@@ -29,7 +32,7 @@ class EvaluateParams:
     runs: Count
     seed: int
     temperature: float
-    batch_size: Count
+    batch_size: Literal["auto"] | Count
     max_new_tokens: MaxNewTokens
 
     def __post_init__(self) -> None:
@@ -61,44 +64,57 @@ def answer(
     model: Any,
     tokenizer: Any,
     stop_ids: list[int],
-    examples: dict[str, list[dict[str, Any]]],
+    task: str,
+    rows: list[dict[str, Any]],
     params: EvaluateParams,
-) -> list[dict[str, Any]]:
-    """Answer every example in every run and score the answers; one dict each, by task, example and run."""
-    from sft import rouge
-    from sft.generation import Prompt, generate
+) -> list[tuple["Prompt", list["Answer"]]]:
+    """Answer a task's examples in every run; return each example's prompt and its answers, run by run."""
+    from sft.generation import Answer, Prompt, generate
     from sft.templates import prompt_ids
+
+    prompts = [Prompt(row["item"], prompt_ids(tokenizer, row["prompt"])) for row in rows]
+    answers: list[list[Answer]] = [[] for _ in prompts]
+    with tqdm(
+        total=len(rows) * params.runs, desc=f"answering {task}", unit="answer", mininterval=1
+    ) as progress:
+        for batch in generate(
+            model,
+            tokenizer,
+            stop_ids,
+            prompts,
+            runs=params.runs,
+            seed=params.seed,
+            temperature=params.temperature,
+            max_new_tokens=getattr(params.max_new_tokens, task),
+            batch_size=params.batch_size,
+        ):
+            for given in batch:
+                answers[given.prompt].append(given)
+            progress.update(len(batch))
+    return [
+        (prompt, sorted(given, key=lambda a: a.run)) for prompt, given in zip(prompts, answers, strict=True)
+    ]
+
+
+def score(
+    examples: dict[str, list[dict[str, Any]]], answered: dict[str, list[tuple["Prompt", list["Answer"]]]]
+) -> list[dict[str, Any]]:
+    """Score the answers against the references; one dict an answer, by task, example and run."""
+    from sft import rouge
 
     scored = []
     for task, rows in examples.items():
-        prompts = [Prompt(row["item"], prompt_ids(tokenizer, row["prompt"])) for row in rows]
-        answers = []
-        with tqdm(
-            total=len(rows) * params.runs, desc=f"answering {task}", unit="answer", mininterval=1
-        ) as progress:
-            for batch in generate(
-                model,
-                tokenizer,
-                stop_ids,
-                prompts,
-                runs=params.runs,
-                seed=params.seed,
-                temperature=params.temperature,
-                max_new_tokens=getattr(params.max_new_tokens, task),
-                batch_size=params.batch_size,
-            ):
-                answers.extend(batch)
-                progress.update(len(batch))
-        answers.sort(key=lambda a: (a.prompt, a.run))
-        scores = rouge.score([rows[a.prompt]["reference"] for a in answers], [a.text for a in answers])
-        for given, score in zip(answers, scores, strict=True):
-            row = rows[given.prompt]
+        answers = [
+            (row, given) for row, (_, written) in zip(rows, answered[task], strict=True) for given in written
+        ]
+        scores = rouge.score([row["reference"] for row, _ in answers], [given.text for _, given in answers])
+        for (row, given), figures in zip(answers, scores, strict=True):
             scored.append(
                 {
                     "task": task,
                     "id": row["id"],
                     "run": given.run,
-                    **score,
+                    **figures,
                     "tokens": given.tokens,
                     "finished": given.finished,
                     "prompt": row["prompt"],

@@ -1,12 +1,16 @@
-"""Answering prompts in batches, several seeded runs each."""
+"""Answering prompts in batches, several seeded runs each.
+
+On an NVIDIA GPU by sft.decoding; elsewhere, and for what that cannot do, by transformers' generate.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import LogitsProcessorList
 
+from sft import decoding
 from sft.sampling import KeyedGumbel, key
 
 
@@ -29,6 +33,9 @@ class Answer:
     finished: bool
 
 
+PROMPTS = {"cpu": 16, "cuda": 64}  # answered at a time by transformers' generate, if not said otherwise
+
+
 @torch.inference_mode()
 def generate(
     model: Any,
@@ -40,13 +47,31 @@ def generate(
     seed: int,
     temperature: float,
     max_new_tokens: int,
-    batch_size: int,
+    batch_size: int | Literal["auto"],
 ) -> Iterable[list[Answer]]:
-    """Yield the answers batch by batch; a batch is `batch_size` prompts of similar length, all runs of each.
+    """Yield the answers as they are written, `batch_size` prompts of similar length and all runs at a time.
 
-    A prompt is read once and its cache shared by its runs. `temperature` 0 is greedy, so runs are equal.
+    A prompt is read once for all of its runs. `temperature` 0 is greedy, so runs are equal.
     """
     by_length = sorted(range(len(prompts)), key=lambda n: (-len(prompts[n].ids), prompts[n].item))
+    if decoding.usable(model):
+        jobs = [
+            decoding.Job(n, prompts[n].ids, [key(seed, run, prompts[n].item) for run in range(runs)])
+            for n in by_length
+        ]
+        longest = len(jobs[0].ids) + max_new_tokens
+        fitting = min(decoding.MOST_SLOTS, decoding.slots_that_fit(model, longest))
+        for texts in decoding.write(
+            model,
+            jobs,
+            stop_ids,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            most_slots=fitting if batch_size == "auto" else batch_size * runs,
+        ):
+            yield [_answer(tokenizer, stop_ids, text.prompt, text.run, text.ids) for text in texts]
+        return
+    batch_size = PROMPTS[model.device.type] if batch_size == "auto" else batch_size
     for start in range(0, len(by_length), batch_size):
         chosen = by_length[start : start + batch_size]
         yield _generate_batch(
@@ -89,20 +114,22 @@ def _generate_batch(
         eos_token_id=stop_ids,
         pad_token_id=pad,
     )
-    answers = []
-    for place, tokens in enumerate(output[:, longest:].tolist()):
-        end = next((n for n, token in enumerate(tokens) if token in stop_ids), None)
-        kept = tokens if end is None else tokens[:end]
-        answers.append(
-            Answer(
-                prompt=chosen[place // runs],
-                run=place % runs,
-                text=tokenizer.decode(kept, skip_special_tokens=True).strip(),
-                tokens=len(kept) + (end is not None),
-                finished=end is not None,
-            )
-        )
-    return answers
+    return [
+        _answer(tokenizer, stop_ids, chosen[place // runs], place % runs, tokens)
+        for place, tokens in enumerate(output[:, longest:].tolist())
+    ]
+
+
+def _answer(tokenizer: Any, stop_ids: list[int], prompt: int, run: int, tokens: list[int]) -> Answer:
+    end = next((n for n, token in enumerate(tokens) if token in stop_ids), None)
+    kept = tokens if end is None else tokens[:end]
+    return Answer(
+        prompt=prompt,
+        run=run,
+        text=tokenizer.decode(kept, skip_special_tokens=True).strip(),
+        tokens=len(kept) + (end is not None),
+        finished=end is not None,
+    )
 
 
 def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> Any:

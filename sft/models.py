@@ -1,6 +1,7 @@
 """The base model and its tokenizer from a pinned reference, as a folder that transformers can load."""
 
 import hashlib
+import importlib.util
 import logging as python_logging
 import re
 import sys
@@ -116,11 +117,16 @@ def stop_token_ids(tokenizer: Any, model: Any = None) -> list[int]:
 
 
 def load_model(
-    resolved: Resolved, dtype: Dtype, device: str | None = None, load_in_4bit: bool = False
+    resolved: Resolved,
+    dtype: Dtype,
+    device: str | None = None,
+    load_in_4bit: bool = False,
+    attention: str = "sdpa",
 ) -> Any:
     """Load the causal language model, its weights in `dtype`, on `device` (else the GPU, else the CPU).
 
-    With `load_in_4bit` the weights are stored as 4-bit NF4 and computed in `dtype`.
+    With `load_in_4bit` the weights are stored as 4-bit NF4 and computed in `dtype`. `attention` is the name
+    that transformers' attention interface knows the implementation by.
     Raises UserError for a device, a dtype or a quantization that this machine has not.
     """
     import torch
@@ -143,11 +149,23 @@ def load_model(
         model: Any = AutoModelForCausalLM.from_pretrained(
             resolved.path,
             dtype=getattr(torch, dtype),
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             local_files_only=True,
             **options,
         )
     return model if load_in_4bit else model.to(device)
+
+
+def expanded(model: Any) -> Any:
+    """Return a 4-bit model with its weights in 16 bits, if those take no more than half of the free memory.
+
+    They are the values that the 4 bits stand for, and compute some times faster.
+    """
+    import torch
+
+    weights = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, torch.nn.Linear))
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return model.dequantize(model.dtype) if 2 * weights <= free / 2 else model
 
 
 def _set_eos(tokenizer: Any, end: int) -> None:
@@ -220,6 +238,11 @@ def _check_machine(dtype: str, device: str, load_in_4bit: bool) -> None:
         raise UserError("params.yaml: model.dtype: this GPU has no bfloat16. Use float16 or float32.")
     if load_in_4bit and kind == "cpu":
         raise UserError("params.yaml: model.load_in_4bit: 4-bit weights need a GPU. Set it to false here.")
+    if load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "params.yaml: model.load_in_4bit: 4-bit weights need bitsandbytes, which is not installed. "
+            "Install it with pip install -r requirements.txt, or set it to false."
+        )
 
 
 @contextmanager

@@ -76,7 +76,8 @@ def _suspects(name: str, part: dict[str, Any], known: dict[str, Any]) -> str:
 
 
 def coerce(value: Any, kind: Any, where: str) -> Any:
-    """Coerce one value to `kind`: a scalar type, Count, Share, Literal, list, a dataclass, or X | None.
+    """Coerce one value to `kind`: a scalar type, Count, Share, Literal, list, a dataclass,
+    X | None, or Literal | X.
 
     Raises UserError naming the param `where`, the value, and what is wanted.
     """
@@ -87,6 +88,15 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
             raise _wrong(where, value, "one of " + ", ".join(map(str, choices)))
         return value
     if origin in (typing.Union, types.UnionType):
+        words, *others = sorted(
+            typing.get_args(kind), key=lambda k: typing.get_origin(k) is not typing.Literal
+        )
+        if typing.get_origin(words) is typing.Literal:
+            try:
+                return value if value in typing.get_args(words) else coerce(value, others[0], where)
+            except UserError as error:
+                named = ", ".join(map(str, typing.get_args(words)))
+                raise UserError(f"{str(error).removesuffix('.')}, nor {named}.") from None
         if value is None or value == "":
             return None
         (inner,) = (argument for argument in typing.get_args(kind) if argument is not type(None))

@@ -18,6 +18,7 @@ PACKAGES = [
     "gguf",
     "rouge-score-rs",
     "unsloth",
+    "liger-kernel",
     "bitsandbytes",
 ]
 

@@ -5,6 +5,9 @@ trick: Maddison, Tarlow, Minka, "A* Sampling", 2014). Drawn from a shared genera
 answer would change with whatever else is in the batch.
 """
 
+from functools import cache, lru_cache
+from typing import Any
+
 import torch
 import xxhash
 from transformers import LogitsProcessor
@@ -36,13 +39,49 @@ def _splitmix(bits: torch.Tensor) -> torch.Tensor:
     return _shift_xor(bits, 31)
 
 
-def gumbel_noise(keys: torch.Tensor, position: int, size: int) -> torch.Tensor:
+def gumbel_noise(keys: torch.Tensor, positions: torch.Tensor | int, size: int) -> torch.Tensor:
     """Return standard Gumbel noise of shape (len(keys), size), float32, for one position of each key."""
-    rows = _splitmix(keys + _signed((position + 1) * _GOLDEN))
-    counters = torch.arange(1, size + 1, device=keys.device, dtype=torch.int64) * _signed(_GOLDEN)
+    positions = torch.as_tensor(positions, dtype=torch.int64, device=keys.device)
+    return _noise(keys, positions, _counters(size, keys.device))
+
+
+@lru_cache(maxsize=4)
+def _counters(size: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(1, size + 1, device=device, dtype=torch.int64) * _signed(_GOLDEN)
+
+
+def _noise(keys: torch.Tensor, positions: torch.Tensor, counters: torch.Tensor) -> torch.Tensor:
+    rows = _splitmix(keys + (positions + 1) * _signed(_GOLDEN))
     bits = _splitmix(rows[:, None] + counters[None, :])
     uniform = (((bits >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
     return (-torch.log(-torch.log(uniform))).float()
+
+
+def _choose(
+    scores: torch.Tensor,
+    keys: torch.Tensor,
+    positions: torch.Tensor,
+    counters: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
+    return (scores.float() / temperature + _noise(keys, positions, counters)).argmax(-1)
+
+
+@cache
+def _fused() -> Any:
+    """Compile _choose: step by step it takes some twenty passes over as many numbers as there are scores."""
+    return torch.compile(_choose, dynamic=False)
+
+
+def choose(
+    scores: torch.Tensor, keys: torch.Tensor, positions: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Choose the next token of each row of scores (rows, vocabulary); `temperature` 0 takes the likeliest."""
+    if temperature == 0:
+        return scores.argmax(-1)
+    chosen = _fused() if scores.device.type == "cuda" else _choose
+    # The counters are handed in: as a part of what is compiled they would be computed in 32 bits.
+    return chosen(scores, keys, positions, _counters(scores.shape[1], scores.device), temperature)
 
 
 class KeyedGumbel(LogitsProcessor):

@@ -4,9 +4,8 @@ import importlib.util
 import math
 import tempfile
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from sft.budget import loss_tokens
 from sft.engines import Engine
 from sft.errors import UserError
 from sft.lora import LoraParams
@@ -17,15 +16,15 @@ from sft.params import Count
 class TrainParams:
     """`train`: the budget (steps of batch_size rows), the rows' shape, the optimizer and the LoRA.
 
-    `batch_size` counts the rows of one optimizer step; it is cut into `batch_size / micro_batch` forward
-    and backward passes, and the loss is the mean over the loss tokens of the whole step.
+    `batch_size` counts the rows of one optimizer step, whose loss is the mean over its loss tokens. It is
+    cut into forward and backward passes of `micro_batch` rows, or of as many as fit the memory (`auto`).
     """
 
     engine: Engine
     seed: int
     steps: Count
     batch_size: Count
-    micro_batch: Count
+    micro_batch: Literal["auto"] | Count
     max_length: Count
     too_long: Literal["truncate", "drop"]
     loss_on: Literal["assistant", "all"]
@@ -34,14 +33,15 @@ class TrainParams:
     warmup_steps: int
     weight_decay: float
     optimizer: Literal["adamw_torch", "adamw_8bit"]
-    gradient_checkpointing: bool
+    gradient_checkpointing: Literal["auto"] | bool
+    deterministic: bool
     validation_rows: Count
     validation_every: Count
     lora: LoraParams
 
     def __post_init__(self) -> None:
         """Raise UserError for values that do not go together."""
-        if self.batch_size % self.micro_batch:
+        if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
             raise UserError(
                 f"params.yaml: train.micro_batch: {self.micro_batch} does not divide "
                 f"train.batch_size ({self.batch_size})."
@@ -57,11 +57,17 @@ class TrainParams:
 
 @dataclass
 class Logs:
-    """What the trainer logged: one entry a step, one a validation, and the seconds validating took."""
+    """What the trainer logged: one entry a step, one a validation; and how the work was cut.
+
+    `step_seconds` has one entry a step, validation left out. `micro_batch` is the largest micro-batch, as
+    tokens or rows, whether gradients were checkpointed, and how often memory ran out.
+    """
 
     steps: list[dict[str, float]]
     validation: list[dict[str, float]]
     validation_seconds: float
+    step_seconds: list[float]
+    micro_batch: dict[str, Any]
 
 
 def train(
@@ -77,43 +83,57 @@ def train(
     `rows` holds steps x batch_size entries of `input_ids` and `labels`. Validation loss is taken before
     the first step, every `validation_every` steps and after the last.
     """
-    rows = by_length_within_steps(rows, params.batch_size)
     import torch
     from datasets import Dataset
+    from peft.helpers import disable_input_dtype_casting
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
     from trl import SFTConfig
 
+    from sft.loss import check_head
+    from sft.microbatch import fit
+    from sft.trainer import collate, packed_trainer, progress_bar, step_timer
+
     logging.set_verbosity_error()
     cuda = torch.cuda.is_available()
+    check_head(model)
     if cuda:
-        # cuDNN plans anew for every sequence length, which costs more than the attention itself.
+        # Where rows are attended to one by one: cuDNN plans anew for every length, which costs more than
+        # the attention itself.
         torch.backends.cuda.enable_cudnn_sdp(False)
-    if dtype == "float16" and not cuda:
-        raise UserError(
-            "params.yaml: model.dtype: float16 trains on a GPU only. Use bfloat16 or float32 here."
-        )
-    if params.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(
-            "params.yaml: train.optimizer: adamw_8bit needs bitsandbytes, which is not installed. "
-            "Install it with pip install -r requirements.txt, or use adamw_torch."
-        )
     set_seed(params.seed)
-    with tempfile.TemporaryDirectory() as scratch:
+    # Under autocast the inputs of a LoRA need not become float32 first, only to be made 16-bit again.
+    with disable_input_dtype_casting(model), tempfile.TemporaryDirectory() as scratch:
+        micro_batches = fit(
+            model,
+            [*rows, *validation],
+            params.engine,
+            params.micro_batch,
+            params.gradient_checkpointing,
+            dtype,
+        )
+        # Unsloth gives SFTConfig other defaults: what decides the mathematics is said in full.
         config = SFTConfig(
             output_dir=scratch,
             max_steps=params.steps,
-            per_device_train_batch_size=params.micro_batch,
-            per_device_eval_batch_size=params.micro_batch,
-            gradient_accumulation_steps=params.batch_size // params.micro_batch,
+            # A batch is a whole step; PackedTrainer cuts it.
+            per_device_train_batch_size=params.batch_size,
+            per_device_eval_batch_size=len(validation),
+            gradient_accumulation_steps=1,
+            max_grad_norm=1.0,
             learning_rate=params.learning_rate,
             lr_scheduler_type=params.lr_scheduler,
             warmup_steps=params.warmup_steps,
             weight_decay=params.weight_decay,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            adam_epsilon=1e-8,
             optim=params.optimizer,
             bf16=dtype == "bfloat16",
             fp16=dtype == "float16",
-            gradient_checkpointing=params.gradient_checkpointing,
+            gradient_checkpointing=micro_batches.checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+            loss_type="nll",
             max_length=None,
             packing=False,
             dataset_kwargs={"skip_prepare_dataset": True},
@@ -132,18 +152,25 @@ def train(
             data_seed=params.seed,
             dataloader_num_workers=0,
         )
+        # The trainer makes the LoRA of a 4-bit model 16-bit, in which small updates are lost.
+        weights = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         # On a machine of several GPUs the trainer would multiply the batch by their number.
         assert config.device is not None
         config._n_gpu = min(config.n_gpu, 1)
-        trainer = trainer_class(validation)(
+        trainer = packed_trainer(micro_batches, params.deterministic)(
             model=model,
             args=config,
-            train_dataset=Dataset.from_list(rows),
-            eval_dataset=Dataset.from_list(validation),
+            data_collator=collate,
+            train_dataset=Dataset.from_list(rows).with_format("numpy"),
+            eval_dataset=Dataset.from_list(validation).with_format("numpy"),
             processing_class=tokenizer,
         )
+        for name, weight in weights.items():
+            model.get_parameter(name).data = weight
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(progress_bar())
+        timer = step_timer()
+        trainer.add_callback(timer)
         trainer.train()
     logs = _logs(trainer.state.log_history)
     for entry in [*logs.steps, *logs.validation]:
@@ -152,62 +179,28 @@ def train(
                 f"training diverged: the loss is {entry['loss']} at step {entry['step']}. Lower "
                 f"train.learning_rate (now {params.learning_rate}), or use another model.dtype (now {dtype})."
             )
+    logs.step_seconds = timer.seconds
+    logs.micro_batch = {
+        micro_batches.unit: micro_batches.limit,
+        "gradient_checkpointing": micro_batches.checkpointing,
+        "out_of_memory": micro_batches.halvings,
+    }
     return logs
 
 
-def by_length_within_steps(rows: list[dict[str, list[int]]], batch_size: int) -> list[dict[str, list[int]]]:
-    """Sort each step's rows by length, so that a micro-batch pads little; the step stays the same rows."""
-    return [
-        row
-        for start in range(0, len(rows), batch_size)
-        for row in sorted(rows[start : start + batch_size], key=lambda row: -len(row["input_ids"]))
-    ]
+def check_machine(params: TrainParams, dtype: str) -> None:
+    """Raise UserError for what this machine, or the packages on it, cannot do."""
+    import torch
 
-
-def trainer_class(validation: list[dict[str, list[int]]]) -> Any:
-    """Make an SFTTrainer whose validation loss is the mean over all loss tokens, as a step's loss is.
-
-    The trainer's own weighs a batch by its rows, so the loss of the same model and rows would change with
-    `micro_batch`.
-    """
-    from trl import SFTTrainer
-
-    tokens_a_row = sum(loss_tokens(row["labels"]) for row in validation) / len(validation)
-
-    class TokenWeightedTrainer(SFTTrainer):
-        def prediction_step(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
-            labels = inputs["labels"].tolist()
-            loss, *rest = super().prediction_step(model, inputs, *args, **options)
-            return loss * (sum(map(loss_tokens, labels)) / len(labels) / tokens_a_row), *rest
-
-    return TokenWeightedTrainer
-
-
-def progress_bar() -> Any:
-    """Make a trainer callback that shows one bar with the last losses, in place of a line a step."""
-    from tqdm.auto import tqdm
-    from transformers import TrainerCallback
-
-    class ProgressBar(TrainerCallback):
-        bar: Any = None
-        shown: ClassVar[dict[str, str]] = {}
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar = tqdm(total=state.max_steps, desc="training", unit="step", mininterval=1)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.update(state.global_step - self.bar.n)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            for name, shown in (("loss", "loss"), ("eval_loss", "validation")):
-                if name in (logs or {}):
-                    self.shown[shown] = f"{float(logs[name]):.3f}"
-            self.bar.set_postfix(self.shown, refresh=False)
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.close()
-
-    return ProgressBar()
+    if dtype == "float16" and not torch.cuda.is_available():
+        raise UserError(
+            "params.yaml: model.dtype: float16 trains on a GPU only. Use bfloat16 or float32 here."
+        )
+    if params.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "params.yaml: train.optimizer: adamw_8bit needs bitsandbytes, which is not installed. "
+            "Install it with pip install -r requirements.txt, or use adamw_torch."
+        )
 
 
 def _logs(history: list[dict[str, float]]) -> Logs:
@@ -225,4 +218,4 @@ def _logs(history: list[dict[str, float]]) -> Logs:
         {"step": entry["step"], "loss": entry["eval_loss"]} for entry in history if "eval_loss" in entry
     ]
     seconds = sum(entry["eval_runtime"] for entry in history if "eval_loss" in entry)
-    return Logs(steps, validation, seconds)
+    return Logs(steps, validation, seconds, [], {})

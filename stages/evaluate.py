@@ -9,16 +9,20 @@ Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sft import adapter, models, provenance, statistics
 from sft.command import run
 from sft.errors import UserError
-from sft.evaluation import EvaluateParams, answer, choose
+from sft.evaluation import EvaluateParams, answer, choose, score
 from sft.files import read_json, read_parquet, write_json, write_text
+from sft.flops import Cost, utilisation
 from sft.models import ModelParams
 from sft.params import section
 from sft.rouge import VARIANTS
+
+if TYPE_CHECKING:
+    from sft.generation import Answer, Prompt
 
 
 def main(values: dict[str, Any], which: str) -> None:
@@ -37,12 +41,18 @@ def main(values: dict[str, Any], which: str) -> None:
             check_same_base(base.commit, {"baseline": baseline, "train": trained})
         tokenizer = models.load_tokenizer(base)
         model = models.load_model(base, model_params.dtype, load_in_4bit=model_params.load_in_4bit)
+        if model_params.load_in_4bit:
+            model = models.expanded(model)
         stop_ids = models.stop_token_ids(tokenizer, model)
         if which == "adapter":
             model = adapter.attach(model, "models/adapter")
         model.eval()
-    with clock.phase("answer"):
-        scored = answer(model, tokenizer, stop_ids, examples, params)
+    answered = {}
+    for task, rows in examples.items():
+        with clock.phase(f"answer_{task}"):
+            answered[task] = answer(model, tokenizer, stop_ids, task, rows, params)
+    with clock.phase("score"):
+        scored = score(examples, answered)
 
     tasks = statistics.by_task(scored, VARIANTS)
     for task in examples:
@@ -50,16 +60,18 @@ def main(values: dict[str, Any], which: str) -> None:
         tasks[task]["examples"] = len(examples[task])
         tasks[task]["finished"] = sum(row["finished"] for row in answers) / len(answers)
         tasks[task]["mean_tokens"] = sum(row["tokens"] for row in answers) / len(answers)
-    tokens = sum(row["tokens"] for row in scored)
+        tasks[task] |= speed(model, model_params.dtype, answered[task], clock.seconds[f"answer_{task}"])
+    everything = [pair for pairs in answered.values() for pair in pairs]
+    answering = sum(clock.seconds[f"answer_{task}"] for task in examples)
     metrics: dict[str, Any] = dict(tasks)
     if which == "adapter":
         metrics["difference"] = statistics.differences(tasks, baseline, VARIANTS)
     metrics |= {
         "runs": params.runs,
         "answers": len(scored),
-        "tokens_generated": tokens,
+        "tokens_generated": sum(row["tokens"] for row in scored),
         "seconds": clock.seconds,
-        "tokens_per_second": round(tokens / clock.seconds["answer"], 1),
+        **speed(model, model_params.dtype, everything, answering),
         "peak_memory_gib": provenance.peak_memory_gib(),
         "device": provenance.device_name(),
         "base_model": {"reference": model_params.reference, "resolved": base.commit},
@@ -74,6 +86,18 @@ def main(values: dict[str, Any], which: str) -> None:
     )
     write_json(f"metrics/{name}.json", metrics)
     report(name, metrics, list(examples))
+
+
+def speed(
+    model: Any, dtype: str, answered: list[tuple["Prompt", list["Answer"]]], seconds: float
+) -> dict[str, float | None]:
+    """Return the tokens written a second, reading the prompts included, and model FLOP utilisation."""
+    cost = Cost.of(model)
+    flops = sum(cost.writing(len(prompt.ids), [a.tokens for a in given]) for prompt, given in answered)
+    return {
+        "tokens_per_second": round(sum(a.tokens for _, given in answered for a in given) / seconds, 1),
+        "model_flop_utilisation": utilisation(flops, seconds, provenance.device_name(), dtype),
+    }
 
 
 def check_same_base(commit: str | None, others: dict[str, dict[str, Any]]) -> None:

@@ -13,8 +13,12 @@ from sft.budget import RowShape, read
 from sft.command import run
 from sft.errors import UserError
 from sft.files import read_parquet, write_csv, write_json
+from sft.flops import Cost, utilisation
+from sft.labels import loss_tokens
 from sft.models import ModelParams
 from sft.params import section
+
+WARM_UP = 10  # steps
 
 
 def main(values: dict[str, Any]) -> None:
@@ -22,6 +26,7 @@ def main(values: dict[str, Any]) -> None:
     model_params = section(values, "model", ModelParams)
     params = section(values, "train", training.TrainParams)
     clock = provenance.Clock()
+    training.check_machine(params, model_params.dtype)
 
     mix = read_parquet("data/mix.parquet", ["id", "messages"])
     held_out = read_parquet("data/holdout/validation.parquet", ["id", "messages"])
@@ -40,7 +45,6 @@ def main(values: dict[str, Any]) -> None:
             model_params,
             params.lora,
             params.max_length,
-            params.gradient_checkpointing,
             params.seed,
         )
     with clock.phase("tokenize"):
@@ -71,6 +75,8 @@ def main(values: dict[str, Any]) -> None:
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "seconds": clock.seconds,
         "tokens_per_second": round(reading.tokens / clock.seconds["train"], 1),
+        "steady": steady(reading.rows, logs.step_seconds, params.batch_size, model, model_params.dtype),
+        "micro_batch": logs.micro_batch,
         "peak_memory_gib": provenance.peak_memory_gib(),
         "engine": params.engine,
         "device": provenance.device_name(),
@@ -82,12 +88,34 @@ def main(values: dict[str, Any]) -> None:
         f"train       {metrics['steps']} steps x {params.batch_size} rows: {reading.tokens:,} tokens", end=""
     )
     print(f" in {clock.seconds['train']:.0f} s ({metrics['tokens_per_second']:,} tokens/s)")
+    if metrics["steady"]["tokens_per_second"]:
+        used = metrics["steady"]["model_flop_utilisation"]
+        of_peak = f", {used:.0%} of the card's peak" if used else ""
+        print(f"steady      {metrics['steady']['tokens_per_second']:,} tokens/s{of_peak}")
     print(f"rows seen   {distinct:,} of {len(mix):,} rows of the mix ({distinct / len(mix):.2%})")
     print(
         f"validation  loss {logs.validation[0]['loss']:.4f} before, {logs.validation[-1]['loss']:.4f} after"
     )
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in reading.dropped.items() if count)
     print(f"too long    {reading.truncated:,} truncated; left out: {left_out or 'none'}")
+
+
+def steady(
+    rows: list[dict[str, list[int]]], seconds: list[float], batch_size: int, model: Any, dtype: str
+) -> dict[str, float | None]:
+    """Return tokens a second and model FLOP utilisation of the steps after the first WARM_UP.
+
+    The first steps measure memory, compile kernels and fill caches. Both are None for a run that ends there.
+    """
+    if len(seconds) <= WARM_UP:
+        return {"tokens_per_second": None, "model_flop_utilisation": None}
+    counted = rows[WARM_UP * batch_size :]
+    lengths, taken = [len(row["input_ids"]) for row in counted], sum(seconds[WARM_UP:])
+    flops = Cost.of(model).training(lengths, sum(loss_tokens(row["labels"]) for row in counted))
+    return {
+        "tokens_per_second": round(sum(lengths) / taken, 1),
+        "model_flop_utilisation": utilisation(flops, taken, provenance.device_name(), dtype),
+    }
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 
-from sft.budget import IGNORED, RowShape, read
+from sft.budget import RowShape, read
 from sft.errors import UserError
+from sft.labels import IGNORED
 from sft.models import load_tokenizer
 from sft.ranking import order
 from tests.tiny import TEMPLATE, dialogue, save_model, table

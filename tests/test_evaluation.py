@@ -8,7 +8,7 @@ import pytest
 
 from sft import rouge
 from sft.errors import UserError
-from sft.evaluation import EvaluateParams, MaxNewTokens, answer, choose
+from sft.evaluation import EvaluateParams, MaxNewTokens, answer, choose, score
 from sft.holdout import TASKS, HoldoutParams, evaluation_pool
 from sft.models import load_model, load_tokenizer, stop_token_ids
 from tests.tiny import dialogue, save_model, table
@@ -46,11 +46,16 @@ def items(pool):
     return pool.select(["task", "item"]).to_pylist()
 
 
+def scores_of(model, tokenizer, stops, examples, params):
+    answered = {task: answer(model, tokenizer, stops, task, rows, params) for task, rows in examples.items()}
+    return score(examples, answered)
+
+
 def test_answers(tmp_path, pool):
     base = save_model(tmp_path, spread=0.35)
     tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
     examples = choose(pool, 3)
-    scored = answer(model, tokenizer, stop_token_ids(tokenizer, model), examples, PARAMS)
+    scored = scores_of(model, tokenizer, stop_token_ids(tokenizer, model), examples, PARAMS)
     expected = [(task, row["id"], run) for task, rows in examples.items() for row in rows for run in range(2)]
     assert [(row["task"], row["id"], row["run"]) for row in scored] == expected
     by_id = {row["id"]: row for rows in examples.values() for row in rows}
@@ -69,9 +74,8 @@ def test_answers(tmp_path, pool):
     assert len({row["prediction"] for row in scored}) > 12
     # Neither the batch nor the number of examples changes an answer.
     again = dataclasses.replace(PARAMS, batch_size=3)
-    assert (
-        answer(model, tokenizer, stop_token_ids(tokenizer, model), choose(pool, 5), again)[:6] == scored[:6]
-    )
+    stops = stop_token_ids(tokenizer, model)
+    assert scores_of(model, tokenizer, stops, choose(pool, 5), again)[:6] == scored[:6]
 
 
 def test_each_answer_is_scored_against_its_own_reference(tmp_path, pool):
@@ -82,12 +86,12 @@ def test_each_answer_is_scored_against_its_own_reference(tmp_path, pool):
     longer = dataclasses.replace(PARAMS, max_new_tokens=MaxNewTokens(20, 20, 20, 20))
     said = {
         (row["id"], row["run"]): row["prediction"]
-        for row in answer(model, tokenizer, stops, examples, longer)
+        for row in scores_of(model, tokenizer, stops, examples, longer)
     }
     for rows in examples.values():
         for row in rows:
             row["reference"] = said[row["id"], 0]
-    first = [row for row in answer(model, tokenizer, stops, examples, longer) if row["run"] == 0]
+    first = [row for row in scores_of(model, tokenizer, stops, examples, longer) if row["run"] == 0]
     assert [row["prediction"] for row in first] == [said[row["id"], 0] for row in first]
     with_words = [row for row in first if re.search("[A-Za-z0-9]", row["prediction"])]
     assert len(with_words) > 12 and all(row["rouge1"] == 1 for row in with_words)

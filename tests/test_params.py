@@ -114,6 +114,10 @@ def test_what_is_no_count(tmp_path, spelt):
         ("x", str | None, "x"),
         (False, bool, False),
         ("trl", Literal["trl", "unsloth"], "trl"),
+        ("auto", Literal["auto"] | Count, "auto"),
+        ("4k", Literal["auto"] | Count, 4000),
+        ("auto", Literal["auto"] | bool, "auto"),
+        (False, Literal["auto"] | bool, False),
     ],
 )
 def test_coercion(value, kind, built):
@@ -145,6 +149,10 @@ def test_coercion(value, kind, built):
         ("trl", Inner, "a mapping"),
         ("TRL", Literal["trl", "unsloth"], "one of trl, unsloth"),
         (["trl"], Literal["trl", "unsloth"], "one of trl, unsloth"),
+        ("Auto", Literal["auto"] | Count, "'Auto' is not a positive whole number such as"),
+        ("Auto", Literal["auto"] | Count, "1.5M, nor auto."),
+        (0, Literal["auto"] | Count, "nor auto"),
+        (["auto"], Literal["auto"] | bool, "true or false, nor auto."),
     ],
 )
 def test_values_of_the_wrong_type(value, kind, wanted):
@@ -294,6 +302,14 @@ def test_run_on_a_full_disk(tmp_path):
     result = run_program(tmp_path, "data:\n  size: 2k\n", "open('/dev/full', 'w', buffering=1).write('x\\n')")
     assert result.returncode == 1
     assert "disk is full" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_run_out_of_the_gpu_s_memory(tmp_path):
+    body = "raise type('OutOfMemoryError', (RuntimeError,), {{}})('Tried 9 GiB. GPU 0 has less')"
+    result = run_program(tmp_path, "data:\n  size: 2k\n", body.format())
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: the GPU is out of memory: Tried 9 GiB. Set train.micro_batch")
+    assert "Traceback" not in result.stderr
 
 
 def test_run_shows_the_traceback_of_our_own_faults(tmp_path):

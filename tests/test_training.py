@@ -12,16 +12,15 @@ import pytest
 import torch
 
 from sft import adapter
-from sft.budget import IGNORED
 from sft.engines import load_trainable
 from sft.errors import UserError
+from sft.labels import IGNORED
 from sft.lora import LoraParams, add_lora
 from sft.models import ModelParams, load_model
-from sft.training import TrainParams, by_length_within_steps, train
+from sft.training import TrainParams, check_machine, train
 from tests.imports import ROOT
 from tests.tiny import folder_bytes, save_model
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LORA = LoraParams(r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj", "k_proj", "o_proj"])
 PARAMS = TrainParams(
     engine="trl",
@@ -38,6 +37,7 @@ PARAMS = TrainParams(
     weight_decay=0.01,
     optimizer="adamw_torch",
     gradient_checkpointing=False,
+    deterministic=True,
     validation_rows=4,
     validation_every=2,
     lora=LORA,
@@ -54,7 +54,7 @@ def tiny(tmp_path_factory):
 
 
 def trainable(tiny, lora=LORA, dtype="float32"):
-    return load_trainable("trl", tiny, ModelParams(tiny.reference, dtype, False), lora, 64, False, 42)
+    return load_trainable("trl", tiny, ModelParams(tiny.reference, dtype, False), lora, 64, 42)
 
 
 def random_rows(count, seed=0):
@@ -103,17 +103,7 @@ def test_rows_are_read_in_the_order_given(tiny):
     assert [entry["loss"] for entry in logs.steps] == pytest.approx(expected, abs=1e-5)
 
 
-def test_rows_are_sorted_by_length_within_a_step_only():
-    rows = random_rows(10)
-    ordered = by_length_within_steps(rows, 4)
-    for start in (0, 4, 8):
-        step = ordered[start : start + 4]
-        lengths = [len(row["input_ids"]) for row in step]
-        assert lengths == sorted(lengths, reverse=True)
-        assert all(row in step for row in rows[start : start + 4])
-
-
-@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+@pytest.mark.parametrize("micro_batch", [1, 2, 4, "auto"])
 def test_the_loss_of_a_step_is_the_mean_over_its_loss_tokens(tiny, micro_batch):
     model, tokenizer = trainable(tiny)
     start = copy.deepcopy(model)
@@ -149,7 +139,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_loss_tokens(tiny, micro_batch):
     assert logs.steps[1]["loss"] == pytest.approx(loss_by_hand(start, rows[4:]), abs=1e-4)
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+@pytest.mark.parametrize("micro_batch", [1, 2, 4, "auto"])
 def test_validation_loss(tiny, micro_batch):
     """It is taken before the first step, every so many steps and after the last, and mends nothing."""
     model, tokenizer = trainable(tiny)
@@ -283,59 +273,11 @@ def test_values_that_do_not_work():
 def test_what_needs_a_gpu(tiny):
     model = ModelParams(tiny.reference, "float32", False)
     with pytest.raises(UserError, match=r"train\.engine: unsloth needs an NVIDIA GPU"):
-        load_trainable("unsloth", tiny, model, LORA, 64, False, 42)
+        load_trainable("unsloth", tiny, model, LORA, 64, 42)
     with pytest.raises(UserError, match=r"model\.dtype: float16 trains on a GPU only"):
-        train(*trainable(tiny, dtype="float16"), random_rows(12), random_rows(4), params(), "float16")
+        check_machine(params(), "float16")
     with pytest.raises(UserError, match=r"model\.load_in_4bit"):
-        load_trainable("trl", tiny, ModelParams(tiny.reference, "float32", True), LORA, 64, False, 42)
-
-
-GPU_PROGRAM = """
-import sys
-from sft import adapter
-from sft.engines import load_trainable
-from sft.models import ModelParams, resolve
-from sft.training import train
-from tests.test_training import LORA, params, random_rows
-
-engine, path, folder, four_bit = sys.argv[1:]
-base = resolve(path)
-settings = ModelParams(base.reference, "bfloat16", four_bit == "4bit")
-model, tokenizer = load_trainable(engine, base, settings, LORA, 64, False, 42)
-logs = train(model, tokenizer, random_rows(8), random_rows(2, 1), params(steps=2), "bfloat16")
-assert [entry["step"] for entry in logs.steps] == [1, 2]
-adapter.save(model, folder, "pypi://some-model==1.0")
-"""
-
-
-@gpu
-@pytest.mark.parametrize("four_bit", ["4bit", "16bit"])
-def test_both_engines_on_a_gpu_write_the_same_kind_of_adapter(four_bit, tmp_path):
-    """In processes of their own, because Unsloth patches what the other engine uses."""
-    base = save_model(tmp_path / "base", spread=0.3, hidden=128)
-    found = []
-    for engine in ("trl", "unsloth"):
-        command = [
-            sys.executable,
-            "-c",
-            GPU_PROGRAM,
-            engine,
-            str(base.path),
-            str(tmp_path / engine),
-            four_bit,
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        if engine == "unsloth":
-            command[2] = "import unsloth\n" + GPU_PROGRAM
-        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        found.append(folder_bytes(tmp_path / engine))
-    trl, unsloth = found
-    assert sorted(trl) == sorted(unsloth) == ["adapter_config.json", "adapter_model.safetensors"]
-    configs = [json.loads(files["adapter_config.json"]) for files in found]
-    assert configs[0].keys() == configs[1].keys()
-    for key in ("base_model_name_or_path", "target_modules", "r", "lora_alpha", "lora_dropout", "task_type"):
-        assert configs[0][key] == configs[1][key]
+        load_trainable("trl", tiny, ModelParams(tiny.reference, "float32", True), LORA, 64, 42)
 
 
 def test_a_run_that_diverges_fails(tiny):
@@ -353,6 +295,6 @@ def test_no_target_at_all(tiny):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_an_optimizer_whose_package_is_missing(tiny):
+def test_an_optimizer_whose_package_is_missing():
     with pytest.raises(UserError, match="adamw_8bit needs bitsandbytes"):
-        train(*trainable(tiny), random_rows(12), random_rows(2, 1), params(optimizer="adamw_8bit"), "float32")
+        check_machine(params(optimizer="adamw_8bit"), "float32")
