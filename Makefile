@@ -25,7 +25,7 @@ test: lint
 lint: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy sft stages
+	.venv/bin/mypy sft stages benchmarks
 
 preset: install
 	.venv/bin/python -m sft.preset $(NAME)

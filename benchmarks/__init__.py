@@ -1,0 +1,1 @@
+"""What measures speed, with what it is measured against."""

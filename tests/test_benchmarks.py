@@ -1,0 +1,33 @@
+"""The benchmarks measure what they say: their material, and params that the stages take."""
+
+import numpy as np
+
+from benchmarks.material import SMOLLM2, conversations, llama_tokenizer, turns
+from benchmarks.train_speed import stage_params
+from sft.models import ModelParams, load_tokenizer, resolve
+from sft.params import section
+from sft.templates import encode, end_of_turn
+from sft.training import TrainParams
+
+
+def test_conversations_are_as_long_as_said():
+    tokenizer = load_tokenizer(resolve(SMOLLM2))
+    made = conversations(tokenizer, 300)
+    lengths = np.array([len(encode(tokenizer, messages).input_ids) for messages in made])
+    assert abs(lengths.mean() - 682) < 7
+    assert lengths.max() < 2060 and np.percentile(lengths, 10) < 300
+    assert conversations(tokenizer, 300) == made != conversations(tokenizer, 300, seed=1)
+
+
+def test_the_llama_tokenizer():
+    tokenizer = llama_tokenizer()
+    assert len(tokenizer) == 128256
+    ids = encode(tokenizer, turns("a", "b")).input_ids
+    assert ids[0] == 128000 and ids.count(128009) == 2
+    assert end_of_turn(tokenizer) == 128009
+
+
+def test_the_stages_take_the_params():
+    params = stage_params(SMOLLM2, "unsloth", True, 8, 40)
+    assert section(params, "train", TrainParams).micro_batch == "auto"
+    assert section(params, "model", ModelParams).load_in_4bit
