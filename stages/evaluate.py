@@ -60,7 +60,6 @@ def main(values: dict[str, Any], which: str) -> None:
         tasks[task]["examples"] = len(examples[task])
         tasks[task]["finished"] = sum(row["finished"] for row in answers) / len(answers)
         tasks[task]["mean_tokens"] = sum(row["tokens"] for row in answers) / len(answers)
-        tasks[task] |= speed(model, model_params.dtype, answered[task], clock.seconds[f"answer_{task}"])
     everything = [pair for pairs in answered.values() for pair in pairs]
     answering = sum(clock.seconds[f"answer_{task}"] for task in examples)
     metrics: dict[str, Any] = dict(tasks)
@@ -72,6 +71,10 @@ def main(values: dict[str, Any], which: str) -> None:
         "tokens_generated": sum(row["tokens"] for row in scored),
         "seconds": clock.seconds,
         **speed(model, model_params.dtype, everything, answering),
+        "speed": {
+            task: speed(model, model_params.dtype, answered[task], clock.seconds[f"answer_{task}"])
+            for task in examples
+        },
         "peak_memory_gib": provenance.peak_memory_gib(),
         "device": provenance.device_name(),
         "base_model": {"reference": model_params.reference, "resolved": base.commit},

@@ -122,7 +122,7 @@ def untimed(metrics: dict) -> dict:
     return {
         key: value
         for key, value in metrics.items()
-        if key not in ("seconds", "tokens_per_second", "peak_memory_gib")
+        if key not in ("seconds", "tokens_per_second", "steady", "speed", "peak_memory_gib")
     }
 
 
