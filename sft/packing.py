@@ -45,10 +45,8 @@ def pack(rows: list[dict[str, Any]], device: Any) -> Packed:
     targets = []
     for row in rows:
         labels = np.asarray(row["labels"], dtype=np.int64)
-        targets += [
-            labels[1:],
-            np.array([IGNORED]),
-        ]  # a row's last token predicts nothing, least of all the next row
+        # A row's last token predicts nothing, least of all the next row.
+        targets += [labels[1:], np.array([IGNORED])]
     target = np.concatenate(targets)
     predicting = np.flatnonzero(target != IGNORED)
     boundaries = np.cumsum([0, *lengths], dtype=np.int32)
