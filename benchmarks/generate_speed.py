@@ -25,7 +25,7 @@ from sft.files import write_json
 from sft.models import load_tokenizer, resolve
 from sft.rows import MESSAGES
 
-SIZES: list[int | str] = ["auto", 170]  # prompts at a time, three answers each
+SIZES: list[int | str] = ["auto", 170, 340]  # prompts at a time, three answers each
 EXAMPLES = 340
 NEW_TOKENS = 256
 

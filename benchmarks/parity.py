@@ -39,7 +39,7 @@ def main() -> None:
         for part in ("metrics", "plots", "models"):
             (folder / part).mkdir(parents=True)
         (folder / "data").symlink_to((data / "data").resolve())
-        params = stage_params(SMOLLM2, engine, False, 8, STEPS)
+        params = stage_params(SMOLLM2, engine, False, 8, True, STEPS)
         params["model"]["dtype"] = dtype
         params["train"]["micro_batch"] = micro_batch
         (folder / "params.yaml").write_text(json.dumps(params))

@@ -25,21 +25,22 @@ from sft.files import write_json
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = {"study": 3, "plain": 3}  # steps left out; the stages and the bare loop leave out 10
 
-# Name, contestant or (engine, 4-bit, rows in an optimizer step), steps.
+# Name, contestant or (engine, 4-bit, rows in an optimizer step, deterministic), steps.
 LLAMA: list[tuple[str, Any, int]] = [
     ("the study's recipe: Unsloth 4-bit, 2 rows x 4, float16", "study", 10),
-    ("the stage, trl, 16-bit, 24 rows", ("trl", False, 24), 28),
-    ("the stage, trl, 16-bit, 8 rows", ("trl", False, 8), 50),
-    ("the stage, trl, 4-bit, 8 rows", ("trl", True, 8), 50),
-    ("the stage, unsloth, 16-bit, 24 rows", ("unsloth", False, 24), 28),
-    ("the stage, unsloth, 16-bit, 8 rows", ("unsloth", False, 8), 50),
-    ("the stage, unsloth, 4-bit, 8 rows", ("unsloth", True, 8), 50),
+    ("the stage, trl, 16-bit, 24 rows", ("trl", False, 24, True), 28),
+    ("the stage, trl, 16-bit, 24 rows; deterministic: false", ("trl", False, 24, False), 28),
+    ("the stage, trl, 16-bit, 8 rows", ("trl", False, 8, True), 50),
+    ("the stage, trl, 4-bit, 8 rows", ("trl", True, 8, True), 50),
+    ("the stage, unsloth, 16-bit, 24 rows", ("unsloth", False, 24, True), 28),
+    ("the stage, unsloth, 16-bit, 8 rows", ("unsloth", False, 8, True), 50),
+    ("the stage, unsloth, 4-bit, 8 rows", ("unsloth", True, 8, True), 50),
     ("bare loop", "bare", 26),
     ("plain TRL + PEFT + bitsandbytes, 4-bit, 2 rows x 4", "plain", 10),
 ]
 SMALL: list[tuple[str, Any, int]] = [
-    ("the stage, trl, 16-bit, 128 rows", ("trl", False, 128), 30),
-    ("the stage, unsloth, 16-bit, 128 rows", ("unsloth", False, 128), 30),
+    ("the stage, trl, 16-bit, 128 rows", ("trl", False, 128, True), 30),
+    ("the stage, unsloth, 16-bit, 128 rows", ("unsloth", False, 128, True), 30),
     ("bare loop", "bare-128", 30),
 ]
 
@@ -56,15 +57,15 @@ def main() -> None:
     results = work / f"train-{arguments.model}.json"
     found: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
     for name, what, steps in LLAMA if arguments.model == "llama" else SMALL:
-        if any(done.startswith(name) for done in found):
+        if any(done == name or done.startswith(f"{name}, ") for done in found):
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         workspace(folder, reference)
         start = time.perf_counter()
         try:
             if isinstance(what, tuple):
-                engine, four_bit, batch = what
-                rows = stage(folder, reference, engine, four_bit, batch, steps)
+                engine, four_bit, batch, same_order = what
+                rows = stage(folder, reference, engine, four_bit, batch, same_order, steps)
             else:
                 rows = contestant(what, folder, reference, steps)
         except subprocess.CalledProcessError as error:
@@ -93,7 +94,9 @@ def run(command: list[str], folder: Path) -> str:
     return result.stdout
 
 
-def stage_params(reference: str, engine: str, four_bit: bool, rows: int, steps: int) -> dict[str, Any]:
+def stage_params(
+    reference: str, engine: str, four_bit: bool, rows: int, same_order: bool, steps: int
+) -> dict[str, Any]:
     """Make params.yaml for the train stage: `steps` steps of `rows` rows, else the study's values."""
     return {
         "model": {"reference": reference, "dtype": "bfloat16", "load_in_4bit": four_bit},
@@ -112,7 +115,7 @@ def stage_params(reference: str, engine: str, four_bit: bool, rows: int, steps: 
             "weight_decay": 0.01,
             "optimizer": "adamw_torch",
             "gradient_checkpointing": "auto",
-            "deterministic": True,
+            "deterministic": same_order,
             "validation_rows": 8,
             "validation_every": steps,
             "lora": {
@@ -126,10 +129,10 @@ def stage_params(reference: str, engine: str, four_bit: bool, rows: int, steps: 
 
 
 def stage(
-    folder: Path, reference: str, engine: str, four_bit: bool, rows: int, steps: int
+    folder: Path, reference: str, engine: str, four_bit: bool, rows: int, same_order: bool, steps: int
 ) -> dict[str, dict[str, Any]]:
     """Run the train stage itself and take its own figures."""
-    params = stage_params(reference, engine, four_bit, rows, steps)
+    params = stage_params(reference, engine, four_bit, rows, same_order, steps)
     (folder / "params.yaml").write_text(json.dumps(params))  # JSON is YAML
     run(["-m", "stages.train"], folder)
     metrics = json.loads((folder / "metrics" / "train.json").read_text())

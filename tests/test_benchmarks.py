@@ -28,6 +28,6 @@ def test_the_llama_tokenizer():
 
 
 def test_the_stages_take_the_params():
-    params = stage_params(SMOLLM2, "unsloth", True, 8, 40)
+    params = stage_params(SMOLLM2, "unsloth", True, 8, True, 40)
     assert section(params, "train", TrainParams).micro_batch == "auto"
     assert section(params, "model", ModelParams).load_in_4bit
