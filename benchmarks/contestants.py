@@ -3,7 +3,7 @@
     python -m benchmarks.contestants study|plain|bare|bare-128 MODEL WORKSPACE STEPS
 
 `study` is the study's recipe: Unsloth, 4-bit, 2 rows x 4 accumulated, gradient checkpointing, float16.
-`plain` is the same through TRL, PEFT and bitsandbytes. `bare` is the limit: forward and backward passes of
+`plain` is the same through TRL, PEFT and bitsandbytes, in bfloat16. `bare` is the limit: forward and backward passes of
 the same 16-bit model and LoRA on packed rows that lie ready on the card, and Liger's loss; no optimizer, no
 log. In steps of 24 rows (about 16,000 tokens) and of 8, the study's; `bare-128` of 128. With and without
 the deterministic gradient. Prints one line of JSON: for each row of the table tokens and seconds by step.
@@ -50,17 +50,20 @@ def plain(folder: str, workspace: Path, steps: int) -> dict[str, Any]:
 
     base = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=torch.float16,
+        dtype=torch.bfloat16,
         device_map={"": 0},
         quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float16
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
         ),
     )
     model: Any = get_peft_model(base, LoraConfig(**LORA, target_modules=TARGETS, task_type="CAUSAL_LM"))
-    return sft_trainer(model, AutoTokenizer.from_pretrained(folder), workspace, steps)
+    # TRL makes the LoRA of a 4-bit model bfloat16, which float16's loss scaling does not take.
+    return sft_trainer(model, AutoTokenizer.from_pretrained(folder), workspace, steps, bf16=True)
 
 
-def sft_trainer(model: Any, tokenizer: Any, workspace: Path, steps: int) -> dict[str, Any]:
+def sft_trainer(
+    model: Any, tokenizer: Any, workspace: Path, steps: int, bf16: bool = False
+) -> dict[str, Any]:
     """Train with TRL's SFTTrainer as it comes; count the tokens that its collator does not pad with."""
     import pyarrow.parquet as pq
     import torch
@@ -90,7 +93,8 @@ def sft_trainer(model: Any, tokenizer: Any, workspace: Path, steps: int) -> dict
             optim="adamw_8bit",
             weight_decay=0.01,
             lr_scheduler_type="linear",
-            fp16=True,
+            fp16=not bf16,
+            bf16=bf16,
             logging_steps=1,
             save_strategy="no",
             report_to="none",

@@ -115,6 +115,8 @@ def packed_attention(
             enable_gqa=grouped,
         )
         return output[None], None
+    if query.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("rows that are attended to one by one cannot be recorded")
     if grouped:
         key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
     attended, start = [], 0

@@ -3,9 +3,16 @@
 Every trainer looked at tokenizes the whole set first; 60 steps need not tokenize 300,000 rows.
 """
 
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
@@ -16,16 +23,21 @@ from sft.rows import taken
 from sft.templates import TemplateRefusal, encode
 
 CHUNK = 256  # rows turned into Python objects at a time
+# From this many rows on it pays to start processes: one core tokenizes some 1,000 short rows a second.
+SHARED_OUT = 2000
+
+Row = dict[str, np.ndarray]
+Tokenized = tuple[str, Row | str, bool]  # id; tokens, or why the row is left out; whether it was truncated
 
 
 @dataclass
 class Reading:
     """Tokenized rows in the order in which training reads them, and an account of what was read.
 
-    Each row has `input_ids` and `labels` of equal length.
+    Each row has `input_ids` and `labels` of equal length, int32.
     """
 
-    rows: list[dict[str, list[int]]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     truncated: int = 0
     dropped: dict[str, int] = field(
@@ -55,16 +67,16 @@ class RowShape:
 def read(mix: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: int, name: str = "rows") -> Reading:
     """Tokenize rows of `mix` by hash(seed, epoch, id) until `rows` usable ones are found.
 
-    When the mix is used up the next epoch begins, in another order. Raises UserError where no row of a
-    whole epoch is usable.
+    When the mix is used up the next epoch begins, in another order. Many rows are shared out to all cores,
+    with the same result. Raises UserError where no row of a whole epoch is usable.
     """
     reading = Reading()
     epoch = 0
-    mix = mix.select(["id", "messages"]).combine_chunks()
+    reader = _Reader(mix.select(["id", "messages"]).combine_chunks(), tokenizer, shape)
     with tqdm(total=rows, desc=f"tokenizing {name}", unit="row", mininterval=1) as progress:
         while len(reading.rows) < rows:
             before = len(reading.rows)
-            _read_epoch(reading, mix, rows, tokenizer, shape, f"{seed}:{epoch}", progress)
+            _read_epoch(reading, reader, rows, f"{seed}:{epoch}", progress)
             if len(reading.rows) == before:
                 raise UserError(
                     f"none of the {len(mix):,} {name} can be trained on: {reading.dropped}. "
@@ -74,46 +86,87 @@ def read(mix: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: int, n
     return reading
 
 
-def _read_epoch(
-    reading: Reading, mix: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: str, progress: Any
-) -> None:
-    ranked = order(seed, mix["id"])
-    for start in range(0, len(ranked), CHUNK):
-        if not reading.rows and start >= max(10_000, 20 * rows):
+@dataclass
+class _Reader:
+    """What it takes to tokenize rows of the mix, in this process or in another."""
+
+    mix: pa.Table
+    tokenizer: Any
+    shape: RowShape
+
+    def tokenize(self, places: np.ndarray) -> Iterator[Tokenized]:
+        """Tokenize the rows at these places of the mix, one after another."""
+        for row in taken(self.mix, places).to_pylist():
+            yield row["id"], *_labelled(row["messages"], self.tokenizer, self.shape)
+
+    def chunks(self, ranked: np.ndarray, wanted: int) -> Iterator[Iterable[Tokenized]]:
+        """Tokenize rows in the order of `ranked`, a chunk at a time, on all cores if many are `wanted`."""
+        parts = [ranked[start : start + CHUNK] for start in range(0, len(ranked), CHUNK)]
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+        if min(wanted, len(ranked)) < SHARED_OUT or cores == 1:
+            yield from map(self.tokenize, parts)
+            return
+        most = -(-wanted // CHUNK)  # of which none is in vain if no row is left out
+        cores = min(cores, most, len(parts))
+        # Forked processes have the mix and the tokenizer already; they touch no GPU.
+        pool = ProcessPoolExecutor(cores, multiprocessing.get_context("fork"), _begin, (self,))
+        try:
+            for start in [0, *range(most, len(parts), cores)]:
+                yield from pool.map(_tokenize, parts[start : start + (cores if start else most)])
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process that tokenizes was killed, most likely because the machine ran out of memory. "
+                "Close other programs, or lower train.steps or train.batch_size."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_reader: _Reader  # of a process that tokenizes for another
+
+
+def _begin(reader: _Reader) -> None:
+    global _reader
+    _reader = reader
+    # The tokenizer's own threads do not live on in a forked process.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _tokenize(places: np.ndarray) -> list[Tokenized]:
+    return list(_reader.tokenize(places))
+
+
+def _read_epoch(reading: Reading, reader: _Reader, rows: int, seed: str, progress: Any) -> None:
+    ranked = order(seed, reader.mix["id"])
+    chunks = reader.chunks(ranked, rows - len(reading.rows))
+    for number, chunk in enumerate(chunks):
+        if not reading.rows and number * CHUNK >= max(10_000, 20 * rows):
             return  # not one usable row among so many: the caller says why
-        for row in taken(mix, ranked[start : start + CHUNK]).to_pylist():
+        for name, row, truncated in chunk:
+            if isinstance(row, str):
+                reading.dropped[row] += 1
+                continue
+            reading.rows.append(row)
+            reading.ids.append(name)
+            reading.truncated += truncated
+            progress.update()
             if len(reading.rows) == rows:
                 return
-            labelled = _labelled(reading, row["messages"], tokenizer, shape)
-            if labelled:
-                reading.rows.append(labelled)
-                reading.ids.append(row["id"])
-                progress.update()
 
 
-def _labelled(
-    reading: Reading, messages: list[dict], tokenizer: Any, shape: RowShape
-) -> dict[str, list[int]] | None:
-    """Tokenize one conversation, or count why it is left out."""
+def _labelled(messages: list[dict], tokenizer: Any, shape: RowShape) -> tuple[Row | str, bool]:
+    """Tokenize one conversation, or say why it is left out; and tell whether it was truncated."""
     on_assistant = shape.loss_on == "assistant"
     try:
         encoded = encode(tokenizer, messages, mask=on_assistant)
     except TemplateRefusal:
-        reading.dropped["refused_by_template"] += 1
-        return None
-    ids = encoded.input_ids
-    labels = (
-        [token if ours else IGNORED for token, ours in zip(ids, encoded.assistant_mask, strict=True)]
-        if on_assistant
-        else list(ids)
-    )
+        return "refused_by_template", False
+    ids = np.array(encoded.input_ids, dtype=np.int32)
     too_long = len(ids) > shape.max_length
     if too_long and shape.too_long == "drop":
-        reading.dropped["too_long"] += 1
-        return None
-    ids, labels = ids[: shape.max_length], labels[: shape.max_length]
+        return "too_long", False
+    labels = np.where(np.array(encoded.assistant_mask, dtype=bool), ids, IGNORED) if on_assistant else ids
+    ids, labels = ids[: shape.max_length], labels[: shape.max_length].astype(np.int32)
     if not loss_tokens(labels):
-        reading.dropped["no_loss_tokens"] += 1
-        return None
-    reading.truncated += too_long
-    return {"input_ids": ids, "labels": labels}
+        return "no_loss_tokens", False
+    return {"input_ids": ids, "labels": labels}, too_long

@@ -12,6 +12,7 @@ from torch.nn.functional import linear, log_softmax
 
 from sft.errors import UserError
 from sft.heads import scaled_logits
+from sft.labels import IGNORED
 from sft.packing import Packed
 
 CHUNK = 2**27  # logits at a time: half a gigabyte in float32
@@ -44,7 +45,10 @@ def loss_sum(model: Any, packed: Packed) -> torch.Tensor:
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Summed cross-entropy of linear(hidden, weight, bias) against targets; a gradient for hidden only."""
+    """Summed cross-entropy of linear(hidden, weight, bias) against targets, less those that are IGNORED.
+
+    There is a gradient for `hidden` only.
+    """
 
     @staticmethod
     def forward(
@@ -60,15 +64,17 @@ class _HeadLoss(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(hidden), max(1, CHUNK // len(weight))):
                 chunk = slice(start, start + max(1, CHUNK // len(weight)))
-                target = targets[chunk, None]
+                kept = targets[chunk, None] != IGNORED
+                target = targets[chunk, None].clamp(min=0)
                 log_p = log_softmax(linear(hidden[chunk], weight, bias), -1, dtype=torch.float32)
-                total -= log_p.gather(1, target).sum()
+                total -= torch.where(kept, log_p.gather(1, target), 0).sum()
                 if gradient is not None:
                     p = log_p.exp_()
                     p.scatter_(1, target, p.gather(1, target) - 1)
                     if scale != 1:
                         p.mul_(scale)
                     torch.mm(p.to(weight.dtype), weight, out=gradient[chunk])
+                    gradient[chunk].masked_fill_(~kept, 0)
         ctx.save_for_backward(gradient)
         ctx.scale = scale
         return total

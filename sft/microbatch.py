@@ -10,14 +10,13 @@ import torch
 
 from sft.engines import Engine, set_checkpointing
 from sft.errors import UserError
+from sft.labels import Rows
 from sft.loss import loss_sum
 from sft.packing import cut, pack
 
 # A fixed number where memory cannot be measured, so that every such machine cuts alike.
 CPU_TOKENS = 4096
 MEMORY_SHARE = 0.9  # of the card's memory, planned for; the rest is for fragments and other processes
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass

