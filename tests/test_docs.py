@@ -19,7 +19,8 @@ def test_links_lead_somewhere_and_nothing_is_left_open(page):
 
 
 @pytest.mark.parametrize(
-    ("page", "folder"), [("README.md", "."), ("docs/thorough/README.md", "docs/thorough")]
+    ("page", "folder"),
+    [(f"{folder}/README.md", folder) for folder in (".", "docs/thorough", "docs/unsloth")],
 )
 def test_scores_are_those_of_the_metrics(page, folder):
     """The last table of the page with a row a task; a cell is a mean of base or tuned."""
