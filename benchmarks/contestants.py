@@ -3,10 +3,11 @@
     python -m benchmarks.contestants study|plain|bare|bare-128 MODEL WORKSPACE STEPS
 
 `study` is the study's recipe: Unsloth, 4-bit, 2 rows x 4 accumulated, gradient checkpointing, float16.
-`plain` is the same through TRL, PEFT and bitsandbytes, in bfloat16. `bare` is the limit: forward and backward passes of
-the same 16-bit model and LoRA on packed rows that lie ready on the card, and Liger's loss; no optimizer, no
-log. In steps of 24 rows (about 16,000 tokens) and of 8, the study's; `bare-128` of 128. With and without
-the deterministic gradient. Prints one line of JSON: for each row of the table tokens and seconds by step.
+`plain` is the same through TRL, PEFT and bitsandbytes, in bfloat16. `bare` is the limit: forward and backward
+passes of the same 16-bit model and LoRA on packed rows that lie ready on the card, and Liger's loss; no
+optimizer, no log. In steps of 24 rows (about 16,000 tokens) and of 8, the study's; `bare-128` of 128. With
+and without the deterministic gradient. Prints one line of JSON: for each row of the table tokens and
+seconds by step.
 """
 
 import json
@@ -134,7 +135,7 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     import torch
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
-    from sft.budget import RowShape, read
+    from sft.budget import Budget, RowShape, read
     from sft.engines import load_trainable, prepare
     from sft.lora import LoraParams
     from sft.models import ModelParams, resolve
@@ -152,7 +153,7 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     loss_of = LigerFusedLinearCrossEntropyLoss(reduction="sum")
     found = {}
     for size in sizes:
-        rows = read(mix, steps * size, tokenizer, RowShape(2048, "truncate", "all"), 42).rows
+        rows = read(mix, Budget(steps * size, "rows"), tokenizer, RowShape(2048, "truncate", "all"), 42).rows
         batches = [pack(rows[start : start + size], "cuda") for start in range(0, len(rows), size)]
         for same_order in (False, True):
             torch.cuda.reset_peak_memory_stats()

@@ -103,7 +103,7 @@ def stage_params(
         "train": {
             "engine": engine,
             "seed": 42,
-            "steps": steps,
+            "budget": f"{steps} steps",
             "batch_size": rows,
             "micro_batch": "auto",
             "max_length": 2048,

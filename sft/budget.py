@@ -1,8 +1,9 @@
-"""Reading the mix in seeded order, only as far as the training budget goes, and tokenizing what is read.
+"""The training budget, and reading the mix in seeded order as far as it goes, tokenizing what is read.
 
 Every trainer looked at tokenizes the whole set first; 60 steps need not tokenize 300,000 rows.
 """
 
+import math
 import multiprocessing
 import os
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from sft.errors import UserError
 from sft.labels import IGNORED, loss_tokens
+from sft.params import Count, coerce
 from sft.ranking import order
 from sft.rows import taken
 from sft.templates import TemplateRefusal, encode
@@ -26,28 +28,74 @@ CHUNK = 256  # rows turned into Python objects at a time
 # From this many rows on it pays to start processes: one core tokenizes some 1,000 short rows a second.
 SHARED_OUT = 2000
 
+Unit = Literal["steps", "epochs", "rows", "tokens"]
 Row = dict[str, np.ndarray]
 Tokenized = tuple[str, Row | str, bool]  # id; tokens, or why the row is left out; whether it was truncated
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to train: `amount` optimizer steps of `batch_size` rows, or epochs, rows or tokens.
+
+    It is met in whole steps: the last one is filled up.
+    """
+
+    amount: float
+    unit: Unit
+    batch_size: int = 1
+
+    @classmethod
+    def parse(cls, text: str, batch_size: int) -> "Budget":
+        """Read `60 steps`, `1.5 epochs`, `300k rows` or `2M tokens`; raise UserError for anything else."""
+        number, _, word = text.strip().partition(" ")
+        unit = word.strip().removesuffix("s") + "s"
+        if unit not in get_args(Unit):
+            raise UserError(
+                f"params.yaml: train.budget: {text!r} is not an amount and a unit, such as 60 steps, "
+                "1 epoch, 300k rows or 2M tokens."
+            )
+        amount = coerce(number, float if unit == "epochs" else Count, "train.budget")
+        if amount <= 0:
+            raise UserError(f"params.yaml: train.budget: {text!r} is not above 0.")
+        return cls(amount, cast(Unit, unit), batch_size)
+
+    def met(self, reading: "Reading", mix_rows: int) -> bool:
+        """Tell whether what has been read is enough."""
+        if len(reading.rows) % self.batch_size:
+            return False
+        done = {
+            "steps": len(reading.rows) / self.batch_size,
+            "epochs": reading.passed / mix_rows,
+            "rows": len(reading.rows),
+            "tokens": reading.tokens,
+        }
+        return done[self.unit] >= self.amount
+
+    def rows_left(self, reading: "Reading", mix_rows: int, max_length: int) -> int:
+        """Return how many more rows it takes at least, if none is left out."""
+        if self.unit == "tokens":
+            return math.ceil((self.amount - reading.tokens) / max_length)
+        if self.unit == "epochs":
+            return math.ceil(self.amount * mix_rows) - reading.passed
+        return math.ceil(self.amount * (self.batch_size if self.unit == "steps" else 1)) - len(reading.rows)
 
 
 @dataclass
 class Reading:
     """Tokenized rows in the order in which training reads them, and an account of what was read.
 
-    Each row has `input_ids` and `labels` of equal length, int32.
+    Each row has `input_ids` and `labels` of equal length, int32. `tokens` counts all of theirs, `passed`
+    the rows of the mix that were gone through, those left out and those of further epochs included.
     """
 
     rows: list[Row] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    tokens: int = 0
+    passed: int = 0
     truncated: int = 0
     dropped: dict[str, int] = field(
         default_factory=lambda: {"too_long": 0, "no_loss_tokens": 0, "refused_by_template": 0}
     )
-
-    @property
-    def tokens(self) -> int:
-        """Count all tokens of the rows."""
-        return sum(len(row["input_ids"]) for row in self.rows)
 
     @property
     def loss_tokens(self) -> int:
@@ -64,8 +112,10 @@ class RowShape:
     loss_on: Literal["assistant", "all"]
 
 
-def read(mix: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: int, name: str = "rows") -> Reading:
-    """Tokenize rows of `mix` by hash(seed, epoch, id) until `rows` usable ones are found.
+def read(
+    mix: pa.Table, budget: Budget, tokenizer: Any, shape: RowShape, seed: int, name: str = "rows"
+) -> Reading:
+    """Tokenize rows of `mix` by hash(seed, epoch, id) until the usable ones meet the budget.
 
     When the mix is used up the next epoch begins, in another order. Many rows are shared out to all cores,
     with the same result. Raises UserError where no row of a whole epoch is usable.
@@ -73,10 +123,11 @@ def read(mix: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: int, n
     reading = Reading()
     epoch = 0
     reader = _Reader(mix.select(["id", "messages"]).combine_chunks(), tokenizer, shape)
-    with tqdm(total=rows, desc=f"tokenizing {name}", unit="row", mininterval=1) as progress:
-        while len(reading.rows) < rows:
+    total = None if budget.unit == "tokens" else budget.rows_left(reading, len(mix), shape.max_length)
+    with tqdm(total=total, desc=f"tokenizing {name}", unit="row", mininterval=1) as progress:
+        while not budget.met(reading, len(mix)):
             before = len(reading.rows)
-            _read_epoch(reading, reader, rows, f"{seed}:{epoch}", progress)
+            _read_epoch(reading, reader, budget, f"{seed}:{epoch}", progress)
             if len(reading.rows) == before:
                 raise UserError(
                     f"none of the {len(mix):,} {name} can be trained on: {reading.dropped}. "
@@ -116,7 +167,7 @@ class _Reader:
         except BrokenProcessPool as error:
             raise UserError(
                 "a process that tokenizes was killed, most likely because the machine ran out of memory. "
-                "Close other programs, or lower train.steps or train.batch_size."
+                "Close other programs, or lower train.budget."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -136,21 +187,23 @@ def _tokenize(places: np.ndarray) -> list[Tokenized]:
     return list(_reader.tokenize(places))
 
 
-def _read_epoch(reading: Reading, reader: _Reader, rows: int, seed: str, progress: Any) -> None:
+def _read_epoch(reading: Reading, reader: _Reader, budget: Budget, seed: str, progress: Any) -> None:
     ranked = order(seed, reader.mix["id"])
-    chunks = reader.chunks(ranked, rows - len(reading.rows))
-    for number, chunk in enumerate(chunks):
-        if not reading.rows and number * CHUNK >= max(10_000, 20 * rows):
+    wanted = budget.rows_left(reading, len(ranked), reader.shape.max_length)
+    for number, chunk in enumerate(reader.chunks(ranked, max(1, wanted))):
+        if not reading.rows and number * CHUNK >= max(10_000, 20 * wanted):
             return  # not one usable row among so many: the caller says why
         for name, row, truncated in chunk:
+            reading.passed += 1
             if isinstance(row, str):
                 reading.dropped[row] += 1
-                continue
-            reading.rows.append(row)
-            reading.ids.append(name)
-            reading.truncated += truncated
-            progress.update()
-            if len(reading.rows) == rows:
+            else:
+                reading.rows.append(row)
+                reading.ids.append(name)
+                reading.tokens += len(row["input_ids"])
+                reading.truncated += truncated
+                progress.update()
+            if budget.met(reading, len(ranked)):
                 return
 
 

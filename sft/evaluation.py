@@ -97,24 +97,37 @@ def answer(
 
 
 def score(
-    examples: dict[str, list[dict[str, Any]]], answered: dict[str, list[tuple["Prompt", list["Answer"]]]]
+    examples: dict[str, list[dict[str, Any]]],
+    answered: dict[str, list[tuple["Prompt", list["Answer"]]]],
+    likelihoods: dict[str, list[float]],
 ) -> list[dict[str, Any]]:
-    """Score the answers against the references; one dict an answer, by task, example and run."""
-    from sft import rouge
+    """Score the answers against the references; one dict an answer, by task, example and run.
+
+    `likelihoods` has each task's references' negative log-likelihoods, the same in every run.
+    """
+    from sft import measures, rouge
 
     scored = []
     for task, rows in examples.items():
         answers = [
             (row, given) for row, (_, written) in zip(rows, answered[task], strict=True) for given in written
         ]
-        scores = rouge.score([row["reference"] for row, _ in answers], [given.text for _, given in answers])
-        for (row, given), figures in zip(answers, scores, strict=True):
+        references, predictions = (
+            [row["reference"] for row, _ in answers],
+            [given.text for _, given in answers],
+        )
+        nll = dict(zip((row["id"] for row in rows), likelihoods[task], strict=True))
+        figures = rouge.score(references, predictions)
+        chrf = measures.chrf(references, predictions)
+        for (row, given), of_rouge, of_chrf in zip(answers, figures, chrf, strict=True):
             scored.append(
                 {
                     "task": task,
                     "id": row["id"],
                     "run": given.run,
-                    **figures,
+                    **of_rouge,
+                    "chrf": of_chrf,
+                    "nll": nll[row["id"]],
                     "tokens": given.tokens,
                     "finished": given.finished,
                     "prompt": row["prompt"],

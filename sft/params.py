@@ -29,13 +29,20 @@ class Share(float):
 
 
 def load(path: Path | str = "params.yaml") -> dict[str, Any]:
-    """Read a params file as YAML 1.2, as DVC does (PyYAML would read 2e-4 as a string)."""
+    """Read a params file; raise UserError where it is not there, or not a mapping in YAML."""
     try:
-        values = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file. Run from the repository's root.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error}. Save it as UTF-8.") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path | str) -> dict[str, Any]:
+    """Read params as YAML 1.2, as DVC does (PyYAML would read 2e-4 as a string); `path` is for errors."""
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):

@@ -17,6 +17,7 @@ PACKAGES = [
     "datasets",
     "gguf",
     "rouge-score-rs",
+    "sacrebleu",
     "unsloth",
     "liger-kernel",
     "bitsandbytes",

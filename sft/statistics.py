@@ -12,10 +12,11 @@ def summary(values: list[float]) -> dict[str, float | None]:
     }
 
 
-def by_task(scored: list[dict[str, Any]], measures: list[str]) -> dict[str, dict[str, Any]]:
-    """Summarise scored answers (dicts with `task`, `run` and the measures) for each task and averaged.
+def by_task(scored: list[dict[str, Any]], measures: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    """Summarise scored answers (dicts with `task`, `run` and the task's measures) by task and averaged.
 
-    A run's score is the mean over its examples; `average` is, run by run, the mean of the tasks' scores.
+    A run's score is the mean over its examples; `average` is, run by run, the mean of the tasks' scores,
+    for the measures that all tasks have.
     """
     tasks = list(dict.fromkeys(answer["task"] for answer in scored))
     runs = sorted({answer["run"] for answer in scored})
@@ -25,25 +26,28 @@ def by_task(scored: list[dict[str, Any]], measures: list[str]) -> dict[str, dict
         )
         for task in tasks
         for run in runs
-        for measure in measures
+        for measure in measures[task]
     }
     result: dict[str, dict[str, Any]] = {
-        task: {measure: summary([means[task, run, measure] for run in runs]) for measure in measures}
+        task: {measure: summary([means[task, run, measure] for run in runs]) for measure in measures[task]}
         for task in tasks
     }
     result["average"] = {
         measure: summary([statistics.fmean(means[task, run, measure] for task in tasks) for run in runs])
-        for measure in measures
+        for measure in measures[tasks[0]]
+        if all(measure in measures[task] for task in tasks)
     }
     return result
 
 
-def differences(
-    tuned: dict[str, Any], base: dict[str, Any], measures: list[str]
-) -> dict[str, dict[str, float]]:
+def differences(tuned: dict[str, Any], base: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Return tuned minus base for the mean of every measure of every task that both have."""
     return {
-        task: {measure: tuned[task][measure]["mean"] - base[task][measure]["mean"] for measure in measures}
-        for task in tuned
+        task: {
+            measure: scores[measure]["mean"] - base[task][measure]["mean"]
+            for measure in scores
+            if isinstance(scores[measure], dict) and measure in base[task]
+        }
+        for task, scores in tuned.items()
         if task in base
     }

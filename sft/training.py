@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sft.budget import Budget
 from sft.engines import Engine
 from sft.errors import UserError
 from sft.labels import Rows
@@ -15,7 +16,7 @@ from sft.params import Count
 
 @dataclass
 class TrainParams:
-    """`train`: the budget (steps of batch_size rows), the rows' shape, the optimizer and the LoRA.
+    """`train`: the budget, the rows' shape, the optimizer and the LoRA.
 
     `batch_size` counts the rows of one optimizer step, whose loss is the mean over its loss tokens. It is
     cut into forward and backward passes of `micro_batch` rows, or of as many as fit the memory (`auto`).
@@ -23,7 +24,7 @@ class TrainParams:
 
     engine: Engine
     seed: int
-    steps: Count
+    budget: str
     batch_size: Count
     micro_batch: Literal["auto"] | Count
     max_length: Count
@@ -41,7 +42,8 @@ class TrainParams:
     lora: LoraParams
 
     def __post_init__(self) -> None:
-        """Raise UserError for values that do not go together."""
+        """Raise UserError for values that are not what they should be, or do not go together."""
+        Budget.parse(self.budget, self.batch_size)
         if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
             raise UserError(
                 f"params.yaml: train.micro_batch: {self.micro_batch} does not divide "
@@ -80,9 +82,9 @@ def train(
     params: TrainParams,
     dtype: str,
 ) -> Logs:
-    """Train the PEFT `model` in place on `rows`, in their order, for `params.steps` steps.
+    """Train the PEFT `model` in place on `rows`, in their order, once: in steps of `params.batch_size`.
 
-    `rows` holds steps x batch_size entries of `input_ids` and `labels`, as arrays or lists. Validation loss
+    `rows` have `input_ids` and `labels`, as arrays or lists. Validation loss
     is taken before the first step, every `validation_every` steps and after the last.
     """
     import torch
@@ -118,7 +120,7 @@ def train(
         # Unsloth gives SFTConfig other defaults: what decides the mathematics is said in full.
         config = SFTConfig(
             output_dir=scratch,
-            max_steps=params.steps,
+            max_steps=len(rows) // params.batch_size,
             # A batch is a whole step; PackedTrainer cuts it.
             per_device_train_batch_size=params.batch_size,
             per_device_eval_batch_size=len(validation),

@@ -1,4 +1,4 @@
-"""Score the base model, or the adapter, on the four tasks by ROUGE.
+"""Score the base model, or the adapter, on the four tasks: ROUGE, chrF, and the references' likelihood.
 
 Reads data/holdout/evaluation.parquet, and models/adapter/ with metrics/baseline.json for the adapter.
 Writes metrics/baseline.json or metrics/evaluate.json, and every answer with its scores to
@@ -17,9 +17,9 @@ from sft.errors import UserError
 from sft.evaluation import EvaluateParams, answer, choose, score
 from sft.files import read_json, read_parquet, write_json, write_text
 from sft.flops import Cost, utilisation
+from sft.measures import COMMON, MEASURES
 from sft.models import ModelParams
 from sft.params import section
-from sft.rouge import VARIANTS
 
 if TYPE_CHECKING:
     from sft.generation import Answer, Prompt
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 def main(values: dict[str, Any], which: str) -> None:
     """Load the model, answer and score the examples, and write metrics and answers."""
+    from sft.likelihood import reference_nll
+
     model_params = section(values, "model", ModelParams)
     params = section(values, "evaluate", EvaluateParams)
     name = "baseline" if which == "base" else "evaluate"
@@ -51,10 +53,12 @@ def main(values: dict[str, Any], which: str) -> None:
     for task, rows in examples.items():
         with clock.phase(f"answer_{task}"):
             answered[task] = answer(model, tokenizer, stop_ids, task, rows, params)
+    with clock.phase("likelihood"):
+        likelihoods = {task: reference_nll(model, tokenizer, rows) for task, rows in examples.items()}
     with clock.phase("score"):
-        scored = score(examples, answered)
+        scored = score(examples, answered, likelihoods)
 
-    tasks = statistics.by_task(scored, VARIANTS)
+    tasks = statistics.by_task(scored, MEASURES)
     for task in examples:
         answers = [row for row in scored if row["task"] == task]
         tasks[task]["examples"] = len(examples[task])
@@ -64,7 +68,7 @@ def main(values: dict[str, Any], which: str) -> None:
     answering = sum(clock.seconds[f"answer_{task}"] for task in examples)
     metrics: dict[str, Any] = dict(tasks)
     if which == "adapter":
-        metrics["difference"] = statistics.differences(tasks, baseline, VARIANTS)
+        metrics["difference"] = statistics.differences(tasks, baseline)
     metrics |= {
         "runs": params.runs,
         "answers": len(scored),
@@ -116,18 +120,18 @@ def check_same_base(commit: str | None, others: dict[str, dict[str, Any]]) -> No
 
 def report(name: str, metrics: dict[str, Any], tasks: list[str]) -> None:
     """Print the scores as a table, mean and standard deviation over runs."""
-    print(f"{name:<12}" + "".join(f"{variant:>18}" for variant in VARIANTS) + f"{'finished':>10}")
+    print(f"{name:<12}" + "".join(f"{measure:>18}" for measure in COMMON) + f"{'finished':>10}")
     for task in [*tasks, "average"]:
         scores = metrics[task]
         cells = ""
-        for variant in VARIANTS:
-            std = scores[variant]["std"]
-            cells += f"{scores[variant]['mean']:>9.4f} ± " + (f"{std:.4f}" if std is not None else "  -   ")
+        for measure in COMMON:
+            std = scores[measure]["std"]
+            cells += f"{scores[measure]['mean']:>9.4f} ± " + (f"{std:.4f}" if std is not None else "  -   ")
         print(f"{task:<12}{cells}" + (f"{scores['finished']:>10.0%}" if "finished" in scores else ""))
         if "difference" in metrics:
             print(
                 f"{'  vs base':<12}"
-                + "".join(f"{metrics['difference'][task][v]:>+9.4f}{'':9}" for v in VARIANTS)
+                + "".join(f"{metrics['difference'][task][measure]:>+9.4f}{'':9}" for measure in COMMON)
             )
 
 

@@ -9,7 +9,7 @@ Run as `python -m stages.train`.
 from typing import Any
 
 from sft import adapter, engines, models, provenance, training
-from sft.budget import RowShape, read
+from sft.budget import Budget, RowShape, read
 from sft.command import run
 from sft.errors import UserError
 from sft.files import read_parquet, write_csv, write_json
@@ -49,8 +49,10 @@ def main(values: dict[str, Any]) -> None:
         )
     with clock.phase("tokenize"):
         shape = RowShape(params.max_length, params.too_long, params.loss_on)
-        reading = read(mix, params.steps * params.batch_size, tokenizer, shape, params.seed, "mix rows")
-        validation = read(held_out, params.validation_rows, tokenizer, shape, params.seed, "validation rows")
+        budget = Budget.parse(params.budget, params.batch_size)
+        reading = read(mix, budget, tokenizer, shape, params.seed, "mix rows")
+        held = Budget(params.validation_rows, "rows")
+        validation = read(held_out, held, tokenizer, shape, params.seed, "validation rows")
     with clock.phase("train"):
         logs = training.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
     with clock.phase("save"):
@@ -93,6 +95,11 @@ def main(values: dict[str, Any]) -> None:
         of_peak = f", {used:.0%} of the card's peak" if used else ""
         print(f"steady      {metrics['steady']['tokens_per_second']:,} tokens/s{of_peak}")
     print(f"rows seen   {distinct:,} of {len(mix):,} rows of the mix ({distinct / len(mix):.2%})")
+    if distinct < len(mix) / 2:
+        print(
+            f"            With this budget data.size hardly matters: {metrics['steps']:,} steps x "
+            f"{params.batch_size} rows read {distinct:,} of {len(mix):,} rows, and would of a larger mix."
+        )
     print(
         f"validation  loss {logs.validation[0]['loss']:.4f} before, {logs.validation[-1]['loss']:.4f} after"
     )

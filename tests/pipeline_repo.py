@@ -41,7 +41,7 @@ SMALL = {
     "data.holdout.definition": 0.15,
     "data.holdout.dialogue": 0.25,
     "data.holdout.question": 0.25,
-    "train.steps": 2,
+    "train.budget": "2 steps",
     "train.batch_size": 2,
     "train.micro_batch": 1,
     "train.max_length": 256,

@@ -127,10 +127,10 @@ def test_setting_a_param_by_dvc_changes_its_line_only(tmp_path: Path) -> None:
 
     path = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", path)
-    apply_overrides(path, ["train.steps=61"])
+    apply_overrides(path, ["train.budget=61 steps"])
     before = (ROOT / "params.yaml").read_text().splitlines()
     assert path.read_text().splitlines() == [
-        "  steps: 61" if line.startswith("  steps: ") else line for line in before
+        "  budget: 61 steps" if line.startswith("  budget: ") else line for line in before
     ]
 
 

@@ -5,12 +5,17 @@ import json
 import re
 
 import pytest
+import sacrebleu
+import torch
 
-from sft import rouge
+from sft import likelihood, rouge
 from sft.errors import UserError
 from sft.evaluation import EvaluateParams, MaxNewTokens, answer, choose, score
 from sft.holdout import TASKS, HoldoutParams, evaluation_pool
+from sft.likelihood import reference_nll
+from sft.measures import MEASURES
 from sft.models import load_model, load_tokenizer, stop_token_ids
+from sft.templates import encode, prompt_ids
 from tests.tiny import dialogue, save_model, table
 
 LIMITS = MaxNewTokens(recipe=9, definition=3, dialogue=4, question=5)
@@ -32,6 +37,10 @@ def test_fewer_examples_are_the_beginning_of_more(pool):
         assert choose(pool, count) == {task: rows[:count] for task, rows in whole.items()}
 
 
+def test_every_task_declares_its_measures():
+    assert list(MEASURES) == TASKS
+
+
 def test_more_examples_than_are_held_out(pool):
     fewer = pool.filter([row != {"task": "dialogue", "item": "dialogue:0"} for row in items(pool)])
     choose(fewer, 5)
@@ -48,7 +57,8 @@ def items(pool):
 
 def scores_of(model, tokenizer, stops, examples, params):
     answered = {task: answer(model, tokenizer, stops, task, rows, params) for task, rows in examples.items()}
-    return score(examples, answered)
+    likelihoods = {task: reference_nll(model, tokenizer, rows) for task, rows in examples.items()}
+    return score(examples, answered, likelihoods)
 
 
 def test_answers(tmp_path, pool):
@@ -62,12 +72,13 @@ def test_answers(tmp_path, pool):
     for row in scored:
         assert set(row) == {
             *("task", "id", "run", "tokens", "finished", "prompt", "reference", "prediction"),
-            *rouge.VARIANTS,
+            *MEASURES[row["task"]],
         }
         example = by_id[row["id"]]
         assert (row["prompt"], row["reference"]) == (example["prompt"], example["reference"])
         (scores,) = rouge.score([row["reference"]], [row["prediction"]])
         assert {variant: row[variant] for variant in rouge.VARIANTS} == scores
+        assert row["chrf"] == sacrebleu.sentence_chrf(row["prediction"], [row["reference"]]).score
         assert 1 <= row["tokens"] <= getattr(LIMITS, row["task"])
         assert row["finished"] or row["tokens"] == getattr(LIMITS, row["task"])
     json.dumps(scored)
@@ -101,3 +112,35 @@ def test_a_temperature_below_zero():
     with pytest.raises(UserError, match=r"evaluate\.temperature: -0\.1 is below 0"):
         dataclasses.replace(PARAMS, temperature=-0.1)
     dataclasses.replace(PARAMS, temperature=0)
+
+
+def test_the_likelihood_of_references_is_that_of_each_by_itself(tmp_path, monkeypatch):
+    """By hand: the answer's tokens and the one that ends the turn, not those of answers in the prompt."""
+    base = save_model(tmp_path, spread=0.35)
+    tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
+    question = [{"role": "user", "content": "What?"}]
+    prompts = [
+        question,
+        [*question, {"role": "assistant", "content": "That."}, {"role": "user", "content": "And why so?"}],
+        [{"role": "user", "content": "Tell me more of it."}],
+    ]
+    references = ["Because it is.", "No.", "A longer answer than the others, by some words."]
+    expected = []
+    for prompt, reference in zip(prompts, references, strict=True):
+        start = len(prompt_ids(tokenizer, prompt))
+        answer = [{"role": "assistant", "content": reference}]
+        ids = encode(tokenizer, [*prompt, *answer]).input_ids
+        assert tokenizer.decode(ids[start:]) == reference + "<|eot|>"
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0]
+        expected.append(
+            torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(ids[start:])).item()
+        )
+    examples = [
+        {"prompt": prompt, "reference": reference}
+        for prompt, reference in zip(prompts, references, strict=True)
+    ]
+    for tokens in (4096, 1):
+        monkeypatch.setattr(likelihood, "TOKENS", tokens)
+        assert reference_nll(model, tokenizer, examples) == pytest.approx(expected, rel=1e-4)
+    assert len({round(value, 2) for value in expected}) == 3

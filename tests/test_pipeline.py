@@ -53,7 +53,7 @@ def test_a_size_never_made_before_is_made_in_a_temporary_run(repo: Repo) -> None
     [
         ("plot.dpi=50", {"plot"}),
         ("evaluate.temperature=0.9", {"baseline", "evaluate", "plot"}),
-        ("train.steps=3", {"train", "evaluate", "plot"}),
+        ("train.budget=3 steps", {"train", "evaluate", "plot"}),
     ],
 )
 def test_a_changed_param_runs_what_depends_on_it(repo: Repo, change: str, stages: set[str]) -> None:

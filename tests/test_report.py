@@ -42,14 +42,14 @@ def test_a_branch_whose_params_and_metrics_changed(repo: Repo, tmp_path: Path) -
     params = clone.path / "params.yaml"
     params.write_text(params.read_text() + "# A remark.\n")
     assert UP_TO_DATE in report(clone, "origin/main")
-    clone.set_params({"train.steps": 5})
+    clone.set_params({"train.budget": "5 steps"})
     text = report(clone, "origin/main")
     (line,) = [line for line in text.splitlines() if BEHIND in line]
     assert "`dvc repro` would run train evaluate plot and what" in line
-    assert UP_TO_DATE not in text and "| train.steps" in text
+    assert UP_TO_DATE not in text and "| train.budget" in text
 
-    text = report(clone, "origin/main", "origin/bigger")  # not the workspace, whose train.steps differ
-    assert "| data.size" in text and "train.steps" not in text and "dvc.lock" not in text
+    text = report(clone, "origin/main", "origin/bigger")  # not the workspace, whose train.budget differs
+    assert "| data.size" in text and "train.budget" not in text and "dvc.lock" not in text
 
 
 def test_the_same_revision_has_no_changes(built: Repo, tmp_path: Path) -> None:

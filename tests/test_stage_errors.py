@@ -51,15 +51,15 @@ def test_all_the_rows_there_are(repo: Repo) -> None:
 @pytest.mark.parametrize("name", ["standardize", "mix", "train", "plot"])
 def test_a_misspelt_param_is_named_by_every_stage(repo: Repo, name: str) -> None:
     params = repo.path / "params.yaml"
-    params.write_text(params.read_text().replace("  steps: 2\n", "  stpes: 2\n"))
+    params.write_text(params.read_text().replace("  budget: 2 steps\n", "  bugdet: 2 steps\n"))
     message = stage(repo, name)
-    assert "params.yaml: train.stpes:" in message and "train.steps" in message
+    assert "params.yaml: train.bugdet:" in message and "train.budget" in message
 
 
 def test_a_param_that_is_missing(repo: Repo) -> None:
     params = repo.path / "params.yaml"
-    params.write_text(params.read_text().replace("  steps: 2\n", ""))
-    assert stage(repo, "train").startswith("params.yaml: train.steps: missing.")
+    params.write_text(params.read_text().replace("  budget: 2 steps\n", ""))
+    assert stage(repo, "train").startswith("params.yaml: train.budget: missing.")
 
 
 def test_params_that_are_not_yaml(repo: Repo) -> None:

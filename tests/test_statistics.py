@@ -26,9 +26,19 @@ ANSWERS = [
 ]
 
 
+def both(*measures):
+    return {"recipe": list(measures), "question": list(measures)}
+
+
+def test_a_measure_of_one_task_alone_is_not_averaged():
+    found = by_task(ANSWERS, {"recipe": ["rouge1", "rouge2"], "question": ["rouge1"]})
+    assert set(found["recipe"]) == {"rouge1", "rouge2"}
+    assert set(found["question"]) == set(found["average"]) == {"rouge1"}
+
+
 @pytest.mark.parametrize("answers", [ANSWERS, ANSWERS[::-1]])
 def test_by_task(answers):
-    found = by_task(answers, ["rouge1", "rouge2"])
+    found = by_task(answers, both("rouge1", "rouge2"))
     assert set(found) == {"recipe", "question", "average"}
     assert found["recipe"]["rouge1"] == pytest.approx({"mean": 0.25, "std": standard.stdev([0.3, 0.2])})
     assert found["question"]["rouge1"] == pytest.approx({"mean": 0.65, "std": standard.stdev([0.9, 0.4])})
@@ -38,15 +48,15 @@ def test_by_task(answers):
 
 
 def test_tasks_keep_their_order():
-    assert list(by_task(ANSWERS, ["rouge1"])) == ["recipe", "question", "average"]
+    assert list(by_task(ANSWERS, both("rouge1"))) == ["recipe", "question", "average"]
 
 
 def test_one_run():
-    found = by_task([answer for answer in ANSWERS if answer["run"] == 0], ["rouge1"])
+    found = by_task([answer for answer in ANSWERS if answer["run"] == 0], both("rouge1"))
     assert found["average"]["rouge1"] == {"mean": pytest.approx(0.6), "std": None}
 
 
 def test_differences():
     base = {"recipe": {"rouge1": {"mean": 0.2, "std": 0.1}}, "other": {"rouge1": {"mean": 0.9, "std": None}}}
     tuned = {"recipe": {"rouge1": {"mean": 0.5, "std": None}}, "new": {"rouge1": {"mean": 0.1, "std": None}}}
-    assert differences(tuned, base, ["rouge1"]) == {"recipe": {"rouge1": pytest.approx(0.3)}}
+    assert differences(tuned, base) == {"recipe": {"rouge1": pytest.approx(0.3)}}

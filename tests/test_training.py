@@ -25,7 +25,7 @@ LORA = LoraParams(r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj",
 PARAMS = TrainParams(
     engine="trl",
     seed=42,
-    steps=3,
+    budget="3 steps",
     batch_size=4,
     micro_batch=2,
     max_length=64,
@@ -45,6 +45,8 @@ PARAMS = TrainParams(
 
 
 def params(**changed):
+    if "steps" in changed:
+        changed["budget"] = f"{changed.pop('steps')} steps"
     return dataclasses.replace(PARAMS, **changed)
 
 
