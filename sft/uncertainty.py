@@ -16,7 +16,7 @@ from sft import student
 from sft.errors import UserError
 from sft.statistics import summary
 
-# With 2 the interval holds the truth in 91% to 98% of simulated studies, by how unlike the two sides are.
+# With 2 the interval holds the truth in 89% to 98% of simulated studies, by how unlike the two sides are.
 FEWEST_REPLICATES = 3
 # With 8 a bootstrap interval of skewed scores holds the truth in 92% of simulated studies, with 16 in 94%.
 FEWEST_EXAMPLES = 16
@@ -149,10 +149,10 @@ def compare_configurations(first: np.ndarray, second: np.ndarray) -> Interval | 
     parts' shares of the variance, after Cochran 1964, "Approximate Significance Levels of the Behrens-Fisher
     Test", who so averages the quantiles.
 
-    Simulated coverage is 93% to 97% from 3 replicates on, whichever part dominates and however unlike the
-    two sides are, and up to 97.5% at 3 replicates where neither part dominates; fewer are refused. Where the
-    sides share seeds and thereby luck, it is conservative. An untrained model may stand as the same answers
-    repeated: its replicates do not vary.
+    Simulated coverage is 93% to 97% from 3 replicates on (fewer are refused), whichever part dominates and
+    however unlike the two sides are. It is up to 98% at 3 to 5 replicates where much is interaction or
+    replicates' luck is skewed, and where the sides share seeds and thereby luck. An untrained model may stand
+    as the same answers repeated: its replicates do not vary.
     """
     each = _same_examples(first, second)
     difference, count = float(each.mean()), len(each)
