@@ -1,4 +1,4 @@
-"""Which rows are members of a mix: nested by seeded rank, once duplicates, overlap and filtered rows are gone."""
+"""Which rows are members of a mix: nested by seeded rank; duplicates, overlap and filtered rows go first."""
 
 from collections import Counter
 from dataclasses import dataclass
