@@ -45,7 +45,7 @@ def _overlay(target: Any, values: Any, prefix: str, path: Path, changes: list[st
             _overlay(target[key], value, f"{where}.", path, changes)
         elif target[key] != value:
             changes.append(f"{where}: {_plain(target[key])} -> {_plain(value)}")
-            if isinstance(value, list):
+            if isinstance(value, list) and isinstance(target[key], list):
                 _replace(target[key], value)
             else:
                 target[key] = value

@@ -141,4 +141,5 @@ def test_light_scripts_import_nothing_heavy(module: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     heavy = "torch transformers tokenizers trl peft datasets huggingface_hub pandas matplotlib dvc"
+    heavy += " rensa py3langid"
     assert "sft" in loaded and not set(heavy.split()) & set(loaded)
