@@ -52,6 +52,7 @@ def test_a_size_never_made_before_is_made_in_a_temporary_run(repo: Repo) -> None
     ("change", "stages"),
     [
         ("plot.dpi=50", {"plot"}),
+        ("data.filters.max_words=30", {"mix", "train", "evaluate", "plot"}),
         ("evaluate.temperature=0.9", {"baseline", "evaluate", "plot"}),
         ("train.budget=3 steps", {"train", "evaluate", "plot"}),
     ],
