@@ -25,7 +25,7 @@ test: lint
 lint: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy sft stages benchmarks
+	.venv/bin/mypy sft stages benchmarks scripts
 
 preset: install
 	.venv/bin/python -m sft.preset $(NAME)
