@@ -72,7 +72,7 @@ def report(results: list[Result]) -> str:
         raise UserError("There is nothing to compare: name two results at least.")
     configurations = grouped(results)
     scores = scores_of(results)
-    lines = ["# Comparison", "", *warnings(results), *_configurations(configurations)]
+    lines = ["# Comparison", "", *warnings(results), *_left_out(results), *_configurations(configurations)]
     lines += _means(configurations, scores)
     first, *others = configurations
     claims = [
@@ -108,12 +108,15 @@ def report(results: list[Result]) -> str:
 
 
 def scores_of(results: list[Result]) -> Scores:
-    """Return the results' scores, of every task by its measures; raise UserError for other examples."""
-    tasks = list(dict.fromkeys(row["task"] for row in results[0].answers))
+    """Return the scores of every task by the measures that all results have.
+
+    Raises UserError for results on other examples.
+    """
     return {
         (task, measure): aligned({r.name: by_example(r.answers, task, measure) for r in results})
-        for task in tasks
+        for task in _tasks(results)
         for measure in MEASURES[task]
+        if not _without(results, task, measure)
     }
 
 
@@ -158,6 +161,29 @@ def warnings(results: list[Result]) -> list[str]:
                 f"**Warning**: the results come from different versions of {package}: {', '.join(different)}."
             )
     return [line for warning in lines for line in (warning, "")]
+
+
+def _without(results: list[Result], task: str, measure: str) -> list[str]:
+    """Name the results whose answers to a task have no such measure: they were evaluated before it came."""
+    return [
+        result.name
+        for result in results
+        if not all(measure in row for row in result.answers if row["task"] == task)
+    ]
+
+
+def _tasks(results: list[Result]) -> list[str]:
+    return list(dict.fromkeys(row["task"] for row in results[0].answers))
+
+
+def _left_out(results: list[Result]) -> list[str]:
+    return [
+        line
+        for task in _tasks(results)
+        for measure in MEASURES[task]
+        if (names := _without(results, task, measure))
+        for line in (f"Not compared: {measure} of {task}, missing in {', '.join(names)}. Evaluate anew.", "")
+    ]
 
 
 def _configurations(configurations: list[Configuration]) -> list[str]:
