@@ -38,10 +38,7 @@ def regime(values: dict[str, Any], texts: list[str]) -> dict[str, Any]:
             raise UserError(f"{text}: all cells of a study share {name}. Change it in params.yaml.")
         if name in ("data.size", "data.seed", "train.seed"):
             raise UserError(f"{text}: the study itself varies {name}.")
-        try:
-            changes[name] = YAML(typ="safe", pure=True).load(value)
-        except YAMLError as error:
-            raise UserError(f"{text}: {value!r} is no value: {error}") from error
+        changes[name] = _read(value)
     return changes
 
 
@@ -54,7 +51,7 @@ def plan(
     for all. Raises UserError for what makes no plan.
     """
     for size in sizes:
-        coerce(size, Count, "data.size")
+        coerce(_read(size), Count, "data.size")
     if len(replicates) == 1:
         replicates = replicates * len(regimes)
     if len(replicates) != len(regimes) or min(replicates) < 1:
@@ -84,7 +81,15 @@ def applied(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def _cell(values: dict[str, Any], size: str, number: int, changes: dict[str, Any]) -> Cell:
     words = "-".join([*map(str, changes.values()), size, str(number)])
     seeds = {f"{part}.seed": values[part]["seed"] + number for part in ("data", "train")}
-    return Cell(re.sub(r"[^\w.]+", "-", words).strip("-"), {"data.size": size, **seeds, **changes})
+    return Cell(re.sub(r"[^\w.]+", "-", words).strip("-"), {"data.size": _read(size), **seeds, **changes})
+
+
+def _read(text: str) -> Any:
+    """Read a value as params.yaml would have it."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise UserError(f"{text!r} is no value: {error}") from error
 
 
 def _group(values: dict[str, Any], name: str) -> dict[str, Any]:
