@@ -9,7 +9,7 @@ one after another in a temporary copy, so the workspace stays as it is; each is 
 what it changes. Interrupt it whenever you like: started again, it takes finished cells as they are, and
 finished stages of the others from DVC's run cache.
 
-Writes OUT/README.md, OUT/table.csv, OUT/curves.png, and for each cell OUT/cells/NAME with its params, metrics
+Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each cell OUT/cells/NAME with its params, metrics
 and every answer's scores (no texts, so that it can be published): `--from OUT/cells/*` makes the same report.
 """
 
@@ -115,9 +115,9 @@ def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, An
         (folder / "scores.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     curves.scaling(out / "curves.png", numbers, base, list(study.MEASURES))
     write_csv(out / "table.csv", numbers)
-    write_text(out / "README.md", study_report.markdown(found, members, numbers, base))
+    write_text(out / "report.md", study_report.markdown(found, members, numbers, base))
     print(study_report.conclusion(found, members))
-    print(f"\n{out / 'README.md'} has the tables.")
+    print(f"\n{out / 'report.md'} has the tables.")
 
 
 def _metrics_of_folder(folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def markdown(
     lines += [
         "Averages of the tasks; mean over replicates, decoding runs and examples. std: over decoding runs, "
     ]
-    lines += ["averaged over replicates. All tasks and measures are in [table.csv](table.csv).", ""]
+    lines += ["averaged over replicates. [table.csv](table.csv) has all tasks and measures.", ""]
     lines += ["## What was compared", ""]
     lines += ["Would new trainings, with other seeds, on new examples, differ? nll: lower is better.", ""]
     lines += [*table(found.comparisons, found.judged), "", corrected_for(found.judged), ""]
@@ -40,7 +40,9 @@ def _regimes(found: Study) -> list[str]:
             f"{len(configuration.results)} of {rows(size)}" for size, configuration in regime.sizes.items()
         )
         lines.append(f"| {regime.name} | {params} | {counts} |")
-    return [*lines, ""]
+    data = next(iter(found.regimes[0].sizes.values())).results[0].params["data"]
+    base, extra = (", ".join(f"`{source}`" for source in data[name]) for name in ("base", "extra"))
+    return [*lines, "", f"Base: {base}. Extra, where base is used up: {extra or 'none'}.", ""]
 
 
 def _scores(regime: Regime, numbers: list[dict[str, Any]], base: dict[tuple[str, str], float]) -> list[str]:
@@ -102,18 +104,16 @@ def conclusion(found: Study, results: list[Result]) -> str:
         size, _, sides = name.partition(": ")
         second, _, first = sides.partition(" against ")
         sentences += [f"With {size} rows, {second} instead of {first} {_outcome(found, name)}."]
-    told = [verdict for verdict in found.judged if verdict.words in ("better", "worse")]
+    told = sum(verdict.words in ("better", "worse") for verdict in found.judged)
     tested = sum(verdict.p is not None for verdict in found.judged)
+    refused = len(found.judged) - tested
     sentences += [
-        f"In all, {len(told)} of {tested} comparisons are told from chance after Holm's correction "
-        f"({len(found.judged) - tested} could not be made)."
+        f"Of {tested} comparisons {told or 'none'} can be told from chance, by Holm's correction of all."
     ]
-    data = results[0].params["data"]
-    sources = ", ".join([*data["base"], *data["extra"]])
-    sentences += [
-        f"This speaks of {results[0].params['model']['reference']} on these rows only ({sources}), scored by "
-        "these tasks: not of other models or data."
-    ]
+    if refused:
+        sentences += [f"{refused} could not be made, for lack of replicates or examples."]
+    model = results[0].params["model"]["reference"]
+    sentences += [f"This speaks of {model} on this data and these tasks only."]
     return " ".join(filter(None, sentences))
 
 
@@ -152,6 +152,6 @@ def _reading(regime: Regime, smallest: int, largest: int) -> str:
     if distinct[largest] >= largest / 2:
         return ""
     return (
-        f"That is what to expect: such a training reads {distinct[largest]:,} of {largest:,} rows, and "
-        f"{distinct[smallest]:,} of {smallest:,}."
+        f"Such a training reads {distinct[largest]:,} of {largest:,} rows and {distinct[smallest]:,} of "
+        f"{smallest:,}: the mix's size decides from which sources they come, not how many there are."
     )

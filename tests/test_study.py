@@ -105,11 +105,11 @@ def test_a_planted_gain_is_told_and_nothing_else():
         assert verdict.words.split(" ")[0] == gained.get(comparison.name, "no"), comparison
     text = conclusion(found, members)
     assert "Trained for 60 steps, 300k rows instead of 100k makes no difference that can be seen" in text
-    assert "such a training reads 480 of 300,000 rows, and 480 of 100,000" in text
+    assert "Such a training reads 480 of 300,000 rows and 480 of 100,000: the mix's size decides from" in text
     assert "Trained for 1 epoch, overlap remove, 300k rows instead of 100k is better by ROUGE-L (+0.0" in text
     assert "With 300k rows, 1 epoch, overlap keep instead of 1 epoch, overlap remove is worse by" in text
-    assert "30 of 80 comparisons are told from chance" in text
-    assert "This speaks of some-model on these rows only (some://base, some://extra)" in text
+    assert "Of 80 comparisons 30 can be told from chance" in text
+    assert "This speaks of some-model on this data and these tasks only." in text
 
 
 def test_the_report():
@@ -119,6 +119,7 @@ def test_the_report():
     assert "| base model | " in text and "Warning" not in text
     table = text.split("## 60 steps\n")[1].split("\n## ")[0]
     assert re.search(r"\| 300k \|( \d\.\d{3} \|){6} 1\.9\d\d \| 480 \| 480 \| 0\.0016 \|", table)
+    assert "Base: `some://base`. Extra, where base is used up: `some://extra`." in text
     assert "p is corrected for all 80 comparisons of this report (Holm)." in text
     two = study.study(a_study(replicates=2, overlap=False))
     assert {verdict.words for verdict in two.judged} == {"nothing can be said: 2 replicates"}
@@ -200,7 +201,7 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     assert "train" in ran(printed) and "mix" in from_cache(printed) and "mix" not in ran(printed)
     assert repo.experiment(NAMES[0]) == done
     assert (repo.path / "params.yaml").read_bytes() == before
-    report = (repo.path / "study" / "README.md").read_text()
+    report = (repo.path / "study" / "report.md").read_text()
     assert "| base model |" in report and "nothing can be said: 1 replicate" in report
     with (repo.path / "study" / "table.csv").open() as file:
         table = list(csv.DictReader(file))
