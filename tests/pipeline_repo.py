@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,16 @@ class Repo:
     def clone(self, path: Path) -> "Repo":
         self.git("clone", "--quiet", str(self.path), str(path))
         return Repo(path, self.wheels)
+
+
+def wait_for(log: Path, text: str, process: subprocess.Popen, after: str) -> None:
+    """Wait until a process has written `text` to its log, after the text `after`."""
+    for _ in range(1200):
+        if text in log.read_text().partition(after)[2]:
+            return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"{text} did not come: {log.read_text()}")
 
 
 def ran(output: str) -> list[str]:

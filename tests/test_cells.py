@@ -1,6 +1,9 @@
 """A study's cells without DVC: finished ones are kept, an interrupted one goes on, and they compare."""
 
+import os
 import shutil
+import signal
+import subprocess
 
 import pytest
 from filelock import FileLock
@@ -9,7 +12,7 @@ from sft.cells import applied, plan, regime
 from sft.errors import UserError
 from sft.params import load
 from tests.imports import ROOT
-from tests.pipeline_repo import Repo
+from tests.pipeline_repo import Repo, wait_for
 
 VALUES = load(ROOT / "params.yaml")
 CELLS = ("python", "-m", "scripts.cells", "study", "--sizes", "100", "0.12k", "--replicates", "1")
@@ -114,3 +117,18 @@ def test_cells(repo: Repo) -> None:
     assert fault.stderr == "error: train.bugdet: params.yaml has no such param. Is it misspelt?\n"
     shutil.rmtree(repo.path / "data" / "holdout")
     assert repo.run(*CELLS, ok=False).stderr.startswith("error: data/holdout: no such folder.")
+
+
+def test_ctrl_c_begins_no_more_cells(repo: Repo) -> None:
+    log = repo.path / "study.log"
+    command = [*CELLS[:5], "50", "60", "70", "80", "--replicates", "1", "--jobs", "2"]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=repo.path, env=repo.env, stdout=file, stderr=file, start_new_session=True
+        )
+        wait_for(log, " ...", process, after="60-0")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(60) == 1
+    printed = log.read_text()
+    assert "interrupted: start it again and it goes on from here" in printed
+    assert printed.count(" ...\n") == 2 and "Traceback" not in printed and "finished in" not in printed

@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from sft.measures import COMMON
 from sft.results import Configuration
 from sft.study_report import conclusion, markdown
 from sft.uncertainty import verdicts
-from tests.pipeline_repo import Repo, from_cache, ran
+from tests.pipeline_repo import Repo, from_cache, ran, wait_for
 from tests.test_comparison import MEANS
 from tests.test_comparison import result as a_result
 
@@ -279,12 +278,3 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     printed = fault.stdout
     assert "[1/2] 1-epoch-batch_size-50-60-0 ..." in printed and "train" in from_cache(printed)
     assert fault.returncode == 1 and "1-epoch-batch_size-50-9M-0 failed, see above." in fault.stderr
-
-
-def wait_for(log: Path, text: str, process: subprocess.Popen, after: str) -> None:
-    for _ in range(1200):
-        if text in log.read_text().partition(after)[2]:
-            return
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(f"{text} did not come: {log.read_text()}")
