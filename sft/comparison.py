@@ -66,8 +66,10 @@ def report(results: list[Result]) -> str:
         (task, measure): aligned({r.name: by_example(r.answers, task, measure) for r in results})
         for task in tasks
         for measure in MEASURES[task]
+        if not _without(results, task, measure)
     }
-    lines = ["# Comparison", "", *warnings(results), *_configurations(configurations)]
+    lines = ["# Comparison", "", *warnings(results), *_left_out(results, tasks)]
+    lines += _configurations(configurations)
     lines += _means(configurations, scores)
     first, *others = configurations
     claims = [
@@ -133,6 +135,25 @@ def warnings(results: list[Result]) -> list[str]:
                 f"**Warning**: the results come from different versions of {package}: {', '.join(different)}."
             )
     return [line for warning in lines for line in (warning, "")]
+
+
+def _without(results: list[Result], task: str, measure: str) -> list[str]:
+    """Name the results whose answers to a task have no such measure: they were evaluated before it came."""
+    return [
+        result.name
+        for result in results
+        if not all(measure in row for row in result.answers if row["task"] == task)
+    ]
+
+
+def _left_out(results: list[Result], tasks: list[str]) -> list[str]:
+    return [
+        line
+        for task in tasks
+        for measure in MEASURES[task]
+        if (names := _without(results, task, measure))
+        for line in (f"Not compared: {measure} of {task}, missing in {', '.join(names)}. Evaluate anew.", "")
+    ]
 
 
 def _configurations(configurations: list[Configuration]) -> list[str]:

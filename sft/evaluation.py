@@ -128,6 +128,7 @@ def score(
                     **of_rouge,
                     "chrf": of_chrf,
                     "nll": nll[row["id"]],
+                    **measures.own(task, given.text),
                     "tokens": given.tokens,
                     "finished": given.finished,
                     "prompt": row["prompt"],

@@ -1,4 +1,4 @@
-"""Score the base model, or the adapter, on the four tasks: ROUGE, chrF, and the references' likelihood.
+"""Score the base model, or the adapter, on the four tasks: ROUGE, chrF, likelihood, and a recipe's format.
 
 Reads data/holdout/evaluation.parquet, and models/adapter/ with metrics/baseline.json for the adapter.
 Writes metrics/baseline.json or metrics/evaluate.json, and every answer with its scores to
@@ -127,7 +127,9 @@ def report(name: str, metrics: dict[str, Any], tasks: list[str]) -> None:
         for measure in COMMON:
             std = scores[measure]["std"]
             cells += f"{scores[measure]['mean']:>9.4f} ± " + (f"{std:.4f}" if std is not None else "  -   ")
-        print(f"{task:<12}{cells}" + (f"{scores['finished']:>10.0%}" if "finished" in scores else ""))
+        finished = f"{scores['finished']:>10.0%}" if "finished" in scores else ""
+        own = [f"{name} {scores[name]['mean']:.0%}" for name in MEASURES.get(task, []) if name not in COMMON]
+        print(f"{task:<12}{cells}{finished}{'   '.join(['', *own])}")
         if "difference" in metrics:
             print(
                 f"{'  vs base':<12}"

@@ -6,10 +6,11 @@ import pytest
 from sft.comparison import Result, grouped, report
 from sft.errors import UserError
 from sft.holdout import TASKS
-from sft.measures import COMMON
+from sft.measures import COMMON, MEASURES
 
 EXAMPLES, RUNS = 60, 2
 MEANS = {"nll": 2.0, "chrf": 20.0}  # of the others: 0.2
+COMPARED = [(task, measure) for task in TASKS for measure in MEASURES[task]]
 
 
 def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", **params):
@@ -26,6 +27,9 @@ def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", *
                     sign = -1 if measure == "nll" else 1
                     noise = easy[number, example] + generator.normal(0, 0.02)
                     scores[measure] = mean * (1 + noise + sign * 0.1 * shift)
+                if task == "recipe":
+                    share = 0.5 + 0.4 * shift
+                    scores["format"] = float(generator.random() < share)
                 answers.append({"task": task, "id": f"{task}{example}", "run": run, **scores})
     metrics = {
         "device": device,
@@ -61,10 +65,11 @@ def test_a_planted_difference_between_configurations_is_found():
     ]
     text = report(members)
     found = rows(text, "Configurations, against data.size 100")
-    assert len(found) == len(TASKS) * len(COMMON)
+    assert [(task, measure) for _, task, measure, *_ in found] == COMPARED
     for name, task, measure, difference, interval, p, verdict in found:
         assert (name, verdict) == ("data.size 300", "better") and task in TASKS and float(p) < 0.05
         planted = 0.1 * MEANS.get(measure, 0.2) * (-1 if measure == "nll" else 1)
+        planted = 0.4 if measure == "format" else planted
         assert float(difference) == pytest.approx(planted, abs=abs(planted) / 4)
         low, high = (float(end) for end in interval.split(" to "))
         assert low < float(difference) < high
@@ -83,7 +88,7 @@ def test_one_training_of_each_speaks_of_the_adapters_only():
     for row in rows(text, "Configurations, against data.size 100"):
         assert row[-1].startswith("nothing can be said") and row[4] == row[5] == ""
     adapters = rows(text, "Adapters, against small")
-    assert len(adapters) == len(TASKS) * len(COMMON)
+    assert [(task, measure) for _, task, measure, *_ in adapters] == COMPARED
     assert {row[-1] for row in adapters} == {"better"} and {row[0] for row in adapters} == {"large"}
 
 
@@ -107,3 +112,13 @@ def test_what_cannot_be_compared():
         report([result("a")])
     with pytest.raises(UserError, match="a and b do not hold the same examples"):
         report([result("a"), result("b", size=300, examples=EXAMPLES - 1)])
+
+
+def test_a_measure_that_an_older_result_lacks_is_left_out_with_a_word():
+    old = result("old")
+    for row in old.answers:
+        row.pop("format", None)
+    text = report([old, result("new", size=300, shift=1)])
+    assert "Not compared: format of recipe, missing in old. Evaluate anew." in text
+    compared = [(task, measure) for _, task, measure, *_ in rows(text, "Adapters, against old")]
+    assert compared == [pair for pair in COMPARED if pair != ("recipe", "format")]
