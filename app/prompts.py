@@ -72,10 +72,10 @@ def ingredients(text: str) -> list[str]:
             "Name the main ingredients only."
         )
     text = visible(text)
-    parts = re.split(r"[,;\n，、；،]+|(?:^|\s)[-*•]\s", text)
-    names = [" ".join(part.split()).strip(" .") for part in parts]
-    # `rice and lemon`, the end of a list; `mac and cheese` alone is one thing, or two, and reads alike.
-    names = [re.sub(r"^(?:and|&)\s+", "", name) for name in names]
+    parts = re.split(r"[,;\n•，、；،]", text)
+    # `rice, and lemon`: the end of a list. `mac and cheese` may be one thing or two, and reads alike.
+    names = [re.sub(r"^\s*[-*]\s|^\s*(?:and|&)\s", "", part) for part in parts]
+    names = [" ".join(name.split()).strip(" .") for name in names]
     names = list(dict.fromkeys(name for name in names if any(map(str.isalpha, name))))
     if not text.strip():
         raise UserError("Name at least one ingredient, such as: chicken, rice, lemon.")

@@ -98,24 +98,32 @@ def test_another_seed_another_answer(sources):
     assert texts[0] == texts[2] != texts[1]
 
 
+def endless(sources, most_tokens):
+    """Return an answerer whose model `first` never ends an answer by itself."""
+    answerer = Answerer(most_tokens)
+    loaded = answerer.shelf.take(sources["first"], print)
+    answerer.shelf.release(loaded)
+    loaded.batch.stop_ids = set()
+    return answerer
+
+
 def test_stop_ends_the_writing_and_keeps_the_text(sources):
-    answerer = Answerer(most_tokens=100_000)
-    endless = dataclasses.replace(sources["first"], temperature=0)
-    ticket = answerer.ask(endless, asked("Rice?"), most_tokens=2000)
+    answerer = endless(sources, 1900)
+    ticket = answerer.ask(sources["first"], asked("Rice?"))
     while len(ticket.written.ids) < 5 and not ticket.over:
         ticket.look(0.1)
     ticket.stop()
     read(ticket)
     written = len(ticket.written.ids)
     time.sleep(0.2)
-    assert ticket.state == "stopped" and len(ticket.written.ids) == written < 2000
+    assert ticket.state == "stopped" and len(ticket.written.ids) == written < 1900
     assert not ticket.loaded.batch.texts
 
 
 def test_an_answer_without_a_reader_is_given_up(sources, monkeypatch):
     monkeypatch.setattr(answering, "ABANDONED", 0.2)
-    answerer = Answerer()
-    ticket = answerer.ask(sources["first"], asked("Rice?"), most_tokens=1900)
+    answerer = endless(sources, 1900)
+    ticket = answerer.ask(sources["first"], asked("Rice?"))
     for _ in range(100):
         if ticket.over:
             break
@@ -155,10 +163,8 @@ def test_an_adapter_that_is_none_is_a_message_and_the_next_answer_is_whole(sourc
 
 
 def test_a_fault_of_the_model_ends_its_answers_only(sources, capsys):
-    answerer = Answerer(most_tokens=2000)
-    (hit, well) = (
-        answerer.ask(sources[name], asked("Rice?"), most_tokens=1500) for name in ("first", "second")
-    )
+    answerer = endless(sources, 1500)
+    (hit, well) = (answerer.ask(sources[name], asked("Rice?")) for name in ("first", "second"))
     while not hit.written.ids:
         hit.look(0.1)
     hit.loaded.batch.model = None

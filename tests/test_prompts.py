@@ -26,7 +26,7 @@ def trained_on(tmp_path_factory):
             "title": f"Dish {n}",
             "servings": None,
             "time": None,
-            "ingredients": ["2 cups rice", f"{n} leeks", "3 lemons"][: n % 3 + 1],
+            "ingredients": [f"{n} cups rice", f"{n} leeks", "3 lemons"][: n % 3 + 1],
             "steps": ["Mix.", "Bake."],
         }
         for n in range(2, 40)
@@ -40,7 +40,10 @@ def trained_on(tmp_path_factory):
 
 
 def test_ingredients_alone_make_a_training_prompt(trained_on):
-    assert {row[0]["content"].count(" and ") for row in trained_on} == {0, 1}
+    assert {row[0]["content"].count(" and ") for row in trained_on} == {
+        1,
+        2,
+    }  # one of them in `steps and tips`
     for row in trained_on:
         names = re.findall(r"rice|leeks|lemons", row[0]["content"])
         assert recipe(Wish(", ".join(names))) == row[:1]
