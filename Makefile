@@ -1,6 +1,7 @@
 # make repro   install into .venv and run the pipeline
 # make test    install into .venv, lint and run the tests
 # make preset NAME=thorough   put a preset's values into params.yaml
+# make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
 # Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
 #   make repro PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -14,7 +15,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test lint preset install
+.PHONY: repro test lint preset study install
 
 repro: install
 	.venv/bin/dvc repro
@@ -29,6 +30,10 @@ lint: install
 
 preset: install
 	.venv/bin/python -m sft.preset $(NAME)
+
+STUDY ?=
+study: install
+	.venv/bin/python -m scripts.study $(STUDY)
 
 install: $(STAMP)
 

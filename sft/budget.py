@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from sft.errors import UserError
 from sft.labels import IGNORED, loss_tokens
 from sft.params import Count, coerce
-from sft.ranking import order
+from sft.ranking import order_of_copies
 from sft.rows import taken
 from sft.templates import TemplateRefusal, encode
 
@@ -188,7 +188,7 @@ def _tokenize(places: np.ndarray) -> list[Tokenized]:
 
 
 def _read_epoch(reading: Reading, reader: _Reader, budget: Budget, seed: str, progress: Any) -> None:
-    ranked = order(seed, reader.mix["id"])
+    ranked = order_of_copies(seed, reader.mix["id"])
     wanted = budget.rows_left(reading, len(ranked), reader.shape.max_length)
     for number, chunk in enumerate(reader.chunks(ranked, max(1, wanted))):
         if not reading.rows and number * CHUNK >= max(10_000, 20 * wanted):

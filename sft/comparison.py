@@ -12,6 +12,7 @@ from sft.uncertainty import (
     Interval,
     Refusal,
     Verdict,
+    across_tasks,
     aligned,
     by_example,
     compare_adapters,
@@ -36,10 +37,19 @@ class Result:
 
 @dataclass
 class Configuration:
-    """Results that differ by their seeds alone, by the names of the params that set it apart."""
+    """Results that differ by their seeds alone, and the params that set them apart from the others'."""
 
-    name: str
+    apart: dict[str, Any]
     results: list[Result] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The params that set it apart, in words."""
+        return ", ".join(f"{name} {value}" for name, value in self.apart.items()) or "this configuration"
+
+
+# Scores by task and measure, then by result's name, as (runs, examples).
+Scores = dict[tuple[str, str], dict[str, np.ndarray]]
 
 
 @dataclass
@@ -61,31 +71,15 @@ def report(results: list[Result]) -> str:
     if len(results) < 2:
         raise UserError("There is nothing to compare: name two results at least.")
     configurations = grouped(results)
-    tasks = list(dict.fromkeys(row["task"] for row in results[0].answers))
-    scores = {
-        (task, measure): aligned({r.name: by_example(r.answers, task, measure) for r in results})
-        for task in tasks
-        for measure in MEASURES[task]
-        if not _without(results, task, measure)
-    }
-    lines = ["# Comparison", "", *warnings(results), *_left_out(results, tasks)]
-    lines += _configurations(configurations)
+    scores = scores_of(results)
+    lines = ["# Comparison", "", *warnings(results), *_left_out(results), *_configurations(configurations)]
     lines += _means(configurations, scores)
     first, *others = configurations
     claims = [
-        Comparison(
-            other.name,
-            task,
-            measure,
-            compare_configurations(_stack(other, found, measure), _stack(first, found, measure)),
-        )
+        compared(other, first, task, measure, scores, other.name)
         for other in others
-        for (task, measure), found in scores.items()
+        for task, measure in scores
     ]
-    if others:
-        lines += [f"## Configurations, against {first.name}", ""]
-        lines += ["Would new trainings, with other seeds, on new examples, differ?", ""]
-        lines += _table(claims)
     # Of configurations with replicates it is not any one adapter that matters, unless there is no other.
     single = [c.results[0] for c in configurations if len(c.results) == 1]
     single = single if others else results
@@ -101,11 +95,44 @@ def report(results: list[Result]) -> str:
         for result in single[1:]
         for (task, measure), found in scores.items()
     ]
+    judged = verdicts([claim.result for claim in [*claims, *alone]])
+    if claims:
+        lines += [f"## Configurations, against {first.name}", ""]
+        lines += ["Would new trainings, with other seeds, on new examples, differ?", ""]
+        lines += [*table(claims, judged[: len(claims)]), ""]
     if alone:
         lines += [f"## Adapters, against {single[0].name}", ""]
         lines += ["Would these very adapters differ on new examples? (Not: would new trainings.)", ""]
-        lines += _table(alone)
-    return "\n".join(lines) + "\n"
+        lines += [*table(alone, judged[len(claims) :]), ""]
+    return "\n".join([*lines, corrected_for(judged), ""])
+
+
+def scores_of(results: list[Result]) -> Scores:
+    """Return the scores of every task by the measures that all results have.
+
+    Raises UserError for results on other examples.
+    """
+    return {
+        (task, measure): aligned({r.name: by_example(r.answers, task, measure) for r in results})
+        for task in _tasks(results)
+        for measure in MEASURES[task]
+        if not _without(results, task, measure)
+    }
+
+
+def averaged(scores: Scores, measure: str) -> dict[str, np.ndarray]:
+    """Return the average over the tasks of a measure that all have, by result's name."""
+    tasks = [found for (_, name), found in scores.items() if name == measure]
+    return {name: across_tasks([found[name] for found in tasks]) for name in tasks[0]}
+
+
+def compared(
+    one: Configuration, other: Configuration, task: str, measure: str, scores: Scores, name: str
+) -> Comparison:
+    """Compare one configuration with the other on a task by a measure; `name` says which these are."""
+    found = scores[task, measure]
+    result = compare_configurations(_stack(one, found, measure), _stack(other, found, measure))
+    return Comparison(name, task, measure, result)
 
 
 def grouped(results: list[Result]) -> list[Configuration]:
@@ -115,9 +142,8 @@ def grouped(results: list[Result]) -> list[Configuration]:
     differing = [name for name in names if len({str(params.get(name)) for params in flat}) > 1]
     found: dict[tuple[str, ...], Configuration] = {}
     for result, params in zip(results, flat, strict=True):
-        key = tuple(str(params.get(name)) for name in differing)
-        name = ", ".join(f"{name} {value}" for name, value in zip(differing, key, strict=True))
-        found.setdefault(key, Configuration(name or "this configuration")).results.append(result)
+        apart = {name: params.get(name) for name in differing}
+        found.setdefault(tuple(map(str, apart.values())), Configuration(apart)).results.append(result)
     return list(found.values())
 
 
@@ -146,10 +172,14 @@ def _without(results: list[Result], task: str, measure: str) -> list[str]:
     ]
 
 
-def _left_out(results: list[Result], tasks: list[str]) -> list[str]:
+def _tasks(results: list[Result]) -> list[str]:
+    return list(dict.fromkeys(row["task"] for row in results[0].answers))
+
+
+def _left_out(results: list[Result]) -> list[str]:
     return [
         line
-        for task in tasks
+        for task in _tasks(results)
         for measure in MEASURES[task]
         if (names := _without(results, task, measure))
         for line in (f"Not compared: {measure} of {task}, missing in {', '.join(names)}. Evaluate anew.", "")
@@ -170,9 +200,7 @@ def _configurations(configurations: list[Configuration]) -> list[str]:
     return [*lines, ""]
 
 
-def _means(
-    configurations: list[Configuration], scores: dict[tuple[str, str], dict[str, np.ndarray]]
-) -> list[str]:
+def _means(configurations: list[Configuration], scores: Scores) -> list[str]:
     """List each configuration's means, with decoding's standard deviation as in the study, and the shares."""
     lines = [
         "## Scores",
@@ -198,29 +226,37 @@ def _means(
     return [*lines, ""]
 
 
-def _table(comparisons: list[Comparison]) -> list[str]:
-    judged = verdicts([comparison.result for comparison in comparisons])
+def table(comparisons: list[Comparison], judged: list[Verdict]) -> list[str]:
+    """Make a Markdown table of comparisons and the verdicts on them."""
     lines = [
         "| | task | measure | difference | 95% interval | p, corrected | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
     for comparison, verdict in zip(comparisons, judged, strict=True):
-        lines.append(_row(comparison, verdict))
+        difference, interval = in_words(comparison)
+        p = "" if verdict.p is None else f"{verdict.p:.3f}"
+        lines.append(
+            f"| {comparison.name} | {comparison.task} | {comparison.measure} | {difference} "
+            f"| {interval} | {p} | {verdict.words} |"
+        )
+    return lines
+
+
+def corrected_for(judged: list[Verdict]) -> str:
+    """Say how many comparisons the p-values are corrected for."""
     tested = sum(verdict.p is not None for verdict in judged)
-    return [*lines, "", f"p is corrected for the {tested} comparisons of this table (Holm).", ""]
+    return f"p is corrected for all {tested} comparisons of this report (Holm)."
 
 
-def _row(comparison: Comparison, verdict: Verdict) -> str:
+def in_words(comparison: Comparison) -> tuple[str, str]:
+    """Write the difference and its interval as the measure counts, which for some is lower for better."""
     result = comparison.result
     sign = -1 if comparison.measure in LOWER_IS_BETTER else 1
-    interval, p = "", ""
-    if isinstance(result, Interval):
-        low, high = sorted((sign * result.low, sign * result.high))
-        interval, p = f"{low:+.4f} to {high:+.4f}", f"{verdict.p:.3f}"
-    return (
-        f"| {comparison.name} | {comparison.task} | {comparison.measure} | {sign * result.difference:+.4f} "
-        f"| {interval} | {p} | {verdict.words} |"
-    )
+    difference = f"{sign * result.difference:+.4f}"
+    if not isinstance(result, Interval):
+        return difference, ""
+    low, high = sorted((sign * result.low, sign * result.high))
+    return difference, f"{low:+.4f} to {high:+.4f}"
 
 
 def _stack(configuration: Configuration, found: dict[str, np.ndarray], measure: str) -> np.ndarray:

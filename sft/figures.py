@@ -14,10 +14,11 @@ from sft.files import replacing
 BASE, TUNED, ACCENT = "#9aa5b1", "#1f6feb", "#d9730d"
 
 
-def _save(figure: Any, path: Path | str, dpi: int) -> None:
+def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0) -> None:
+    """Lay the figure out below `top`, a share of its height, and write it as a PNG."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, top))
     with replacing(path) as temporary:
         # The default metadata holds matplotlib's version; without it an update changes no picture's bytes.
         figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
@@ -43,7 +44,7 @@ def loss_curves(path: Path | str, train: list[dict], validation: list[dict], dpi
     )
     axes.set(xlabel="optimizer step", ylabel="loss (nats a token)", title="Loss")
     axes.legend(frameon=False)
-    _save(figure, path, dpi)
+    save(figure, path, dpi)
 
 
 def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
@@ -72,7 +73,7 @@ def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
         axes.set_title({"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}[variant])
     panels[0][0].set_ylabel("F-measure, mean ± std over runs")
     panels[0][-1].legend(frameon=False)
-    _save(figure, path, dpi)
+    save(figure, path, dpi)
 
 
 def composition(path: Path | str, counts: dict[str, int], dpi: int) -> None:
@@ -83,7 +84,7 @@ def composition(path: Path | str, counts: dict[str, int], dpi: int) -> None:
     axes.bar_label(bars, [f"{counts[name]:,}" for name in names], padding=4)
     axes.margins(x=0.15)
     axes.set(xlabel="rows", title=f"The mix: {sum(counts.values()):,} rows")
-    _save(figure, path, dpi)
+    save(figure, path, dpi)
 
 
 def length_edges(longest: int) -> list[int]:
@@ -110,4 +111,4 @@ def token_lengths(path: Path | str, lengths: list[int], limit: int, dpi: int) ->
         title=f"Lengths of {len(lengths):,} rows sampled from the mix; {over:.1%} over the limit",
     )
     axes.legend(frameon=False)
-    _save(figure, path, dpi)
+    save(figure, path, dpi)

@@ -37,8 +37,12 @@ REMOVED = pa.schema(
 
 @dataclass
 class FilterParams:
-    """`data.filters`: what rows must have to stay; see params.yaml."""
+    """`data.filters`: what rows must have to stay; see params.yaml.
 
+    `overlap` is not for `filtered`: mixing removes it with the exact duplicates, before.
+    """
+
+    overlap: Literal["remove", "keep"]
     min_words: Literal["none"] | Count
     max_words: Literal["none"] | Count
     min_score: Literal["none"] | float

@@ -32,13 +32,19 @@ class Pool:
     removed: dict[str, int]
 
 
-def pool(base_ids: pa.ChunkedArray, extra_ids: pa.ChunkedArray, seed: int) -> Pool:
-    """Remove exact duplicates, and rows of extra that base has; rank what is left by hash(seed, id)."""
+def pool(
+    base_ids: pa.ChunkedArray, extra_ids: pa.ChunkedArray, seed: int, keep_overlap: bool = False
+) -> Pool:
+    """Remove exact duplicates, and rows of extra that base has; rank what is left by hash(seed, id).
+
+    With `keep_overlap` the rows that base has stay in extra, to see what they do.
+    """
     base = _first_of_each(base_ids)
     extra = _first_of_each(extra_ids)
     distinct = len(extra)
     in_base = pc.is_in(extra_ids.take(pa.array(extra)), value_set=pc.unique(base_ids))
-    extra = extra[~np.asarray(in_base)]
+    if not keep_overlap:
+        extra = extra[~np.asarray(in_base)]
     removed = {
         "base_duplicates": len(base_ids) - len(base),
         "extra_duplicates": len(extra_ids) - distinct,
@@ -64,6 +70,7 @@ def repeats(pool: Pool, base: pa.Table, extra: pa.Table) -> pa.Table:
             # The first of each id that base has is overlap; its other copies are duplicates, as counted.
             first = np.zeros(len(ids), bool)
             first[_first_of_each(ids)] = True
+            first[np.asarray(pc.is_in(ids, value_set=extra["id"].take(pa.array(kept))))] = False
             overlap = first & np.asarray(pc.is_in(ids, value_set=base_ids))
             names[overlap], reasons[overlap] = "extra_in_base", "base has the same text"
         columns = [ids, pa.array([part] * len(ids), pa.string()), sources, pa.array(names, pa.string())]

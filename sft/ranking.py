@@ -1,5 +1,7 @@
 """Seeded ranks: an order that depends on nothing but the seed and each row's own id."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +16,26 @@ def ranks(seed: int | str, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def order(seed: int | str, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return the row numbers sorted by seeded rank (equal ranks by id), whatever the order of `ids`."""
-    table = pa.table({"rank": ranks(seed, ids), "id": ids})
+    return _sorted(ranks(seed, ids), ids)
+
+
+def order_of_copies(seed: int | str, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return the row numbers as `order` does, but rank each further row of an id by itself.
+
+    Copies then lie apart; in `order` they lie side by side. Without copies both are the same.
+    """
+    found = ranks(seed, ids)
+    if pc.count_distinct(ids).as_py() < len(ids):
+        times: Counter[str] = Counter()
+        for row, text in enumerate(ids.to_pylist()):
+            if times[text]:
+                found[row] = xxhash.xxh3_64_intdigest(f"{seed}:{text}:{times[text]}".encode())
+            times[text] += 1
+    return _sorted(found, ids)
+
+
+def _sorted(found: np.ndarray, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    table = pa.table({"rank": found, "id": ids})
     return pc.sort_indices(table, [("rank", "ascending"), ("id", "ascending")]).to_numpy()
 
 

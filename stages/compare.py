@@ -1,10 +1,12 @@
 """Is the difference real? Compare the results of Git revisions, experiments, folders and the workspace.
 
 Run as `python -m stages.compare REV REV ...`: the first is what the others are compared with. A REV is a
-branch, tag, commit or experiment whose run is in DVC's cache, a folder that holds params.yaml, metrics/ and
-data/answers/, or `workspace`. Prints Markdown. It is no stage of the pipeline: it reads what stages left.
+branch, tag, commit or experiment whose run is in DVC's cache, `workspace`, or a folder that holds
+params.yaml, metrics/ and data/answers/ (or a study's scores.jsonl.gz). Prints Markdown. It is no stage of the
+pipeline: it reads what stages left.
 """
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -21,7 +23,11 @@ def load(revision: str) -> Result:
     """Read a result; raise UserError where the revision, its metrics or its answers cannot be had."""
     if revision == "workspace" or Path(revision).is_dir():
         folder = Path("." if revision == "workspace" else revision)
-        texts = [_read(folder / name) for name in (PARAMS, METRICS, ANSWERS)]
+        texts = [_read(folder / name) for name in (PARAMS, METRICS)]
+        scores = folder / "scores.jsonl.gz"  # of a study's cell, as published: answers without texts
+        texts.append(
+            gzip.decompress(scores.read_bytes()).decode() if scores.exists() else _read(folder / ANSWERS)
+        )
     else:
         texts = [_read_revision(name, revision) for name in (PARAMS, METRICS, ANSWERS)]
     values, metrics, answers = texts

@@ -24,7 +24,7 @@ def main(values: dict[str, Any]) -> None:
     base = read_parquet("data/standardized/base.parquet")
     extra = read_parquet("data/standardized/extra.parquet")
     print(f"ranking {len(base):,} rows of base and {len(extra):,} of extra ...", flush=True)
-    ranked = pool(base["id"], extra["id"], params.seed)
+    ranked = pool(base["id"], extra["id"], params.seed, params.filters.overlap == "keep")
     removed = repeats(ranked, base, extra)
     if params.filters.active:
         ranked, found = filter_pool(ranked, base, extra, params)

@@ -15,7 +15,7 @@ from sft.files import read_parquet
 from sft.holdout import TASKS, HoldoutParams, evaluation_items, evaluation_pool, is_validation
 from sft.mixing import members, pool
 from sft.params import load
-from sft.ranking import order, ranks, units
+from sft.ranking import order, order_of_copies, ranks, units
 from sft.rows import MESSAGES, taken
 from tests.imports import ROOT
 from tests.tiny import dialogue, table
@@ -111,6 +111,28 @@ def test_duplicates_and_overlap_are_removed_and_counted():
     assert ranked.removed == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 2}
     assert sorted(ranked.base.tolist()) == [0, 1, 3]  # the first occurrence of each
     assert sorted(ranked.extra.tolist()) == [1, 3]
+
+
+def test_overlap_can_be_left_in():
+    base = pa.chunked_array([["a", "b", "a"], ["c", "a"]])
+    extra = pa.chunked_array([["c", "d", "d"], ["e", "c", "b"]])
+    ranked = pool(base, extra, 42, keep_overlap=True)
+    assert ranked.removed == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 0}
+    assert sorted(ranked.base.tolist()) == [0, 1, 3]
+    assert sorted(ranked.extra.tolist()) == [0, 1, 3, 5]
+
+
+def test_copies_lie_apart_where_training_reads():
+    rng = np.random.default_rng(0)
+    ids = [f"{n:032x}" for n in range(1_000)]
+    copies = pa.array([*ids, *ids[:300], *ids[:50]])
+    places = order_of_copies(42, copies)
+    assert sorted(places.tolist()) == list(range(1_350))
+    read = copies.take(pa.array(places)).to_pylist()
+    assert sum(one == two for one, two in pairwise(read)) < 5
+    assert order_of_copies(42, pa.array(ids)).tolist() == order(42, pa.array(ids)).tolist()
+    shuffled = copies.take(pa.array(rng.permutation(1_350)))
+    assert shuffled.take(pa.array(order_of_copies(42, shuffled))).to_pylist() == read
 
 
 def test_no_extra():

@@ -266,6 +266,17 @@ def test_counts_add_up(pools: Pools) -> None:
     assert by_filter == {name: count for name, count in found["removed"].items() if count}
 
 
+def test_overlap_left_in_is_kept_and_not_counted(pools: Pools) -> None:
+    pools.write(np.random.default_rng(1))
+    without = whole()
+    overlap = read_json("metrics/mix.json")["removed"]["extra_in_base"]
+    kept = whole(overlap="keep")
+    assert overlap > 0 and len(kept) == len(without) + overlap and set(kept) == set(without)
+    assert read_json("metrics/mix.json")["removed"]["extra_in_base"] == 0
+    assert "extra_in_base" not in read_parquet("data/removed.parquet")["filter"].to_pylist()
+    assert mixed(700, overlap="keep") == kept[:700]
+
+
 def test_a_random_selection_of_the_same_size(pools: Pools) -> None:
     pools.write()
     chosen = set(whole(**EVERY))

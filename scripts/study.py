@@ -1,0 +1,147 @@
+"""A controlled comparison: sizes of the mix x replicates x regimes, each a plain `dvc exp run`, and a report.
+
+    python -m scripts.study [--sizes 100k 200k 300k] [--replicates 5] [--regime PARAM=VALUE ...] [--out study]
+    python -m scripts.study --from FOLDER ...       # report on results that are there already
+
+A regime is what else its cells change in params.yaml; --regime may be given several times, and --replicates
+then takes a number for each. Without it there are two: params.yaml as it is, and one full epoch. Cells run
+one after another in a temporary copy, so the workspace stays as it is; each is an experiment, named after
+what it changes. Interrupt it whenever you like: started again, it takes finished cells as they are, and
+finished stages of the others from DVC's run cache.
+
+Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each cell OUT/cells/NAME with its params, metrics
+and every answer's scores (no texts, so that it can be published): `--from OUT/cells/*` makes the same report.
+"""
+
+import argparse
+import gzip
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sft import curves, study, study_report
+from sft.cells import Cell, applied, plan, regime
+from sft.comparison import Result
+from sft.errors import UserError
+from sft.files import write_csv, write_json, write_text
+from sft.params import load, parse
+from stages.compare import load as load_result
+
+METRICS = [f"metrics/{name}.json" for name in ("mix", "train", "evaluate")]
+TEXTS = ("prompt", "reference", "prediction")
+
+
+def main() -> None:
+    """Run the cells that are not finished, and write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--sizes", nargs="+", default=["100k", "200k", "300k"])
+    parser.add_argument("--replicates", nargs="+", type=int, default=[5])
+    parser.add_argument("--regime", nargs="+", action="append", metavar="PARAM=VALUE")
+    parser.add_argument("--from", nargs="+", metavar="FOLDER", dest="folders")
+    parser.add_argument("--out", type=Path, default=Path("study"))
+    arguments = parser.parse_args()
+    try:
+        if arguments.folders:
+            results = {Path(folder).name: load_result(folder) for folder in arguments.folders}
+            if len(results) < len(arguments.folders):
+                raise UserError("--from: two folders have the same name. Rename one.")
+            metrics = {Path(folder).name: _metrics_of_folder(Path(folder)) for folder in arguments.folders}
+        else:
+            values = load("params.yaml")
+            regimes = [regime(values, texts) for texts in arguments.regime or [[], ["train.budget=1 epoch"]]]
+            cells = plan(values, arguments.sizes, arguments.replicates, regimes)
+            commits = run_cells(cells, values)
+            results = {name: load_result(commit) for name, commit in commits.items()}
+            metrics = {name: _metrics_of_commit(commit) for name, commit in commits.items()}
+        write(arguments.out, {name: replace(result, name=name) for name, result in results.items()}, metrics)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: start it again and it goes on from here")
+
+
+def run_cells(cells: list[Cell], values: dict[str, Any]) -> dict[str, str]:
+    """Run the cells one after another; return the commit of each one's experiment."""
+    head = _git("rev-parse", "HEAD").strip()
+    commits = {}
+    for number, cell in enumerate(cells, 1):
+        ref = f"refs/exps/{head[:2]}/{head[2:]}/{cell.name}"
+        if finished(ref, applied(values, cell.changes)):
+            print(f"[{number}/{len(cells)}] {cell.name}: finished", flush=True)
+        else:
+            print(f"[{number}/{len(cells)}] {cell.name} ...", flush=True)
+            if _git_ok("rev-parse", "--quiet", "--verify", ref):
+                _git("update-ref", "-d", ref)  # of other params or code
+            changes = [f"--set-param={name}={_set(value)}" for name, value in cell.changes.items()]
+            if subprocess.run(["dvc", "exp", "run", "--temp", "--name", cell.name, *changes]).returncode:
+                raise UserError(f"{cell.name} failed, see above. Mend it and run this command again.")
+        commits[cell.name] = _git("rev-parse", ref).strip()
+    return commits
+
+
+def finished(ref: str, params: dict[str, Any]) -> bool:
+    """Tell whether there is an experiment of these params and the workspace's own code."""
+    if not _git_ok("rev-parse", "--quiet", "--verify", ref):
+        return False
+    if parse(_git("show", f"{ref}:params.yaml"), f"params.yaml of {ref}") != params:
+        return False
+    stages = load("dvc.yaml")["stages"].values()
+    inputs = {path for stage in stages for path in stage.get("deps", [])}
+    outputs = {
+        path if isinstance(path, str) else next(iter(path))
+        for stage in stages
+        for kind in ("outs", "metrics", "plots")
+        for path in stage.get(kind, [])
+    }
+    return _git_ok("diff", "--quiet", ref, "--", "dvc.yaml", *sorted(inputs - outputs))
+
+
+def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, Any]]) -> None:
+    """Write the report, and what it was made from."""
+    members = list(results.values())
+    found = study.study(members)
+    numbers = study.table_rows(found)
+    base = study.base_scores(members)
+    for name, result in results.items():
+        folder = out / "cells" / name
+        write_text(folder / "params.yaml", json.dumps(result.params, indent=2) + "\n")  # JSON is YAML
+        for path, content in metrics[name].items():
+            write_json(folder / path, content)
+        rows = [{key: value for key, value in row.items() if key not in TEXTS} for row in result.answers]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "scores.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    curves.scaling(out / "curves.png", numbers, base, list(study.MEASURES))
+    write_csv(out / "table.csv", numbers)
+    write_text(out / "report.md", study_report.markdown(found, members, numbers, base))
+    print(study_report.conclusion(found, members))
+    print(f"\n{out / 'report.md'} has the tables.")
+
+
+def _metrics_of_folder(folder: Path) -> dict[str, Any]:
+    return {path: json.loads((folder / path).read_text()) for path in METRICS if (folder / path).exists()}
+
+
+def _metrics_of_commit(commit: str) -> dict[str, Any]:
+    return {path: json.loads(_git("show", f"{commit}:{path}")) for path in METRICS}
+
+
+def _set(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _git(*arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if result.returncode:
+        raise UserError(f"git {' '.join(arguments)} failed: {result.stderr.strip()}")
+    return result.stdout
+
+
+def _git_ok(*arguments: str) -> bool:
+    return subprocess.run(["git", *arguments], capture_output=True).returncode == 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""A study's report in words and tables: the conclusion is computed from the numbers, not written by hand."""
+
+from typing import Any
+
+from sft.comparison import Result, corrected_for, in_words, table, warnings
+from sft.rouge import VARIANTS
+from sft.study import AVERAGE, MEASURES, Regime, Study, pair_name, regime_pairs, rows
+
+
+def markdown(
+    found: Study, results: list[Result], numbers: list[dict[str, Any]], base: dict[tuple[str, str], float]
+) -> str:
+    """Write the report; `numbers` are `table_rows`, `base` the base model's scores."""
+    lines = ["# Does more data help?", "", *warnings(results), conclusion(found, results), ""]
+    lines += ["![scores by size](curves.png)", ""]
+    lines += [
+        "A bar is the 95% interval of the difference from the smallest size of its regime, uncorrected.",
+        "",
+    ]
+    lines += _regimes(found)
+    for regime in found.regimes:
+        lines += [f"## {regime.name}", "", *_scores(regime, numbers, base), ""]
+    lines += [
+        "Averages of the tasks; mean over replicates, decoding runs and examples. std: over decoding runs, "
+    ]
+    lines += ["averaged over replicates. [table.csv](table.csv) has all tasks and measures.", ""]
+    lines += ["## What was compared", ""]
+    lines += ["Would new trainings, with other seeds, on new examples, differ? nll: lower is better.", ""]
+    lines += [*table(found.comparisons, found.judged), "", corrected_for(found.judged), ""]
+    lines += ["## Where a score's variance comes from", "", *_variance(found, numbers), ""]
+    return "\n".join(lines)
+
+
+def _regimes(found: Study) -> list[str]:
+    """List the regimes with all that sets them apart."""
+    lines = ["| regime | params | replicates |", "|---|---|---|"]
+    for regime in found.regimes:
+        params = ", ".join(f"`{name}: {value}`" for name, value in regime.apart.items())
+        counts = ", ".join(
+            f"{len(configuration.results)} of {rows(size)}" for size, configuration in regime.sizes.items()
+        )
+        lines.append(f"| {regime.name} | {params} | {counts} |")
+    data = next(iter(found.regimes[0].sizes.values())).results[0].params["data"]
+    base, extra = (", ".join(f"`{source}`" for source in data[name]) for name in ("base", "extra"))
+    return [*lines, "", f"Base: {base}. Extra, where base is used up: {extra or 'none'}.", ""]
+
+
+def _scores(regime: Regime, numbers: list[dict[str, Any]], base: dict[tuple[str, str], float]) -> list[str]:
+    """Make the study's table, with how much was read beside it."""
+    lines = [
+        "| data.size | ROUGE-1 | ROUGE-2 | ROUGE-L | std R1 | std R2 | std RL | nll "
+        "| rows seen | distinct | epochs |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    if all((AVERAGE, measure) in base for measure in (*VARIANTS, "nll")):
+        means = " | ".join(f"{base[AVERAGE, measure]:.3f}" for measure in VARIANTS)
+        lines.append(f"| base model | {means} | | | | {base[AVERAGE, 'nll']:.3f} | | | |")
+    for size in regime.sizes:
+        of = {
+            row["measure"]: row
+            for row in numbers
+            if (row["regime"], row["data.size"], row["task"]) == (regime.name, size, AVERAGE)
+        }
+        cells = [f"{of[measure]['mean']:.3f}" for measure in VARIANTS]
+        cells += [_three(of[measure]["std_decoding"]) for measure in VARIANTS]
+        row = of["nll"]
+        cells += [f"{row['mean']:.3f}", f"{row['rows_seen']:,}", f"{row['distinct_rows_seen']:,}"]
+        lines.append(f"| {rows(size)} | {' | '.join(cells)} | {row['epochs']:.3g} |")
+    return lines
+
+
+def _variance(found: Study, numbers: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| regime | data.size | measure | std over decoding | std over replicates "
+        "| decoding | replicates | examples |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in numbers:
+        if row["task"] == AVERAGE and row["measure"] in MEASURES:
+            shares = [row[f"share_{name}"] for name in ("decoding", "replicates", "examples")]
+            cells = [_three(row["std_decoding"]), _three(row["std_replicates"])]
+            cells += ["" if share == "" else f"{share:.0%}" for share in shares]
+            lines.append(
+                f"| {row['regime']} | {rows(row['data.size'])} | {row['measure']} | {' | '.join(cells)} |"
+            )
+    return lines
+
+
+def _three(value: float | str) -> str:
+    return "" if value == "" else f"{value:.3f}"
+
+
+def conclusion(found: Study, results: list[Result]) -> str:
+    """Say in one paragraph what the numbers say: of the largest size in each regime, and between regimes."""
+    sentences = []
+    for regime in found.regimes:
+        if len(regime.sizes) > 1:
+            smallest, largest = min(regime.sizes), max(regime.sizes)
+            name = pair_name(regime, largest, smallest)
+            words = f"{rows(largest)} rows instead of {rows(smallest)}"
+            sentences += [f"Trained for {regime.name}, {words} {_outcome(found, name)}."]
+            sentences += [_reading(regime, smallest, largest)]
+    for _, _, name in regime_pairs(found.regimes):
+        size, _, sides = name.partition(": ")
+        second, _, first = sides.partition(" against ")
+        sentences += [f"With {size} rows, {second} instead of {first} {_outcome(found, name)}."]
+    told = sum(verdict.words in ("better", "worse") for verdict in found.judged)
+    tested = sum(verdict.p is not None for verdict in found.judged)
+    refused = len(found.judged) - tested
+    sentences += [
+        f"Of {tested} comparisons {told or 'none'} can be told from chance, by Holm's correction of all."
+    ]
+    if refused:
+        sentences += [f"{refused} could not be made, for lack of replicates or examples."]
+    model = results[0].params["model"]["reference"]
+    sentences += [f"This speaks of {model} on this data and these tasks only."]
+    return " ".join(filter(None, sentences))
+
+
+def _outcome(found: Study, name: str) -> str:
+    """Say what came of a comparison on the average of the tasks, and on which tasks it can be told."""
+    parts = []
+    for measure in MEASURES:
+        comparison, verdict = found.find(name, AVERAGE, measure)
+        difference, interval = in_words(comparison)
+        label = {"rougeL": "ROUGE-L", "nll": "the references' negative log-likelihood"}[measure]
+        details = f"{difference}, 95% interval {interval}" if interval else difference
+        parts.append(f"{_verb(verdict.words)} by {label} ({details})")
+    tasks = [
+        f"{verdict.words} on {comparison.task} by {'ROUGE-L' if comparison.measure == 'rougeL' else 'nll'}"
+        for comparison, verdict in zip(found.comparisons, found.judged, strict=True)
+        if comparison.name == name and comparison.task != AVERAGE and verdict.words in ("better", "worse")
+    ]
+    of_tasks = f"; task by task it is {', '.join(tasks)}" if tasks else "; on no single task is it told apart"
+    return f"{' and '.join(parts)} on the average of the tasks{of_tasks}"
+
+
+def _verb(words: str) -> str:
+    if words in ("better", "worse"):
+        return f"is {words}"
+    if words.startswith("nothing can be said"):
+        return f"cannot be judged ({words.partition(': ')[2]})"
+    return words.replace("no difference that this design can see", "makes no difference that can be seen")
+
+
+def _reading(regime: Regime, smallest: int, largest: int) -> str:
+    """Say how much of the mixes was read, where that is why their size can hardly matter."""
+    distinct = {
+        size: max(result.metrics["trained_on"]["distinct_rows_seen"] for result in regime.sizes[size].results)
+        for size in (smallest, largest)
+    }
+    if distinct[largest] >= largest / 2:
+        return ""
+    return (
+        f"Such a training reads {distinct[largest]:,} of {largest:,} rows and {distinct[smallest]:,} of "
+        f"{smallest:,}: the mix's size decides from which sources they come, not how many there are."
+    )
