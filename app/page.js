@@ -1,6 +1,10 @@
 <script>
 // Copy and Download of a recipe. The page is drawn anew while an answer streams, so the listener is the document's.
 document.addEventListener("click", async (event) => {
+  // On a phone the recipe is below the form.
+  if (event.target.closest("#write") && window.innerWidth < 700) {
+    document.querySelector("#answers").scrollIntoView({ behavior: "smooth" });
+  }
   const button = event.target.closest("button[data-do]");
   if (!button) return;
   const tools = button.closest("[data-markdown]");

@@ -148,6 +148,10 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             async for drawn in follow(talk):
                 yield drawn
 
+        async def loading() -> AsyncIterator[Any]:
+            async for line in startup.follow():
+                yield gr.update(value=line, visible=bool(line))
+
         # Users wait in the answerer, which tells them how many are ahead; the queue here bounds the rest.
         answering: dict[str, Any] = {
             "show_progress": "hidden",
@@ -162,7 +166,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
         right.stop.click(Talk.stop, [talk], queue=False, show_progress="hidden", api_name="stop")
         loads: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         page.load(_choices, None, [form.first, form.second], **loads)
-        page.load(startup.follow, None, right.status, concurrency_limit=None, **loads)
+        page.load(loading, None, right.status, concurrency_limit=None, **loads)
     return page.queue(max_size=2 * MOST_WAITING, api_open=False)
 
 
@@ -189,7 +193,7 @@ def _form() -> Form:
 
 
 def _answers() -> Answers:
-    status = gr.HTML(elem_id="status", padding=False)
+    status = gr.HTML(card.progress("Loading the model …"), elem_id="status", padding=False)
     with gr.Row(elem_id="panes"):
         panes = (
             gr.HTML(EMPTY, elem_id="pane-1", padding=False),
@@ -222,7 +226,7 @@ def _view(talk: Talk, busy: bool, fault: str = "", clear: bool = False) -> list[
     return [
         drawn[0],
         gr.update(value="".join(drawn[1:]), visible=len(drawn) > 1),
-        card.message(fault) if fault else "",
+        gr.update(value=card.message(fault) if fault else "", visible=bool(fault)),
         gr.update(interactive=not busy),
         gr.update(interactive=busy),
         gr.update(interactive=not busy and bool(talk.panes)),

@@ -14,6 +14,7 @@ from app.revisions import Source
 from sft import adapter
 from sft.errors import UserError
 from sft.models import ModelParams, load_model
+from tests.imports import ROOT, closure
 from tests.tiny import save_model
 
 
@@ -193,3 +194,12 @@ def test_conversations_are_cut_to_what_the_model_takes(sources):
     with pytest.raises(UserError, match=r"That cannot be asked: .*<\|eot\|>"):
         answerer.ask(sources["first"], asked("rice<|eot|>"))
     assert ticket.loaded.users == 0
+
+
+def test_serving_imports_no_unsloth():
+    for script in ("app/chat.py", "app/recipe.py"):
+        modules = closure(ROOT / script)
+        assert {"app/writing.py", "sft/templates.py", "sft/models.py"} <= modules
+        assert "sft/engine_unsloth.py" not in modules
+        for module in modules:
+            assert "import unsloth" not in (ROOT / module).read_text(encoding="utf-8"), module
