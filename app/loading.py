@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Condition
+from threading import Condition, Lock
 from typing import Any
 
 from app.revisions import Source
@@ -60,7 +60,8 @@ class Shelf:
 
     def __init__(self) -> None:
         self.loaded: dict[tuple[Any, ...], Loaded] = {}
-        self._free = Condition()
+        self._loading = Lock()  # one at a time: two side by side take longer than one after another
+        self._free = Condition()  # not held while a model loads, so that other answers go on
 
     def take(self, source: Source, report: Report) -> Loaded:
         """Return the source's base model, loaded now if need be, with one more user; `release` it after.
@@ -69,12 +70,22 @@ class Shelf:
         """
         params = fitting(source.model)
         key = dataclasses.astuple(params)
-        with self._free:  # one at a time: two that load side by side take longer than one after another
-            if key not in self.loaded:
-                self._make_room(report)
-                self.loaded[key] = _load(params, report)
-            loaded = self.loaded[key]
-            loaded.users += 1
+        if loaded := self._taken(key):
+            return loaded
+        with self._loading:
+            if loaded := self._taken(key):
+                return loaded
+            self._make_room(report)
+            loaded = _load(params, report)
+            with self._free:
+                loaded.users += 1
+                self.loaded[key] = loaded
+            return loaded
+
+    def _taken(self, key: tuple[Any, ...]) -> Loaded | None:
+        with self._free:
+            if loaded := self.loaded.get(key):
+                loaded.users += 1
             return loaded
 
     def release(self, loaded: Loaded) -> None:
@@ -91,13 +102,14 @@ class Shelf:
             self._free.notify_all()
 
     def _make_room(self, report: Report) -> None:
-        while len(self.loaded) >= MOST_MODELS:
-            idle = [(loaded.used, key) for key, loaded in self.loaded.items() if not loaded.users]
-            if idle:
-                del self.loaded[min(idle, key=lambda pair: pair[0])[1]]
-            else:
-                report("waiting for another model to be free")
-                self._free.wait(timeout=1)
+        with self._free:
+            while len(self.loaded) >= MOST_MODELS:
+                idle = [(loaded.used, key) for key, loaded in self.loaded.items() if not loaded.users]
+                if idle:
+                    del self.loaded[min(idle)[1]]
+                else:
+                    report("waiting for another model to be free")
+                    self._free.wait(timeout=1)
 
 
 def fitting(params: ModelParams) -> ModelParams:

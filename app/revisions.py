@@ -4,6 +4,7 @@ An adapter of another revision comes out of DVC's cache or remote into the downl
 that dvc.lock has of it, so it is fetched once and nothing in the workspace changes.
 """
 
+import errno
 import hashlib
 import subprocess
 import threading
@@ -107,17 +108,25 @@ def _of_revision(name: str) -> Source:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
-            try:
-                with replacing(folder) as temporary:
-                    files.get(ADAPTER, str(temporary), recursive=True)
-                    if not all((temporary / part).exists() for part in KEPT):
-                        raise FileNotFoundError(ADAPTER)
-            except (DvcException, FileNotFoundError) as error:
-                raise UserError(
-                    f"{name}: its adapter is neither in DVC's cache nor in a remote. Get it: "
-                    f"dvc pull from a remote that has it, or check {name} out and run dvc repro."
-                ) from error
+            with replacing(folder) as temporary:
+                _get(files, name, temporary)
     return _source(name, values, folder, folder.name)
+
+
+def _get(files: Any, name: str, folder: Path) -> None:
+    """Fetch a revision's adapter into a new folder; raises UserError where neither cache nor remote has it."""
+    try:
+        files.get(ADAPTER, str(folder), recursive=True)
+        missing = [part for part in KEPT if not (folder / part).exists()]
+        if missing:
+            raise FileNotFoundError(missing[0])
+    except Exception as error:  # caches and remotes of all kinds have faults of their own
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise UserError(
+            f"{name}: its adapter is neither in DVC's cache nor in a remote. Get it: dvc pull from a remote "
+            f"that has it, or check {name} out and run dvc repro."
+        ) from error
 
 
 def _content(folder: Path) -> str:

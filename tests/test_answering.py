@@ -147,6 +147,26 @@ def test_models_and_adapters_in_memory_are_bounded(sources, monkeypatch):
     assert len(set(expected.values())) >= 4
 
 
+def test_answers_go_on_while_another_model_loads(sources, monkeypatch):
+    answerer = endless(sources, 1900)
+    (running, stopped) = (answerer.ask(sources["first"], asked(text)) for text in ("Rice?", "Eggs?"))
+    load, seen = loading._load, []
+
+    def slow(params, report):
+        stopped.stop()
+        for _ in range(2):
+            seen.append(len(running.written.ids))
+            time.sleep(0.5)
+            running.look(0)
+        return load(params, report)
+
+    monkeypatch.setattr(loading, "_load", slow)
+    other = answerer.ask(sources["second"], asked("Rice?"), most_tokens=5)
+    assert seen[1] > seen[0] and stopped.over
+    running.stop()
+    assert all(read(other, running, stopped))
+
+
 def test_an_adapter_that_is_none_is_a_message_and_the_next_answer_is_whole(sources, tmp_path, capsys):
     answerer = Answerer(most_tokens=20)
     expected = read(answerer.ask(sources["adapter0"], asked("Rice?")))

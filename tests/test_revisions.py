@@ -94,11 +94,19 @@ def test_revisions_without_an_adapter(here: Repo) -> None:
 
 
 def test_an_adapter_that_is_in_no_cache(here: Repo) -> None:
-    (here.path / ".dvc" / "cache").rename(here.path / "gone")
-    with pytest.raises(UserError, match="main: its adapter is neither in DVC's cache nor in a remote"):
-        find("main")
-    assert not list((revisions.cache_dir() / "adapters").glob("*-dir"))
-    (here.path / "gone").rename(here.path / ".dvc" / "cache")
+    weights = here.lock()["train"][ADAPTER]
+    listing = here.path / ".dvc/cache/files/md5" / weights[:2] / weights[2:]
+    (file,) = [
+        here.path / ".dvc/cache/files/md5" / part["md5"][:2] / part["md5"][2:]
+        for part in json.loads(listing.read_text())
+        if part["relpath"].endswith(".safetensors")
+    ]
+    for gone in (file, here.path / ".dvc" / "cache"):
+        gone.rename(here.path / "gone")
+        with pytest.raises(UserError, match="main: its adapter is neither in DVC's cache nor in a remote"):
+            find("main")
+        assert not list((revisions.cache_dir() / "adapters").glob("*-dir"))
+        (here.path / "gone").rename(gone)
     assert find("main").adapter
 
 
