@@ -87,8 +87,8 @@ def _of_revision(name: str) -> Source:
     from dvc.exceptions import DvcException
     from dvc.scm import RevError
 
-    files = DVCFileSystem(".", rev=name)
     try:
+        files = DVCFileSystem(".", rev=name)
         values = params.parse(files.read_text(PARAMS, encoding="utf-8"), f"{PARAMS} of {name}")
         key = files.info(ADAPTER).get("md5")
         if not key:
@@ -103,7 +103,7 @@ def _of_revision(name: str) -> Source:
             f"{name}: it has no adapter: its dvc.lock names no {ADAPTER}. Run the pipeline there: dvc repro"
         ) from error
     except DvcException as error:
-        raise UserError(f"{name}: its dvc.yaml or dvc.lock cannot be read: {error}") from error
+        raise UserError(f"{name}: cannot be read by DVC: {error}") from error
     folder = cache_dir() / "adapters" / key.replace(".", "-")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -114,7 +114,7 @@ def _of_revision(name: str) -> Source:
 
 
 def _get(files: Any, name: str, folder: Path) -> None:
-    """Fetch a revision's adapter into a new folder; raises UserError where neither cache nor remote has it."""
+    """Fetch the adapter into a new folder; raises UserError where neither cache nor remote has it."""
     try:
         files.get(ADAPTER, str(folder), recursive=True)
         missing = [part for part in KEPT if not (folder / part).exists()]

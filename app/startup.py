@@ -24,7 +24,7 @@ class Startup:
 
     async def follow(self) -> AsyncIterator[str]:
         """Yield the page's line on it until nothing more comes."""
-        while not (self.ready or self.fault):
+        while not self.ready:
             yield card.progress(f"Loading the model: {self.doing} …")
             await asyncio.sleep(0.25)
         yield card.message(self.fault, "hint") if self.fault else ""
@@ -52,4 +52,4 @@ class Startup:
             traceback.print_exc()
             self.fault = "The model could not be loaded: see the terminal."
         self.ready = True
-        print(self.fault or "ready", flush=True)
+        print(*filter(None, [self.fault]), "ready", sep="\n", flush=True)

@@ -1,12 +1,16 @@
 """Which adapter a name stands for, in real repositories; and the command that answers with it."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from app import revisions
+from app.answering import Answerer
 from app.revisions import ADAPTER, find, listed
+from app.startup import Startup
 from sft.errors import UserError
 from tests.pipeline_repo import Repo
 from tests.tiny import folder_bytes
@@ -119,8 +123,9 @@ def test_a_workspace_without_an_adapter(here: Repo) -> None:
 def test_a_folder_that_is_no_git_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert listed() == ["workspace", "base"]
-    with pytest.raises(UserError):
-        find("workspace")
+    for name in ("workspace", "main"):
+        with pytest.raises(UserError):
+            find(name)
 
 
 def test_the_command_streams_a_recipe(here: Repo) -> None:
@@ -134,3 +139,17 @@ def test_the_command_streams_a_recipe(here: Repo) -> None:
     empty = here.run("python", "-m", "app.recipe", "12", ok=False)
     assert empty.returncode == 1 and "Traceback" not in empty.stderr and "no ingredient" in empty.stderr
     assert json.loads(here.run("dvc", "status", "--json").stdout) == {}
+
+
+def test_the_page_comes_up_without_an_adapter_and_says_so(here: Repo, capsys: pytest.CaptureFixture) -> None:
+    (here.path / ADAPTER / "adapter_config.json").unlink()
+    startup = Startup(Answerer(most_tokens=5))
+    startup.start()
+    lines = asyncio.run(all_of(startup.follow()))
+    assert "<progress>" in lines[0]
+    assert "no adapter there yet. Train one: make repro" in lines[-1] and "base model answers" in lines[-1]
+    assert "reading the weights ..." in capsys.readouterr().out
+
+
+async def all_of(lines: AsyncIterator[str]) -> list[str]:
+    return [line async for line in lines]
