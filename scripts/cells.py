@@ -6,27 +6,35 @@ A regime is what else its cells change in params.yaml; --regime may be given sev
 then takes a number for each. Reads params.yaml, data/standardized/ and data/holdout/ of the working
 directory. Each cell gets its folder, FOLDER/NAME, with its params, metrics, plots, adapter, answers and what
 the stages printed (log.txt); replicate N has N added to data.seed and train.seed. Cells that are finished,
-with these very params, are left as they are, so an interrupted study goes on where it stopped.
+with these very params, are left as they are, so an interrupted study goes on where it stopped; where the
+code or the data have changed since, it says so.
 `python -m scripts.study --from FOLDER/*` reports on what is there.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sft.cells import Cell, applied, plan, regime
+from filelock import FileLock, Timeout
+
+from sft.cells import applied, plan, regime
 from sft.errors import UserError
 from sft.params import load
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDARDIZED = ("data/standardized", "data/holdout")
+INPUTS = "inputs.sha256"
 
 
 def main() -> None:
@@ -45,15 +53,20 @@ def main() -> None:
         for name in STANDARDIZED:
             if not Path(name).is_dir():
                 raise UserError(f"{name}: no such folder. Run the stage that writes it, standardize, first.")
-        base = prepared(arguments.folder.with_name(f"{arguments.folder.name}-base"), values)
-        if not finished(base, "baseline", values):
-            run(base, values, [("stages.evaluate", "base")])
-        with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
+        at: Path = arguments.folder.resolve()
+        base = at.with_name(f"{at.name}-base")
+        with held(base):
+            prepared(base, values)
+            if not finished(base, "baseline", values):
+                run(base, values, [("stages.evaluate", "base")])
+        pool = ThreadPoolExecutor(max(1, arguments.jobs))
+        try:
             runs = [
-                pool.submit(run_cell, cell, applied(values, cell.changes), arguments.folder, base)
-                for cell in cells
+                pool.submit(run_cell, at / cell.name, applied(values, cell.changes), base) for cell in cells
             ]
-        faults = [fault for fault in (run.exception() for run in runs) if fault]
+            faults = [fault for fault in (run.exception() for run in runs) if fault]
+        finally:  # on Ctrl-C, which the stages' processes got too
+            pool.shutdown(cancel_futures=True)
         for fault in faults:
             if not isinstance(fault, UserError):
                 raise fault
@@ -61,33 +74,65 @@ def main() -> None:
             raise UserError("\n".join(map(str, faults)))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: start it again and it goes on from here")
 
 
-def run_cell(cell: Cell, params: dict[str, Any], folder: Path, base: Path) -> None:
+def run_cell(folder: Path, params: dict[str, Any], base: Path) -> None:
     """Run one cell's stages, if it is not finished."""
-    at = prepared(folder / cell.name, params)
-    if finished(at, "evaluate", params):
-        print(f"{cell.name}: finished", flush=True)
-        return
-    print(f"{cell.name} ...", flush=True)
-    start = time.perf_counter()
-    shutil.copy(base / "metrics/baseline.json", at / "metrics/baseline.json")
-    run(at, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
-    (at / "data/mix.parquet").unlink()  # hundreds of megabytes in a large study
-    print(f"{cell.name}: finished in {time.perf_counter() - start:.0f} s", flush=True)
+    with held(folder):
+        prepared(folder, params)
+        if finished(folder, "evaluate", params):
+            same = (folder / INPUTS).exists() and (folder / INPUTS).read_text().strip() == inputs()
+            say(f"{folder.name}: finished" + ("" if same else ", by other code or on other data than now"))
+            return
+        say(f"{folder.name} ...")
+        start = time.perf_counter()
+        shutil.copy(base / "metrics/baseline.json", folder / "metrics/baseline.json")
+        run(folder, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
+        (folder / "data/mix.parquet").unlink()  # hundreds of megabytes in a large study
+        say(f"{folder.name}: finished in {time.perf_counter() - start:.0f} s")
 
 
-def prepared(folder: Path, params: dict[str, Any]) -> Path:
-    """Make a cell's folder, with the standardized data in it; empty it where it has other params."""
+def say(line: str) -> None:
+    """Print a line whole, whatever other threads print."""
+    print(f"{line}\n", end="", flush=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from a cell's folder; raise UserError where one has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{folder}: another process is running this cell.") from error
+
+
+def prepared(folder: Path, params: dict[str, Any]) -> None:
+    """Make a cell's folder, with the standardized data in it; raise UserError where it has other params."""
     if (folder / "params.yaml").exists() and load(folder / "params.yaml") != params:
-        shutil.rmtree(folder)
+        raise UserError(
+            f"{folder}: a cell of other params. Choose another folder for this study, or remove that one."
+        )
     for name in ("data", "metrics", "models", "plots"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     model = params["model"]["reference"]
     for name in (*STANDARDIZED, *([model] if Path(model).is_dir() and not Path(model).is_absolute() else [])):
         if not (folder / name).exists():
             (folder / name).symlink_to(Path(name).resolve())
-    return folder
+
+
+@cache
+def inputs() -> str:
+    """Hash the code and the data that a cell's results come from."""
+    digest = hashlib.sha256()
+    code = [path for name in ("sft", "stages") for path in sorted((ROOT / name).rglob("*.py"))]
+    data = [path for name in STANDARDIZED for path in sorted(Path(name).glob("*.parquet"))]
+    for path in [*code, ROOT / "requirements-model.txt", *data]:
+        digest.update(f"{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def finished(folder: Path, name: str, params: dict[str, Any]) -> bool:
@@ -98,6 +143,7 @@ def finished(folder: Path, name: str, params: dict[str, Any]) -> bool:
 def run(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...]]) -> None:
     """Run stages in the cell's folder; raise UserError with what one said that failed."""
     (folder / "params.yaml").write_text(json.dumps(params, indent=2) + "\n")  # JSON is YAML
+    (folder / INPUTS).write_text(inputs() + "\n")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     log = folder / "log.txt"
     with log.open("w", encoding="utf-8") as file:

@@ -5,9 +5,10 @@
 
 A regime is what else its cells change in params.yaml; --regime may be given several times, and --replicates
 then takes a number for each. Without it there are two: params.yaml as it is, and one full epoch. Cells run
-one after another in a temporary copy, so the workspace stays as it is; each is an experiment, named after
-what it changes. Interrupt it whenever you like: started again, it takes finished cells as they are, and
-finished stages of the others from DVC's run cache.
+one after another in a temporary copy, so the workspace stays as it is; each is an experiment, study-NAME,
+named after what it changes, and takes the place of an earlier one of that name. Interrupt it whenever you
+like: started again, it takes finished cells as they are, and finished stages of the others from DVC's run
+cache.
 
 Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each cell OUT/cells/NAME with its params, metrics
 and every answer's scores (no texts, so that it can be published): `--from OUT/cells/*` makes the same report.
@@ -16,6 +17,7 @@ and every answer's scores (no texts, so that it can be published): `--from OUT/c
 import argparse
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,10 +26,10 @@ from typing import Any
 
 from sft import curves, study, study_report
 from sft.cells import Cell, applied, plan, regime
-from sft.comparison import Result
 from sft.errors import UserError
 from sft.files import write_csv, write_json, write_text
 from sft.params import load, parse
+from sft.results import Result
 from stages.compare import load as load_result
 
 METRICS = [f"metrics/{name}.json" for name in ("mix", "train", "evaluate")]
@@ -45,17 +47,24 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.folders:
-            results = {Path(folder).name: load_result(folder) for folder in arguments.folders}
-            if len(results) < len(arguments.folders):
+            folders = {Path(folder).resolve().name: folder for folder in arguments.folders}
+            if len(folders) < len(arguments.folders):
                 raise UserError("--from: two folders have the same name. Rename one.")
-            metrics = {Path(folder).name: _metrics_of_folder(Path(folder)) for folder in arguments.folders}
+            done = {name: at for name, at in folders.items() if (Path(at) / METRICS[-1]).exists()}
+            for name in folders.keys() - done.keys():
+                print(f"{name}: left out, for it is not finished")
+            results = {name: load_result(folder) for name, folder in done.items()}
+            metrics = {name: _metrics_of_folder(Path(folder)) for name, folder in done.items()}
         else:
             values = load("params.yaml")
-            regimes = [regime(values, texts) for texts in arguments.regime or [[], ["train.budget=1 epoch"]]]
+            epoch = [] if values["train"]["budget"] == "1 epoch" else [["train.budget=1 epoch"]]
+            regimes = [regime(values, texts) for texts in arguments.regime or [[], *epoch]]
             cells = plan(values, arguments.sizes, arguments.replicates, regimes)
+            _check_free(arguments.out, {cell.name for cell in cells})
             commits = run_cells(cells, values)
             results = {name: load_result(commit) for name, commit in commits.items()}
             metrics = {name: _metrics_of_commit(commit) for name, commit in commits.items()}
+        _check_free(arguments.out, set(results))
         write(arguments.out, {name: replace(result, name=name) for name, result in results.items()}, metrics)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -65,19 +74,23 @@ def main() -> None:
 
 def run_cells(cells: list[Cell], values: dict[str, Any]) -> dict[str, str]:
     """Run the cells one after another; return the commit of each one's experiment."""
+    if not shutil.which("dvc"):
+        raise UserError("dvc is not on the PATH. Activate the environment: . .venv/bin/activate")
     head = _git("rev-parse", "HEAD").strip()
     commits = {}
     for number, cell in enumerate(cells, 1):
-        ref = f"refs/exps/{head[:2]}/{head[2:]}/{cell.name}"
+        name = f"study-{cell.name}"
+        ref, new = (f"refs/exps/{head[:2]}/{head[2:]}/{known}" for known in (name, f"{name}-new"))
         if finished(ref, applied(values, cell.changes)):
             print(f"[{number}/{len(cells)}] {cell.name}: finished", flush=True)
         else:
             print(f"[{number}/{len(cells)}] {cell.name} ...", flush=True)
-            if _git_ok("rev-parse", "--quiet", "--verify", ref):
-                _git("update-ref", "-d", ref)  # of other params or code
-            changes = [f"--set-param={name}={_set(value)}" for name, value in cell.changes.items()]
-            if subprocess.run(["dvc", "exp", "run", "--temp", "--name", cell.name, *changes]).returncode:
+            changes = [f"--set-param={param}={_set(value)}" for param, value in cell.changes.items()]
+            _git("update-ref", "-d", new)  # left over from a run that was killed
+            if subprocess.run(["dvc", "exp", "run", "--temp", "--name", f"{name}-new", *changes]).returncode:
                 raise UserError(f"{cell.name} failed, see above. Mend it and run this command again.")
+            _git("update-ref", ref, new)  # only now: an earlier result is kept until there is another
+            _git("update-ref", "-d", new)
         commits[cell.name] = _git("rev-parse", ref).strip()
     return commits
 
@@ -118,6 +131,15 @@ def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, An
     write_text(out / "report.md", study_report.markdown(found, members, numbers, base))
     print(study_report.conclusion(found, members))
     print(f"\n{out / 'report.md'} has the tables.")
+
+
+def _check_free(out: Path, names: set[str]) -> None:
+    """Raise UserError where there are cells of another study, which would be taken for this one's."""
+    there = {path.name for path in (out / "cells").glob("*")}
+    if others := sorted(there - names):
+        raise UserError(
+            f"{out / 'cells'}: {others[0]} is not of this study. Choose another --out, or remove it first."
+        )
 
 
 def _metrics_of_folder(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The cells of a study: every regime, size and replicate, each as the params that it changes."""
 
 import copy
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -64,9 +65,16 @@ def plan(
         for changes, wanted in zip(regimes, replicates, strict=True):
             if number < wanted:
                 cells += [_cell(values, size, number, changes) for size in sizes]
-    names = [cell.name for cell in cells]
-    if len(set(names)) < len(names):
-        raise UserError("two regimes, or two sizes, are the same: each cell has to differ from all others.")
+    seen: dict[str, str] = {}
+    for cell in cells:
+        params = applied(values, cell.changes)
+        params["data"]["size"] = coerce(params["data"]["size"], Count, "data.size")
+        key = json.dumps(params, sort_keys=True)
+        if key in seen:
+            raise UserError(
+                f"{cell.name} and {seen[key]} are the same training: give sizes and regimes once."
+            )
+        seen[key] = cell.name
     return cells
 
 
@@ -79,7 +87,11 @@ def applied(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(values: dict[str, Any], size: str, number: int, changes: dict[str, Any]) -> Cell:
-    words = "-".join([*map(str, changes.values()), size, str(number)])
+    named = [
+        str(value) if name == "train.budget" else f"{name.rpartition('.')[2]}-{value}"
+        for name, value in changes.items()
+    ]
+    words = "-".join([*named, size, str(number)])
     seeds = {f"{part}.seed": values[part]["seed"] + number for part in ("data", "train")}
     return Cell(re.sub(r"[^\w.]+", "-", words).strip("-"), {"data.size": _read(size), **seeds, **changes})
 

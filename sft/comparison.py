@@ -1,20 +1,16 @@
 """A Markdown report on whether results differ: adapters by examples, configurations by replicates."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from sft.command import leaves
 from sft.errors import UserError
-from sft.measures import LOWER_IS_BETTER, MEASURES
+from sft.measures import LOWER_IS_BETTER
+from sft.results import Configuration, Result, Scores, grouped, left_out, repeated, scores_of, warnings
 from sft.uncertainty import (
     Interval,
     Refusal,
     Verdict,
-    across_tasks,
-    aligned,
-    by_example,
     compare_adapters,
     compare_configurations,
     decoding_std,
@@ -23,33 +19,6 @@ from sft.uncertainty import (
 )
 
 SEED = 42  # of the bootstrap
-
-
-@dataclass
-class Result:
-    """One evaluated adapter: its name, params, answers file's rows and metrics/evaluate.json."""
-
-    name: str
-    params: dict[str, Any]
-    answers: list[dict[str, Any]]
-    metrics: dict[str, Any]
-
-
-@dataclass
-class Configuration:
-    """Results that differ by their seeds alone, and the params that set them apart from the others'."""
-
-    apart: dict[str, Any]
-    results: list[Result] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The params that set it apart, in words."""
-        return ", ".join(f"{name} {value}" for name, value in self.apart.items()) or "this configuration"
-
-
-# Scores by task and measure, then by result's name, as (runs, examples).
-Scores = dict[tuple[str, str], dict[str, np.ndarray]]
 
 
 @dataclass
@@ -72,8 +41,8 @@ def report(results: list[Result]) -> str:
         raise UserError("There is nothing to compare: name two results at least.")
     configurations = grouped(results)
     scores = scores_of(results)
-    lines = ["# Comparison", "", *warnings(results), *_left_out(results), *_configurations(configurations)]
-    lines += _means(configurations, scores)
+    lines = ["# Comparison", "", *warnings(results), *left_out(results), *repeated(configurations)]
+    lines += [*_configurations(configurations), *_means(configurations, scores)]
     first, *others = configurations
     claims = [
         compared(other, first, task, measure, scores, other.name)
@@ -104,26 +73,9 @@ def report(results: list[Result]) -> str:
         lines += [f"## Adapters, against {single[0].name}", ""]
         lines += ["Would these very adapters differ on new examples? (Not: would new trainings.)", ""]
         lines += [*table(alone, judged[len(claims) :]), ""]
-    return "\n".join([*lines, corrected_for(judged), ""])
-
-
-def scores_of(results: list[Result]) -> Scores:
-    """Return the scores of every task by the measures that all results have.
-
-    Raises UserError for results on other examples.
-    """
-    return {
-        (task, measure): aligned({r.name: by_example(r.answers, task, measure) for r in results})
-        for task in _tasks(results)
-        for measure in MEASURES[task]
-        if not _without(results, task, measure)
-    }
-
-
-def averaged(scores: Scores, measure: str) -> dict[str, np.ndarray]:
-    """Return the average over the tasks of a measure that all have, by result's name."""
-    tasks = [found for (_, name), found in scores.items() if name == measure]
-    return {name: across_tasks([found[name] for found in tasks]) for name in tasks[0]}
+    tested = sum(verdict.p is not None for verdict in judged)
+    lines += [f"p is corrected for all {tested} comparisons of this report (Holm)."]
+    return "\n".join([*lines, ""])
 
 
 def compared(
@@ -132,58 +84,11 @@ def compared(
     """Compare one configuration with the other on a task by a measure; `name` says which these are."""
     found = scores[task, measure]
     result = compare_configurations(_stack(one, found, measure), _stack(other, found, measure))
+    for configuration in (one, other):
+        for place, seed in enumerate(("data.seed", "train.seed")):
+            if len({result.seeds[place] for result in configuration.results}) < len(configuration.results):
+                result = Refusal(result.difference, f"replicates of one {seed}")
     return Comparison(name, task, measure, result)
-
-
-def grouped(results: list[Result]) -> list[Configuration]:
-    """Group results into configurations, named by the params in which they differ."""
-    flat = [{name: _at(result.params, name) for name in leaves(result.params)} for result in results]
-    names = sorted({name for params in flat for name in params} - {"data.seed", "train.seed"})
-    differing = [name for name in names if len({str(params.get(name)) for params in flat}) > 1]
-    found: dict[tuple[str, ...], Configuration] = {}
-    for result, params in zip(results, flat, strict=True):
-        apart = {name: params.get(name) for name in differing}
-        found.setdefault(tuple(map(str, apart.values())), Configuration(apart)).results.append(result)
-    return list(found.values())
-
-
-def warnings(results: list[Result]) -> list[str]:
-    """Name what else than the params may have made results differ: devices and packages' versions."""
-    lines = []
-    devices = {result.metrics["device"] for result in results}
-    if len(devices) > 1:
-        lines.append(f"**Warning**: the results come from different devices: {', '.join(sorted(devices))}.")
-    versions = [result.metrics["versions"] for result in results]
-    for package in sorted({package for found in versions for package in found}):
-        different = sorted({str(found.get(package)) for found in versions})
-        if len(different) > 1:
-            lines.append(
-                f"**Warning**: the results come from different versions of {package}: {', '.join(different)}."
-            )
-    return [line for warning in lines for line in (warning, "")]
-
-
-def _without(results: list[Result], task: str, measure: str) -> list[str]:
-    """Name the results whose answers to a task have no such measure: they were evaluated before it came."""
-    return [
-        result.name
-        for result in results
-        if not all(measure in row for row in result.answers if row["task"] == task)
-    ]
-
-
-def _tasks(results: list[Result]) -> list[str]:
-    return list(dict.fromkeys(row["task"] for row in results[0].answers))
-
-
-def _left_out(results: list[Result]) -> list[str]:
-    return [
-        line
-        for task in _tasks(results)
-        for measure in MEASURES[task]
-        if (names := _without(results, task, measure))
-        for line in (f"Not compared: {measure} of {task}, missing in {', '.join(names)}. Evaluate anew.", "")
-    ]
 
 
 def _configurations(configurations: list[Configuration]) -> list[str]:
@@ -242,12 +147,6 @@ def table(comparisons: list[Comparison], judged: list[Verdict]) -> list[str]:
     return lines
 
 
-def corrected_for(judged: list[Verdict]) -> str:
-    """Say how many comparisons the p-values are corrected for."""
-    tested = sum(verdict.p is not None for verdict in judged)
-    return f"p is corrected for all {tested} comparisons of this report (Holm)."
-
-
 def in_words(comparison: Comparison) -> tuple[str, str]:
     """Write the difference and its interval as the measure counts, which for some is lower for better."""
     result = comparison.result
@@ -266,10 +165,3 @@ def _stack(configuration: Configuration, found: dict[str, np.ndarray], measure: 
 def _signed(scores: np.ndarray, measure: str) -> np.ndarray:
     """Turn scores so that more is better."""
     return -scores if measure in LOWER_IS_BETTER else scores
-
-
-def _at(params: dict[str, Any], name: str) -> Any:
-    value: Any = params
-    for part in name.split("."):
-        value = value[part]
-    return value

@@ -1,5 +1,6 @@
 """The figure of a study: scores by size of the mix, a panel a task and measure, a line a regime."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def scaling(
         for axes, task in zip(line, tasks, strict=True):
             if (task, measure) in base:
                 axes.axhline(base[task, measure], color=BASE, linestyle="--", label="base model")
-            for color, regime in zip(COLORS, regimes, strict=False):
+            for color, regime in zip(cycle(COLORS), regimes, strict=False):
                 chosen = [
                     row
                     for row in rows

@@ -3,7 +3,7 @@
 A regime is all that sets configurations apart but data.size: a budget, say. What is compared is laid down
 here, before any result: in each regime every size with the smallest, and regimes that differ in one param
 at the sizes that both have; on each task and on their average; by MEASURES. All of it is one family for
-Holm's correction.
+Holm's correction, what cannot be made for lack of replicates included.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sft.comparison import (
-    Comparison,
-    Configuration,
-    Result,
-    Scores,
-    averaged,
-    compared,
-    grouped,
-    scores_of,
-)
+from sft.comparison import Comparison, compared
 from sft.errors import UserError
 from sft.measures import COMMON, LOWER_IS_BETTER
 from sft.params import Count, coerce
+from sft.results import Configuration, Result, Scores, averaged, grouped, scores_of
 from sft.uncertainty import Interval, Verdict, decoding_std, variance_shares, verdicts
 
 # One that the study before reported, and the one without decoding noise. More of them would take more
@@ -60,43 +52,60 @@ class Study:
 
 
 def study(results: list[Result]) -> Study:
-    """Compare a study's results; raise UserError where there are fewer than two, or on other examples."""
-    if len(results) < 2:
-        raise UserError("A study takes two results at least: add sizes, replicates or regimes.")
+    """Compare a study's results, in whatever order they come.
+
+    Raises UserError for fewer than two configurations, and for results on other examples or without MEASURES.
+    """
+    results = sorted(results, key=lambda result: (result.seeds, result.name))
+    for result in results:
+        for row in result.answers:
+            if lacking := [measure for measure in MEASURES if measure not in row]:
+                raise UserError(f"{result.name}: its answers have no {lacking[0]}. Evaluate it anew.")
     regimes = regimes_of(grouped(results))
+    if sum(len(regime.sizes) for regime in regimes) < 2:
+        raise UserError("A study compares two configurations at least: add a size or a regime.")
     scores = scores_of(results)
+    tasks = {task for task, _ in scores}
     for measure in COMMON:
-        scores[AVERAGE, measure] = averaged(scores, measure)
+        if all((task, measure) in scores for task in tasks):
+            scores[AVERAGE, measure] = averaged(scores, measure)
     comparisons = compare(regimes, scores)
-    return Study(regimes, scores, comparisons, verdicts([comparison.result for comparison in comparisons]))
+    judged = verdicts([comparison.result for comparison in comparisons], laid_down=True)
+    return Study(regimes, scores, comparisons, judged)
 
 
 def regimes_of(configurations: list[Configuration]) -> list[Regime]:
-    """Group configurations that differ by size alone, in the order in which they come."""
+    """Group configurations that differ by size alone: first the regimes whose smallest size reads least."""
     found: dict[str, Regime] = {}
     for configuration in configurations:
         apart = {name: value for name, value in configuration.apart.items() if name != "data.size"}
         size = coerce(configuration.results[0].params["data"]["size"], Count, "data.size")
-        regime = found.setdefault(str(apart), Regime(apart, {}))
-        if size in regime.sizes:  # 100k and 100000
-            regime.sizes[size].results.extend(configuration.results)
-        regime.sizes.setdefault(size, configuration)
+        found.setdefault(str(apart), Regime(apart, {})).sizes[size] = configuration
     regimes = list(found.values())
     for regime in regimes:
         regime.sizes = dict(sorted(regime.sizes.items()))
         regime.name = _name(regime, regimes)
-    return regimes
+    return sorted(regimes, key=lambda regime: (_rows_seen(regime), regime.name))
+
+
+def _rows_seen(regime: Regime) -> float:
+    smallest = regime.sizes[min(regime.sizes)]
+    return min(result.metrics["trained_on"]["rows_seen"] for result in smallest.results)
 
 
 def _name(regime: Regime, regimes: list[Regime]) -> str:
     """Name a regime by its budget, and by what else sets it apart from others of that budget."""
-    budget = regime.apart.get("train.budget")
-    same = [other for other in regimes if other.apart.get("train.budget") == budget]
-    words = [] if budget is None else [str(budget)]
+    budget = _budget(regime)
+    same = [other for other in regimes if _budget(other) == budget]
+    words = [budget]
     for name, value in regime.apart.items():
         if name != "train.budget" and any(other.apart[name] != value for other in same):
             words.append(f"{name.rpartition('.')[2]} {value}")
-    return ", ".join(words) or "as in params.yaml"
+    return ", ".join(words)
+
+
+def _budget(regime: Regime) -> str:
+    return str(regime.sizes[min(regime.sizes)].results[0].params["train"]["budget"])
 
 
 def compare(regimes: list[Regime], scores: Scores) -> list[Comparison]:
@@ -131,6 +140,15 @@ def regime_pairs(regimes: list[Regime]) -> list[tuple[Configuration, Configurati
         if sum(first.apart[name] != second.apart[name] for name in first.apart) == 1
         for size in first.sizes
         if size in second.sizes
+    ]
+
+
+def apart_too_far(regimes: list[Regime]) -> list[tuple[Regime, Regime]]:
+    """Pair the regimes that are not compared: they differ in more than one param."""
+    return [
+        (first, second)
+        for first, second in combinations(regimes, 2)
+        if sum(first.apart[name] != second.apart[name] for name in first.apart) > 1
     ]
 
 

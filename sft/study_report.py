@@ -2,16 +2,22 @@
 
 from typing import Any
 
-from sft.comparison import Result, corrected_for, in_words, table, warnings
+from sft.comparison import in_words, table
+from sft.results import Result, left_out, repeated, warnings
 from sft.rouge import VARIANTS
-from sft.study import AVERAGE, MEASURES, Regime, Study, pair_name, regime_pairs, rows
+from sft.study import AVERAGE, MEASURES, Regime, Study, apart_too_far, pair_name, regime_pairs, rows
+
+# What a reader wants to know of every regime, whether regimes differ in it or not.
+MAIN = {"train": ("budget", "batch_size", "learning_rate"), "evaluate": ("examples", "runs")}
 
 
 def markdown(
     found: Study, results: list[Result], numbers: list[dict[str, Any]], base: dict[tuple[str, str], float]
 ) -> str:
     """Write the report; `numbers` are `table_rows`, `base` the base model's scores."""
-    lines = ["# Does more data help?", "", *warnings(results), conclusion(found, results), ""]
+    lines = ["# Does more data help?", "", *warnings(results), *left_out(results)]
+    configurations = [configuration for regime in found.regimes for configuration in regime.sizes.values()]
+    lines += [*repeated(configurations), conclusion(found, results), ""]
     lines += ["![scores by size](curves.png)", ""]
     lines += [
         "A bar is the 95% interval of the difference from the smallest size of its regime, uncorrected.",
@@ -26,16 +32,27 @@ def markdown(
     lines += ["averaged over replicates. [table.csv](table.csv) has all tasks and measures.", ""]
     lines += ["## What was compared", ""]
     lines += ["Would new trainings, with other seeds, on new examples, differ? nll: lower is better.", ""]
-    lines += [*table(found.comparisons, found.judged), "", corrected_for(found.judged), ""]
+    lines += [*table(found.comparisons, found.judged), ""]
+    lines += [f"p is corrected for all {len(found.judged)} comparisons that the study makes (Holm).", ""]
+    if pairs := apart_too_far(found.regimes):
+        names = "; ".join(f"{first.name} and {second.name}" for first, second in pairs)
+        lines += [f"Beside one another only, for they differ in more than one param: {names}.", ""]
     lines += ["## Where a score's variance comes from", "", *_variance(found, numbers), ""]
     return "\n".join(lines)
 
 
 def _regimes(found: Study) -> list[str]:
-    """List the regimes with all that sets them apart."""
+    """List the regimes with what matters most, and all that sets them apart."""
     lines = ["| regime | params | replicates |", "|---|---|---|"]
     for regime in found.regimes:
-        params = ", ".join(f"`{name}: {value}`" for name, value in regime.apart.items())
+        of = next(iter(regime.sizes.values())).results[0].params
+        main = {
+            f"{part}.{name}": of[part][name]
+            for part, names in MAIN.items()
+            for name in names
+            if name in of.get(part, {})
+        }
+        params = ", ".join(f"`{name}: {value}`" for name, value in (main | regime.apart).items())
         counts = ", ".join(
             f"{len(configuration.results)} of {rows(size)}" for size, configuration in regime.sizes.items()
         )
@@ -106,12 +123,11 @@ def conclusion(found: Study, results: list[Result]) -> str:
         sentences += [f"With {size} rows, {second} instead of {first} {_outcome(found, name)}."]
     told = sum(verdict.words in ("better", "worse") for verdict in found.judged)
     tested = sum(verdict.p is not None for verdict in found.judged)
-    refused = len(found.judged) - tested
     sentences += [
-        f"Of {tested} comparisons {told or 'none'} can be told from chance, by Holm's correction of all."
+        f"{told or 'None'} of the {len(found.judged)} comparisons laid down can be told from chance (Holm)."
     ]
-    if refused:
-        sentences += [f"{refused} could not be made, for lack of replicates or examples."]
+    if refused := len(found.judged) - tested:
+        sentences += [f"{refused} of them could not be made yet, for lack of replicates or examples."]
     model = results[0].params["model"]["reference"]
     sentences += [f"This speaks of {model} on this data and these tasks only."]
     return " ".join(filter(None, sentences))
@@ -131,7 +147,7 @@ def _outcome(found: Study, name: str) -> str:
         for comparison, verdict in zip(found.comparisons, found.judged, strict=True)
         if comparison.name == name and comparison.task != AVERAGE and verdict.words in ("better", "worse")
     ]
-    of_tasks = f"; task by task it is {', '.join(tasks)}" if tasks else "; on no single task is it told apart"
+    of_tasks = f"; task by task it is {', '.join(tasks)}" if tasks else ""
     return f"{' and '.join(parts)} on the average of the tasks{of_tasks}"
 
 

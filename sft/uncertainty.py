@@ -194,25 +194,34 @@ def smallest_difference(interval: Interval, comparisons: int = 1) -> float:
     return (found + student.quantile(2 * (1 - POWER), interval.student)) * interval.standard_error
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number by Holm's step-down method (Holm 1979), in their order."""
+def holm(p: Sequence[float], family: int = 0) -> list[float]:
+    """Return p-values corrected for their number by Holm's step-down method (Holm 1979), in their order.
+
+    Of a larger `family` the p-values that are not there are taken for the largest ones.
+    """
     corrected, largest = [0.0] * len(p), 0.0
+    family = max(family, len(p))
     for rank, index in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
-        largest = max(largest, min(1.0, p[index] * (len(p) - rank)))
+        largest = max(largest, min(1.0, p[index] * (family - rank)))
         corrected[index] = largest
     return corrected
 
 
-def verdicts(comparisons: Sequence[Interval | Refusal]) -> list[Verdict]:
-    """Judge the first of each pair by all the comparisons that a report makes, after Holm's correction."""
+def verdicts(comparisons: Sequence[Interval | Refusal], laid_down: bool = False) -> list[Verdict]:
+    """Judge the first of each pair by all the comparisons that a report makes, after Holm's correction.
+
+    With `laid_down`, comparisons that cannot be made yet count too: a report on a part of a study then finds
+    no more than the whole one would of the same numbers.
+    """
     intervals = [result for result in comparisons if isinstance(result, Interval)]
-    corrected = iter(holm([interval.p for interval in intervals]))
+    family = len(comparisons) if laid_down else len(intervals)
+    corrected = iter(holm([interval.p for interval in intervals], family))
     found = []
     for result in comparisons:
         if isinstance(result, Refusal):
             found.append(Verdict(f"nothing can be said: {result.reason}", None, None))
             continue
-        p, smallest = next(corrected), smallest_difference(result, len(intervals))
+        p, smallest = next(corrected), smallest_difference(result, family)
         if p < LEVEL:
             words = "better" if result.difference > 0 else "worse"
         else:

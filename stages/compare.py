@@ -9,40 +9,48 @@ pipeline: it reads what stages left.
 import gzip
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sft import params
-from sft.comparison import Result, report
+from sft.comparison import report
 from sft.errors import UserError
+from sft.results import Result
 
-PARAMS, METRICS, ANSWERS = "params.yaml", "metrics/evaluate.json", "data/answers/evaluate.jsonl"
+PARAMS, METRICS, TRAINED = "params.yaml", "metrics/evaluate.json", "metrics/train.json"
+ANSWERS = "data/answers/evaluate.jsonl"
+SCORES = "scores.jsonl.gz"  # of a study's cell, as published: answers without texts
 
 
 def load(revision: str) -> Result:
     """Read a result; raise UserError where the revision, its metrics or its answers cannot be had."""
-    if revision == "workspace" or Path(revision).is_dir():
-        folder = Path("." if revision == "workspace" else revision)
-        texts = [_read(folder / name) for name in (PARAMS, METRICS)]
-        scores = folder / "scores.jsonl.gz"  # of a study's cell, as published: answers without texts
-        texts.append(
-            gzip.decompress(scores.read_bytes()).decode() if scores.exists() else _read(folder / ANSWERS)
-        )
-    else:
-        texts = [_read_revision(name, revision) for name in (PARAMS, METRICS, ANSWERS)]
-    values, metrics, answers = texts
-    rows: list[dict[str, Any]] = [json.loads(line) for line in answers.splitlines()]
-    return Result(revision, params.parse(values, f"{PARAMS} of {revision}"), rows, json.loads(metrics))
-
-
-def _read(path: Path) -> str:
+    folder = Path("." if revision == "workspace" else revision)
+    read = partial(_read, folder) if folder.is_dir() else partial(_read_revision, revision)
+    values, metrics, trained = read(PARAMS), read(METRICS), read(TRAINED)
     try:
-        return path.read_text(encoding="utf-8")
+        if (folder / SCORES).exists():
+            answers = gzip.decompress((folder / SCORES).read_bytes()).decode()
+        else:
+            answers = read(ANSWERS)
+        return Result(
+            revision,
+            params.parse(values, f"{PARAMS} of {revision}"),
+            [json.loads(line) for line in answers.splitlines()],
+            json.loads(metrics),
+            json.loads(trained),
+        )
+    except (ValueError, OSError, EOFError) as error:  # not JSON; not gzip, or cut off
+        raise UserError(f"{revision}: its metrics or answers are damaged: {error}. Make it anew.") from error
+
+
+def _read(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file. Run the pipeline there: dvc repro") from error
+        raise UserError(f"{folder / name}: no such file. Run the pipeline, or the cell, there.") from error
 
 
-def _read_revision(name: str, revision: str) -> str:
+def _read_revision(revision: str, name: str) -> str:
     import dvc.api
     from dvc.exceptions import DvcException
     from dvc.scm import RevError

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from filelock import FileLock
 
 from sft.cells import applied, plan, regime
 from sft.errors import UserError
@@ -18,7 +19,7 @@ def test_the_plan():
     regimes = [{}, regime(VALUES, ["train.budget=1 epoch", "train.batch_size=128"])]
     cells = plan(VALUES, ["100k", "300k"], [3, 1], regimes)
     assert [cell.name for cell in cells] == [
-        *("100k-0", "300k-0", "1-epoch-128-100k-0", "1-epoch-128-300k-0"),
+        *("100k-0", "300k-0", "1-epoch-batch_size-128-100k-0", "1-epoch-batch_size-128-300k-0"),
         *("100k-1", "300k-1", "100k-2", "300k-2"),
     ]
     seeds = {name: VALUES[name]["seed"] + 2 for name in ("data", "train")}
@@ -60,12 +61,18 @@ def test_what_is_no_regime(texts, message):
         (["100k"], [1, 2], "2 numbers of replicates to 1 regimes"),
         (["100k"], [0], "at least 1"),
         (["many"], [1], "'many' is not a positive whole number"),
-        (["100k", "100k"], [1], "the same"),
+        (["100k", "100k"], [1], "100k-0 and 100k-0 are the same training"),
+        (["100k", "1e5"], [1], "1e5-0 and 100k-0 are the same training"),
     ],
 )
 def test_what_is_no_plan(sizes, replicates, message):
     with pytest.raises(UserError, match=message):
         plan(VALUES, sizes, replicates, [{}])
+
+
+def test_a_regime_that_changes_nothing_is_no_regime():
+    with pytest.raises(UserError, match="60-steps-100k-0 and 100k-0 are the same training"):
+        plan(VALUES, ["100k"], [1], [{}, regime(VALUES, ["train.budget=60 steps"])])
 
 
 def test_cells(repo: Repo) -> None:
@@ -90,10 +97,19 @@ def test_cells(repo: Repo) -> None:
     text = repo.run("python", "-m", "stages.compare", "study/100-0", "study/0.12k-0").stdout
     assert "| data.size 100 | study/100-0 | " in text and "| data.size 0.12k | study/0.12k-0 | " in text
 
-    # Other params are another study: nothing of the old one is taken for theirs.
+    with (repo.path / "sft" / "figures.py").open("a") as file:
+        file.write("# A remark.\n")
+    printed = repo.run(*CELLS).stdout
+    assert "100-0: finished, by other code or on other data than now\n" in printed
+    with FileLock(small / ".lock"):
+        held = repo.run(*CELLS, ok=False)
+    assert held.returncode == 1 and "100-0: another process is running this cell." in held.stderr
+
+    # Other params are another study: nothing of the old one is taken for theirs, and nothing is lost.
     repo.set_params({"train.learning_rate": 1e-3})
-    changed = repo.run(*CELLS[:6], "--replicates", "1").stdout
-    assert "100-0 ..." in changed and '"learning_rate": 0.001' in (small / "params.yaml").read_text()
+    fault = repo.run(*CELLS, ok=False)
+    assert fault.returncode == 1 and "study-base: a cell of other params." in fault.stderr
+    assert "0.0002" in (small / "params.yaml").read_text()
     fault = repo.run(*CELLS, "--regime", "train.bugdet=3 steps", ok=False)
     assert fault.stderr == "error: train.bugdet: params.yaml has no such param. Is it misspelt?\n"
     shutil.rmtree(repo.path / "data" / "holdout")

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from sft.comparison import Result, grouped, report
+from sft.comparison import report
 from sft.errors import UserError
 from sft.holdout import TASKS
 from sft.measures import COMMON, MEASURES
+from sft.params import Count, coerce
+from sft.results import Result, grouped
 
 EXAMPLES, RUNS = 60, 2
 MEANS = {"nll": 2.0, "chrf": 20.0}  # of the others: 0.2
@@ -15,7 +17,7 @@ COMPARED = [(task, measure) for task in TASKS for measure in MEASURES[task]]
 
 def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", **params):
     """Make a result whose scores are `shift` times a tenth of their mean better."""
-    generator = np.random.default_rng([size, seed])
+    generator = np.random.default_rng([int(coerce(size, Count, "size")), seed])
     easy = np.random.default_rng(0).normal(0, 0.2, (len(TASKS), EXAMPLES))
     answers = []
     for number, task in enumerate(TASKS):
@@ -34,10 +36,11 @@ def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", *
     metrics = {
         "device": device,
         "versions": {"torch": "2"},
-        "trained_on": {"rows_seen": 480, "epochs": 480 / size},
+        "trained_on": {"rows_seen": 480, "epochs": 480 / coerce(size, Count, "size")},
     }
     seeds = {"data": {"size": size, "seed": seed}, "train": {"seed": seed, **params}}
-    return Result(name, seeds, answers, metrics)
+    trained = {"device": device, "versions": {"torch": "2"}}
+    return Result(name, seeds, answers, metrics, trained)
 
 
 def rows(text, heading):
@@ -104,7 +107,30 @@ def test_other_devices_and_versions_are_warned_of():
     other = result("b", size=300, device="H100")
     other.metrics["versions"] = {"torch": "3"}
     text = report([result("a"), other])
-    assert "different devices: H100, cpu" in text and "different versions of torch: 2, 3" in text
+    assert "were trained on different devices: H100, cpu" in text
+    assert "answered on different devices: H100, cpu" in text
+    assert "answered by different versions of torch: 2, 3" in text and "trained by" not in text
+
+
+def test_results_of_the_same_seeds_are_no_replicates():
+    """Neither a revision named twice nor a rerun on another machine tells how another training would do."""
+    members = [result(f"{size}-{n}", size, n) for size in (100, 300) for n in range(2)]
+    members += [result("100 again", 100, 0, device="H100"), result("300 again", 300, 0)]
+    text = report(members)
+    assert "Not a replicate: 100 again has the params and seeds of another result." in text
+    assert {row[-1] for row in rows(text, "Configurations, against data.size 100")} == {
+        "nothing can be said: 2 replicates"
+    }
+    members = [result(f"{size}-{n}", size, n, 0.5 * (size == 300)) for size in (100, 300) for n in range(4)]
+    for member in members:
+        member.params["data"]["seed"] = 42
+    verdicts = [row[-1] for row in rows(report(members), "Configurations, against data.size 100")]
+    assert set(verdicts) == {"nothing can be said: replicates of one data.seed"}
+
+
+def test_sizes_written_differently_are_one():
+    (only,) = grouped([result("a"), result("b", size="0.1k", seed=2), result("c", size=1e2, seed=3)])
+    assert len(only.results) == 3
 
 
 def test_what_cannot_be_compared():

@@ -1,8 +1,10 @@
 """A study: which comparisons it makes, what it says of planted differences and of none, and a real one."""
 
 import csv
+import gzip
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -13,10 +15,10 @@ import numpy as np
 import pytest
 
 from sft import study
-from sft.comparison import Configuration
 from sft.errors import UserError
 from sft.holdout import TASKS
 from sft.measures import COMMON
+from sft.results import Configuration
 from sft.study_report import conclusion, markdown
 from sft.uncertainty import verdicts
 from tests.pipeline_repo import Repo, from_cache, ran
@@ -108,7 +110,12 @@ def test_a_planted_gain_is_told_and_nothing_else():
     assert "Such a training reads 480 of 300,000 rows and 480 of 100,000: the mix's size decides from" in text
     assert "Trained for 1 epoch, overlap remove, 300k rows instead of 100k is better by ROUGE-L (+0.0" in text
     assert "With 300k rows, 1 epoch, overlap keep instead of 1 epoch, overlap remove is worse by" in text
-    assert "Of 80 comparisons 30 can be told from chance" in text
+    assert "30 of the 80 comparisons laid down can be told from chance (Holm)." in text
+    numbers = {(row["regime"], row["data.size"], row["measure"]): row for row in study.table_rows(found)}
+    of_nll = numbers["1 epoch, overlap remove", 300_000, "nll"]
+    assert of_nll["low"] < of_nll["difference"] < of_nll["high"] < 0  # lower, which is better
+    assert study.base_scores(members)["average", "nll"] == pytest.approx(2.0)
+    assert "A size" not in text and "could not be made" not in text
     assert "This speaks of some-model on this data and these tasks only." in text
 
 
@@ -120,18 +127,52 @@ def test_the_report():
     table = text.split("## 60 steps\n")[1].split("\n## ")[0]
     assert re.search(r"\| 300k \|( \d\.\d{3} \|){6} 1\.9\d\d \| 480 \| 480 \| 0\.0016 \|", table)
     assert "Base: `some://base`. Extra, where base is used up: `some://extra`." in text
-    assert "p is corrected for all 80 comparisons of this report (Holm)." in text
+    assert "Beside one another only, for they differ in more than one param: 60 steps and 1 epoch" in text
+    assert "`train.budget: 1 epoch`" in text and "Warning" not in text
+    assert "p is corrected for all 80 comparisons that the study makes (Holm)." in text
     two = study.study(a_study(replicates=2, overlap=False))
     assert {verdict.words for verdict in two.judged} == {"nothing can be said: 2 replicates"}
     assert "cannot be judged (2 replicates)" in conclusion(two, a_study(replicates=2))
-    with pytest.raises(UserError, match="two results at least"):
-        study.study(members[:1])
+    with pytest.raises(UserError, match="two configurations at least"):
+        study.study(members[:4])
+    del members[0].answers[5]["nll"]
+    with pytest.raises(UserError, match="60 steps-100k-0: its answers have no nll"):
+        study.study(members)
+
+
+def test_the_order_of_the_results_changes_nothing():
+    members = a_study(replicates=3)
+    texts = set()
+    for seed in range(3):
+        random.Random(seed).shuffle(members)
+        found = study.study(members)
+        texts.add(markdown(found, members, study.table_rows(found), study.base_scores(members)))
+    assert len(texts) == 1
+
+
+def test_a_regime_is_named_by_its_budget():
+    members = [result(f"{size}-{n}", size, n, budget="1 epoch") for size in SIZES for n in range(3)]
+    found = study.study(members)
+    assert [regime.name for regime in found.regimes] == ["1 epoch"]
+    assert "Trained for 1 epoch, 300k rows instead of 100k" in conclusion(found, members)
+
+
+def test_what_cannot_be_judged_yet_counts_in_the_correction():
+    """A look at a part of a study finds no more than the whole would of the same numbers."""
+    whole, part = a_study(overlap=False), a_study(overlap=False)
+    part = [member for member in part if not member.name.startswith("1 epoch") or member.name.endswith("0")]
+    of_whole, of_part = (study.study(members) for members in (whole, part))
+    assert len(of_whole.judged) == len(of_part.judged)
+    for one, two in zip(of_whole.judged, of_part.judged, strict=True):
+        assert two.p is None or two.p >= one.p - 1e-12
+    refused = sum(verdict.p is None for verdict in of_part.judged)
+    assert f"{refused} of them could not be made yet" in conclusion(of_part, part)
 
 
 def test_family_wise_false_positives_of_the_whole_report():
     """1,000 studies of equal regimes and sizes: hardly more than 5% of the reports may hold any finding."""
     rng = np.random.default_rng(11)
-    names = [f"{number}" for number in range(3)]
+    names = [f"{number}" for number in range(5)]
 
     def regime(budget, overlap, sizes):
         apart = {"train.budget": budget, "data.filters.overlap": overlap}
@@ -141,9 +182,10 @@ def test_family_wise_false_positives_of_the_whole_report():
             made.sizes[size] = Configuration({}, members)
         return made
 
-    class Named:  # a result of which nothing but its name is asked
+    class Named:  # a result of which nothing but its name and seeds is asked
         def __init__(self, *parts):
             self.name = " ".join(map(str, parts))
+            self.seeds = (int(parts[-1]), int(parts[-1]))
 
     regimes = [
         regime("60 steps", "remove", [100, 200, 300]),
@@ -175,7 +217,7 @@ STUDY = (
     *("python", "-m", "scripts.study", "--sizes", "60", "90", "--replicates", "1"),
     *("--regime", "train.budget=1 epoch", "train.batch_size=50"),
 )
-NAMES = ["1-epoch-50-60-0", "1-epoch-50-90-0"]
+NAMES = ["1-epoch-batch_size-50-60-0", "1-epoch-batch_size-50-90-0"]
 
 
 def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
@@ -186,20 +228,20 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
         process = subprocess.Popen(
             STUDY, cwd=repo.path, env=repo.env, stdout=file, stderr=file, start_new_session=True
         )
-        wait_for(kept, "Running stage 'train'", process, after="[2/2] 1-epoch-50-90-0 ...")
+        wait_for(kept, "Running stage 'train'", process, after="[2/2] 1-epoch-batch_size-50-90-0 ...")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert (repo.path / "params.yaml").read_bytes() == before
-    done = repo.experiment(NAMES[0])
+    done = repo.experiment(f"study-{NAMES[0]}")
 
     printed = repo.run(*STUDY).stdout
     assert [line for line in printed.splitlines() if line.startswith("[")] == [
-        "[1/2] 1-epoch-50-60-0: finished",
-        "[2/2] 1-epoch-50-90-0 ...",
+        "[1/2] 1-epoch-batch_size-50-60-0: finished",
+        "[2/2] 1-epoch-batch_size-50-90-0 ...",
     ]
     # Not mix: it was finished, which is what the run cache is for.
     assert "train" in ran(printed) and "mix" in from_cache(printed) and "mix" not in ran(printed)
-    assert repo.experiment(NAMES[0]) == done
+    assert repo.experiment(f"study-{NAMES[0]}") == done
     assert (repo.path / "params.yaml").read_bytes() == before
     report = (repo.path / "study" / "report.md").read_text()
     assert "| base model |" in report and "nothing can be said: 1 replicate" in report
@@ -216,24 +258,27 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
 
     # What was published makes the same report, without DVC's cache.
     files = {path: path.read_bytes() for path in (repo.path / "study").rglob("*") if path.is_file()}
-    cells = [str(Path("study", "cells", name)) for name in NAMES]
+    cells = [str(Path("study", "cells", name)) for name in reversed(NAMES)]
     repo.run("python", "-m", "scripts.study", "--from", *cells, "--out", "study")
     assert {path: path.read_bytes() for path in (repo.path / "study").rglob("*") if path.is_file()} == files
-    assert b"prompt" not in gunzipped(repo.path / cells[0] / "scores.jsonl.gz")
+    scores = repo.path / cells[0] / "scores.jsonl.gz"
+    assert b"prompt" not in gzip.decompress(scores.read_bytes())
+    (repo.path / "study" / "cells" / "begun").mkdir()
+    fault = repo.run("python", "-m", "scripts.study", "--from", *cells, "study/cells/begun", ok=False)
+    assert "begun: left out, for it is not finished" in fault.stdout
+    assert "study/cells: begun is not of this study" in fault.stderr
+    (repo.path / "study" / "cells" / "begun").rmdir()
+    scores.write_bytes(scores.read_bytes()[:500])
+    fault = repo.run("python", "-m", "scripts.study", "--from", *cells, ok=False)
+    assert fault.returncode == 1 and "its metrics or answers are damaged" in fault.stderr
 
     # Other code is another study; but what the change does not concern comes from the run cache.
     with (repo.path / "sft" / "figures.py").open("a") as file:
         file.write("# A remark.\n")
-    fault = repo.run(*STUDY[:5], "9M", *STUDY[6:], ok=False)
+    fault = repo.run(*STUDY[:5], "9M", *STUDY[6:], "--out", "other", ok=False)
     printed = fault.stdout
-    assert "[1/2] 1-epoch-50-60-0 ..." in printed and "train" in from_cache(printed)
-    assert fault.returncode == 1 and "1-epoch-50-9M-0 failed, see above." in fault.stderr
-
-
-def gunzipped(path: Path) -> bytes:
-    import gzip
-
-    return gzip.decompress(path.read_bytes())
+    assert "[1/2] 1-epoch-batch_size-50-60-0 ..." in printed and "train" in from_cache(printed)
+    assert fault.returncode == 1 and "1-epoch-batch_size-50-9M-0 failed, see above." in fault.stderr
 
 
 def wait_for(log: Path, text: str, process: subprocess.Popen, after: str) -> None:
