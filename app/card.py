@@ -144,7 +144,7 @@ def _step(step: str) -> str:
 
 
 def _tools(text: str) -> str:
-    """Return the buttons that copy and save a recipe; page.js takes the text from an attribute."""
+    """Return the buttons that copy and save a recipe; head.html takes the text from an attribute."""
     data = f'data-markdown="{escape(markdown(text))}" data-name="{escape(file_name(text))}"'
     return (
         f'<p class="tools" {data}><button type="button" data-do="copy">Copy</button>'

@@ -49,9 +49,7 @@ def serve(host: str, port: int, most_tokens: int) -> None:
             **look(),
         )
     except OSError as error:
-        raise UserError(
-            f"port {port} of {host} cannot be used: {error} Choose another: --port 7861"
-        ) from error
+        raise UserError(f"port {port} of {host} cannot be used. Choose another: --port 7861") from error
     print(
         f"The recipe chatbot is at http://{'localhost' if host == '127.0.0.1' else host}:{port}", flush=True
     )

@@ -73,7 +73,7 @@ def look() -> dict[str, Any]:
         button_primary_text_color="white",
         button_primary_text_color_dark="white",
     )
-    return {"theme": theme, "css_paths": HERE / "page.css", "head_paths": HERE / "page.js"}
+    return {"theme": theme, "css_paths": HERE / "page.css", "head_paths": HERE / "head.html"}
 
 
 @dataclass
