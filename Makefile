@@ -1,5 +1,6 @@
 # make repro   install into .venv and run the pipeline
 # make test    install into .venv, lint and run the tests
+# make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
 # make preset NAME=thorough   put a preset's values into params.yaml
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
@@ -15,18 +16,29 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test lint preset study install
+.PHONY: repro test lint preset study chat browser install
 
 repro: install
 	.venv/bin/dvc repro
 
-test: lint
+test: lint browser
 	.venv/bin/pytest
 
 lint: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy sft stages benchmarks scripts
+	.venv/bin/mypy sft stages app benchmarks scripts
+
+CHAT ?=
+chat: install
+	.venv/bin/python -m app.chat $(CHAT)
+
+# The chatbot's tests need a browser: Debian's, where this may install it; else they are skipped, and say so.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	       && { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } >/dev/null; } \
+	  || echo "No Chromium here, and none could be installed: the tests of the chatbot's page are skipped."
 
 preset: install
 	.venv/bin/python -m sft.preset $(NAME)
@@ -37,7 +49,7 @@ study: install
 
 install: $(STAMP)
 
-$(STAMP): requirements.txt requirements-cpu.txt requirements-model.txt
+$(STAMP): requirements.txt requirements-cpu.txt requirements-app.txt requirements-model.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install $(PIP_ARGS) -r $(REQUIREMENTS)

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("sft", "stages")
+PACKAGES = ("sft", "stages", "app")
 
 
 def closure(script: Path) -> set[str]:

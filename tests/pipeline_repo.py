@@ -25,7 +25,7 @@ FILES = [
     ".gitignore",
     "data/raw/README.md",
 ]
-FOLDERS = ["stages", "sft", "scripts", "presets"]
+FOLDERS = ["stages", "sft", "app", "scripts", "presets"]
 STAGES = ("standardize", "mix", "train", "baseline", "evaluate", "plot")
 
 CHATML = (

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 
+from app.writing import BASE, Batch, Text
 from sft import decoding
 from sft.generation import generate
 from sft.labels import IGNORED
@@ -315,3 +316,24 @@ def test_a_4_bit_model_is_answered_with_in_16_bit(base):
         of_4 = load_model(base, "bfloat16", load_in_4bit=True)(ids).logits
     assert decoding.usable(whole)
     assert (of_16 - of_4).abs().max() < 0.05 * of_4.abs().max()
+
+
+@torch.inference_mode()
+def test_the_chatbot_writes_on_a_gpu_what_it_writes_on_a_cpu(base):
+    """Texts of one batch, in float32: in 16 bits the two round differently."""
+    written = {}
+    for device in ("cpu", "cuda"):
+        model = load_model(base, "float32", device).eval()
+        batch = Batch(model, stop_ids=[])
+        texts = [
+            Text(prompt.ids, BASE, key(3, 0, prompt.item), temperature, 12)
+            for prompt in random_prompts(4)
+            for temperature in (0.0, 0.7)
+        ]
+        for text in texts:
+            batch.join(text)
+            batch.step()
+        while batch.texts:
+            batch.step()
+        written[device] = [text.ids for text in texts]
+    assert written["cpu"] == written["cuda"] and all(len(ids) == 12 for ids in written["cpu"])

@@ -1,0 +1,60 @@
+"""The recipe chatbot's page, served on this machine.
+
+Run as `python -m app.chat` (or `make chat`) in the repository, and open the address that it prints.
+"""
+
+import argparse
+import sys
+
+from app.prompts import MOST_TOKENS
+from sft.errors import UserError
+
+
+def main() -> None:
+    """Read the command line, load the model, serve the page until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m app.chat", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for other machines too")
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--max-tokens", type=int, default=MOST_TOKENS, help="where an answer is cut off")
+    options = parser.parse_args()
+    print("starting ...", flush=True)
+    try:
+        serve(options.host, options.port, options.max_tokens)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def serve(host: str, port: int, most_tokens: int) -> None:
+    """Serve the page; raises UserError where the port is taken."""
+    from app.answering import Answerer
+    from app.page import build, look
+    from app.startup import Startup
+
+    answerer = Answerer(most_tokens)
+    startup = Startup(answerer)
+    page = build(answerer, startup)
+    startup.start()
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            ssr_mode=False,
+            quiet=True,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            state_session_capacity=1000,
+            prevent_thread_lock=True,
+            **look(),
+        )
+    except OSError as error:
+        raise UserError(f"port {port} of {host} cannot be used. Choose another: --port 7861") from error
+    print(
+        f"The recipe chatbot is at http://{'localhost' if host == '127.0.0.1' else host}:{port}", flush=True
+    )
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""A recipe from ingredients, written to the terminal as it comes; the chatbot's page without a page.
+
+Run as `python -m app.recipe "chicken, rice, lemon"`.
+"""
+
+import argparse
+import signal
+import sys
+
+from app import prompts
+from sft.errors import UserError
+
+CAUTION = "Written by a language model, which is no cook and no dietician: check it before you eat it."
+
+
+def main() -> None:
+    """Read the command line, write the recipe."""
+    parser = argparse.ArgumentParser(prog="python -m app.recipe", description=__doc__)
+    parser.add_argument("ingredients", nargs="+", help='such as "chicken, rice, lemon"')
+    parser.add_argument("--model", default="workspace", help="workspace, base, or an experiment or revision")
+    parser.add_argument("--diet", default="")
+    parser.add_argument("--cuisine", default="")
+    parser.add_argument("--servings", default="")
+    parser.add_argument("--seed", type=int, default=0, help="another one, another recipe")
+    parser.add_argument("--max-tokens", type=int, default=prompts.MOST_TOKENS, help="where it is cut off")
+    options = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no fault
+    try:
+        write(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print()
+        sys.exit(130)
+
+
+def write(options: argparse.Namespace) -> None:
+    """Stream the recipe to standard output, all else to standard error."""
+    from app import revisions
+
+    wish = prompts.Wish(", ".join(options.ingredients), options.diet, options.cuisine, options.servings)
+    question = prompts.recipe(wish)
+    source = revisions.find(options.model)
+
+    from app.answering import Answerer, follow  # torch, which takes a while
+
+    answerer = Answerer(options.max_tokens)
+    ticket = answerer.ask(source, question, options.seed, lambda what: print(f"{what} ...", file=sys.stderr))
+    shown = 0
+    for _ in follow([ticket], every=0.05):
+        # What a terminal would obey is left out; a letter that is not complete yet is not in the text.
+        text = prompts.visible(ticket.text)
+        print(text[shown:], end="", flush=True)
+        shown = len(text)
+    print()
+    if ticket.fault:
+        raise UserError(ticket.fault)
+    if ticket.state == "cut off":
+        print(f"(cut off after {ticket.written.most_tokens} tokens)", file=sys.stderr)
+    print(f"\n{CAUTION}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
