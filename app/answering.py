@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from app.loading import Loaded, Report, Shelf
+from app.loading import Loaded, NoAdapter, Report, Shelf
 from app.prompts import MOST_TOKENS, Messages
 from app.revisions import Source
 from app.writing import Text
@@ -27,6 +27,7 @@ MOST_WAITING = 32
 ABANDONED = 30.0  # seconds without a look at the ticket: its reader has gone
 
 FAULT = "Something went wrong. Please try again."
+TOO_MANY = "Many people are cooking just now. Please try again in a minute."
 
 State = Literal["waiting", "writing", "ended", "cut off", "stopped", "failed"]
 
@@ -97,7 +98,7 @@ class Answerer:
         """
         with self._news:
             if len(self.waiting) >= MOST_WAITING:
-                raise UserError("Many people are cooking just now. Please try again in a minute.")
+                raise UserError(TOO_MANY)
         most_tokens = most_tokens or self.most_tokens
         loaded = self.shelf.take(source, report)
         try:
@@ -109,9 +110,14 @@ class Answerer:
         text = Text(ids, "", noise, source.temperature, most_tokens)
         ticket = Ticket(source, loaded, text)
         with self._news:
-            ticket.ahead = len(self.waiting)
-            self.waiting.append(ticket)
-            self._news.notify_all()
+            full = len(self.waiting) >= MOST_WAITING  # others came while the model was loading
+            if not full:
+                ticket.ahead = len(self.waiting)
+                self.waiting.append(ticket)
+                self._news.notify_all()
+        if full:
+            self.shelf.release(loaded)
+            raise UserError(TOO_MANY)
         return ticket
 
     def _work(self) -> None:
@@ -120,10 +126,21 @@ class Answerer:
                 with self._news:
                     while not (self.waiting or self.writing):
                         self._news.wait()
-                self._leave()
-                self._admit()
-                for loaded in {id(ticket.loaded): ticket.loaded for ticket in self.writing}.values():
-                    self._step(loaded)
+                self._turn()
+
+    def _turn(self) -> None:
+        """Let texts leave and join, and write one more token of each.
+
+        A method of its own: a variable of the waiting thread's would keep a model in memory.
+        """
+        try:
+            self._leave()
+            self._admit()
+        except Exception as error:  # this thread is everybody's: it goes on
+            for loaded in {ticket.loaded for ticket in [*self.waiting, *self.writing]}:
+                self._give_up(loaded, error)
+        for loaded in {id(ticket.loaded): ticket.loaded for ticket in self.writing}.values():
+            self._step(loaded)
 
     def _leave(self) -> None:
         """Take out what is stopped or has lost its reader."""
@@ -149,6 +166,8 @@ class Answerer:
                 ticket.written.adapter = ticket.loaded.attach(ticket.source)
                 ticket.loaded.batch.join(ticket.written)
                 self._show(ticket)
+            except NoAdapter as error:  # found before the model was touched
+                self._end(ticket, "failed", fault=str(error))
             except Exception as error:
                 self._give_up(ticket.loaded, error, ticket)
 
@@ -166,7 +185,8 @@ class Answerer:
             traceback.print_exception(error, file=sys.stderr)
         self.shelf.discard(loaded)
         loaded.batch.drop(list(loaded.batch.texts))
-        for ticket in [ticket for ticket in self.writing if ticket.loaded is loaded]:
+        # Those that wait have the spoilt model too.
+        for ticket in [ticket for ticket in [*self.waiting, *self.writing] if ticket.loaded is loaded]:
             mine = ticket is cause and isinstance(error, UserError)
             self._end(ticket, "failed", fault=str(error) if mine else FAULT)
 

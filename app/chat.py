@@ -4,9 +4,10 @@ Run as `python -m app.chat` (or `make chat`) in the repository, and open the add
 """
 
 import argparse
+import os
 import sys
 
-from app.prompts import MOST_TOKENS
+from app.prompts import MOST_ANSWER, MOST_TOKENS
 from sft.errors import UserError
 
 
@@ -17,6 +18,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--max-tokens", type=int, default=MOST_TOKENS, help="where an answer is cut off")
     options = parser.parse_args()
+    if not 0 < options.port < 65536:
+        parser.error(f"--port {options.port}: not from 1 to 65535")
+    if not 0 < options.max_tokens <= MOST_ANSWER:
+        parser.error(f"--max-tokens {options.max_tokens}: not from 1 to {MOST_ANSWER}")
+    # A proxy must not be asked for this machine, which the page's server does to see that it is up.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
     print("starting ...", flush=True)
     try:
         serve(options.host, options.port, options.max_tokens)
@@ -45,6 +53,7 @@ def serve(host: str, port: int, most_tokens: int) -> None:
             run_history=False,
             enable_monitoring=False,
             state_session_capacity=1000,
+            max_file_size="1kb",  # no field takes a file
             prevent_thread_lock=True,
             **look(),
         )

@@ -10,12 +10,17 @@ from typing import Any
 from app.revisions import Source
 from app.writing import BASE, Batch
 from sft import models
+from sft.adapter import KEPT
 from sft.errors import UserError
 from sft.models import ModelParams
 
 MOST_MODELS, MOST_ADAPTERS = 2, 8
 MOST_CONTEXT = 3072  # tokens of a conversation, to bound the memory, where a model would take more
 Report = Callable[[str], None]
+
+
+class NoAdapter(UserError):
+    """Files that are no adapter, found before anything was done with them."""
 
 
 @dataclass(eq=False)
@@ -36,11 +41,13 @@ class Loaded:
     def attach(self, source: Source) -> str:
         """Put the adapter on the model unless it is there; return the name that PEFT knows it by.
 
-        Raises UserError where its files are not an adapter for this model.
+        Raises NoAdapter where its files are none, and UserError where they do not fit the model, which has
+        then to be loaded anew.
         """
         if source.adapter is None:
             return BASE
         if source.key not in self.adapters:
+            _check_files(source)
             self._make_room()
             _load_adapter(self.batch, source)
         self.adapters[source.key] = time.monotonic()
@@ -139,6 +146,24 @@ def _load(params: ModelParams, report: Report) -> Loaded:
     return Loaded(tokenizer, stop_ids, Batch(model, stop_ids), min(context, MOST_CONTEXT))
 
 
+def _check_files(source: Source) -> None:
+    """Raise NoAdapter for weights that are cut off, or none."""
+    from safetensors import SafetensorError, safe_open
+
+    assert source.adapter
+    try:
+        with safe_open(source.adapter / KEPT[1], "pt") as file:
+            if not list(file.keys()):
+                raise ValueError("there are no weights in it")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise NoAdapter(_unfit(source, error)) from error
+
+
+def _unfit(source: Source, error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    return f"{source.name}: its adapter cannot be put on {source.model.reference}: {reason}"
+
+
 def _load_adapter(batch: Batch, source: Source) -> None:
     from peft import PeftModel
     from safetensors import SafetensorError
@@ -150,8 +175,5 @@ def _load_adapter(batch: Batch, source: Source) -> None:
         else:
             batch.model = PeftModel.from_pretrained(batch.model, source.adapter, adapter_name=source.key)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{source.name}: its adapter cannot be put on {source.model.reference}: {reason}"
-        ) from error
+        raise UserError(_unfit(source, error)) from error
     batch.model.eval()

@@ -11,7 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import gradio as gr
 
 from app import card, prompts, revisions
-from app.answering import MOST_AT_ONCE, MOST_WAITING, Answerer
+from app.answering import Answerer
 from app.startup import Startup
 from app.talk import Talk, answers, called
 from sft.errors import UserError
@@ -103,7 +103,7 @@ class Answers:
 def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
     """Lay the page out and say what its buttons do."""
     with gr.Blocks(title="Recipe chatbot", analytics_enabled=False) as page:
-        talk = gr.State(Talk, time_to_live=3600)
+        talk = gr.State(Talk, time_to_live=6 * 3600)
         gr.HTML(HAT, padding=False)
         with gr.Row():
             with gr.Column(scale=4, min_width=320, elem_id="form"):
@@ -114,10 +114,13 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
         shown = [*right.panes, right.status, form.write, right.stop, right.again, right.question, talk]
 
         async def follow(talk: Talk, asked: bool = False) -> AsyncIterator[list[Any]]:
-            yield _view(talk, busy=True, clear=asked)
-            async for _ in answers(talk, answerer):
-                yield _view(talk, busy=True)
-            yield _view(talk, busy=False)
+            try:
+                yield _view(talk, clear=asked)
+                async for _ in answers(talk, answerer):
+                    yield _view(talk)
+            finally:  # the window may close before the first answer begins
+                talk.run = None
+            yield _view(talk)
 
         async def begin(*values: Any) -> AsyncIterator[list[Any]]:
             ingredients, diet, cuisine, servings, first, second, talk = values
@@ -125,7 +128,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.begin(wish, [name for name in (first or revisions.WORKSPACE, second) if name])
             except UserError as error:
-                yield _view(talk, busy=False, fault=str(error))
+                yield _view(talk, fault=str(error))
                 return
             async for drawn in follow(talk):
                 yield drawn
@@ -134,7 +137,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.go_on(text or "")
             except UserError as error:
-                yield _view(talk, busy=False, fault=str(error))
+                yield _view(talk, fault=str(error))
                 return
             async for drawn in follow(talk, asked=True):
                 yield drawn
@@ -143,7 +146,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.again()
             except UserError as error:
-                yield _view(talk, busy=False, fault=str(error))
+                yield _view(talk, fault=str(error))
                 return
             async for drawn in follow(talk):
                 yield drawn
@@ -152,11 +155,11 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             async for line in startup.follow():
                 yield gr.update(value=line, visible=bool(line))
 
-        # Users wait in the answerer, which tells them how many are ahead; the queue here bounds the rest.
+        # Users wait in the answerer, which tells them how many are ahead, or that there are too many.
         answering: dict[str, Any] = {
             "show_progress": "hidden",
             "concurrency_id": "answers",
-            "concurrency_limit": MOST_AT_ONCE + MOST_WAITING,
+            "concurrency_limit": None,
             "trigger_mode": "once",
         }
         asked = [form.ingredients, form.diet, form.cuisine, form.servings, form.first, form.second, talk]
@@ -167,7 +170,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
         loads: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         page.load(_choices, None, [form.first, form.second], **loads)
         page.load(loading, None, right.status, concurrency_limit=None, **loads)
-    return page.queue(max_size=2 * MOST_WAITING, api_open=False)
+    return page.queue(max_size=1000, api_open=False)
 
 
 def _form() -> Form:
@@ -218,8 +221,9 @@ def _dropdown(label: str, choices: list[Any], value: str = "") -> gr.Dropdown:
     return gr.Dropdown(choices, value=value, label=label, allow_custom_value=True, min_width=96)
 
 
-def _view(talk: Talk, busy: bool, fault: str = "", clear: bool = False) -> list[Any]:
+def _view(talk: Talk, fault: str = "", clear: bool = False) -> list[Any]:
     """Return what the page shows of a conversation; `clear` empties the question, which has been asked."""
+    busy = talk.busy
     drawn = [card.render(pane) for pane in talk.panes] or [EMPTY]
     some = any(turn.answer for pane in talk.panes for turn in pane.turns)
     question: dict[str, Any] = {"interactive": not busy and some} | ({"value": ""} if clear else {})

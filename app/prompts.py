@@ -17,7 +17,8 @@ WORDING = next(wording for wording in COOK if "steps and tips" in wording)
 MOST_CHARACTERS, MOST_INGREDIENTS, MOST_FOLLOW_UP = 500, 40, 500
 MOST_WISH = 40  # characters of a diet or cuisine that is typed
 MOST_SERVINGS = 50
-MOST_TOKENS = 768  # of an answer; recipes have 240 in the mean
+MOST_TOKENS = 768  # of an answer, if not said otherwise; recipes have 240 in the mean
+MOST_ANSWER = 1024  # that can be asked for: a conversation has to fit beside it
 DIETS = ["vegetarian", "vegan", "gluten-free", "dairy-free", "low-carb"]
 CUISINES = ["Italian", "Mexican", "Indian", "Chinese", "French", "Thai", "Greek", "Moroccan"]
 # What a terminal or a browser would obey instead of show: controls, and marks that turn text around.
@@ -44,7 +45,7 @@ def recipe(wish: Wish) -> Messages:
     kind = " ".join(filter(None, [_word(wish.diet, "diet"), _word(wish.cuisine, "cuisine")]))
     article = "an" if kind[:1].lower() in tuple("aeiou") else "a"
     dish = f"{article} {kind} recipe" if kind else "a recipe"
-    if servings := visible(wish.servings).strip():
+    if servings := visible(wish.servings[:100]).strip():
         number = int(servings) if servings.isdecimal() and len(servings) < 5 else 0
         if not 1 <= number <= MOST_SERVINGS:
             raise UserError(f"Servings: {servings[:20]} is no number from 1 to {MOST_SERVINGS}.")
@@ -103,7 +104,8 @@ def other_script(text: str) -> bool:
 
 
 def _word(text: str | None, what: str) -> str:
-    word = " ".join(visible(text or "").split())
-    if len(word) > MOST_WISH:
-        raise UserError(f"The {what} is {len(word)} characters long. Name it in {MOST_WISH} at most.")
+    text = text or ""
+    word = " ".join(visible(text[: 10 * MOST_WISH]).split())
+    if max(len(word), len(text) // 10) > MOST_WISH:
+        raise UserError(f"The {what} is {len(text):,} characters long. Name it in {MOST_WISH} at most.")
     return word

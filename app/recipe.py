@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="another one, another recipe")
     parser.add_argument("--max-tokens", type=int, default=prompts.MOST_TOKENS, help="where it is cut off")
     options = parser.parse_args()
+    if not 0 < options.max_tokens <= prompts.MOST_ANSWER:
+        parser.error(f"--max-tokens {options.max_tokens}: not from 1 to {prompts.MOST_ANSWER}")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no fault
     try:
         write(options)

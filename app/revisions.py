@@ -6,6 +6,7 @@ that dvc.lock has of it, so it is fetched once and nothing in the workspace chan
 
 import errno
 import hashlib
+import json
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from app.prompts import visible
 from sft import params
 from sft.adapter import KEPT
 from sft.cache import cache_dir
@@ -23,6 +25,7 @@ from sft.models import ModelParams
 
 ADAPTER, PARAMS = "models/adapter", "params.yaml"
 WORKSPACE, BASE = "workspace", "base"
+MOST_NAME = 200  # characters of a revision's name
 MOST_LISTED = 30  # branches, tags and experiments each; others can be typed
 
 _dvc = threading.Lock()  # DVC's objects are shared by threads in places
@@ -47,14 +50,14 @@ def find(name: str) -> Source:
 
     Raises UserError where there is no such revision, or no adapter to be had of it.
     """
-    name = name.strip()
+    name = visible(name[: MOST_NAME + 1]).strip()
     if name in (WORKSPACE, BASE):
         values = params.load(PARAMS)
         if name == BASE:
             return _source(name, values, None, "")
         return _source(name, values, Path(ADAPTER), _content(Path(ADAPTER)))
-    if not name or name.startswith("-"):
-        raise UserError(f"{name!r}: no such revision. Name a branch, tag, commit or experiment.")
+    if not name or name.startswith("-") or ":" in name or len(name) > MOST_NAME:
+        raise UserError(f"{name[:40]!r}: no such revision. Name a branch, tag, commit or experiment.")
     with _dvc:
         return _of_revision(name)
 
@@ -93,7 +96,8 @@ def _of_revision(name: str) -> Source:
         key = files.info(ADAPTER).get("md5")
         if not key:
             raise FileNotFoundError(ADAPTER)
-    except RevError as error:
+    # Of a name that stands for something else than a commit, such as HEAD^{tree}, pygit2 makes others.
+    except (RevError, AttributeError, ValueError) as error:
         raise UserError(
             f"{name}: no such revision or experiment. Name a branch, tag, commit or experiment of this "
             "repository; what only a remote has: git fetch, or dvc exp pull."
@@ -140,8 +144,20 @@ def _content(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def _check_base(name: str, adapter: Path, reference: str) -> None:
+    """Raise UserError where the adapter was trained on another base model than the params name now."""
+    trained_on = json.loads((adapter / KEPT[0]).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if trained_on and trained_on != reference:
+        raise UserError(
+            f"{name}: its adapter was trained on {trained_on}, but its params.yaml names {reference}. "
+            "Train one for that: dvc repro"
+        )
+
+
 def _source(name: str, values: dict[str, Any], adapter: Path | None, key: str) -> Source:
     model = params.section(values, "model", ModelParams)
     evaluate = values.get("evaluate")
     temperature = evaluate.get("temperature") if isinstance(evaluate, dict) else None
+    if adapter is not None:
+        _check_base(name, adapter, model.reference)
     return Source(name, model, params.coerce(temperature, float, "evaluate.temperature"), adapter, key)

@@ -4,6 +4,8 @@ import asyncio
 import time
 import traceback
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from app import prompts, revisions
 from app.answering import FAULT, Answerer, Ticket
@@ -11,17 +13,17 @@ from app.card import Pane, Turn
 from sft.errors import UserError
 
 EVERY = 0.15  # seconds between two looks at what has been written
+# Fetching and loading wait for networks and for one another; asyncio's own threads are as few as the cores.
+_LOOKUPS = ThreadPoolExecutor(64, "look-up")
 LEARNT_ENGLISH = "The model learnt from English recipes: what it makes of these names is a guess."
 
 
-class Talk:
-    """The panes, one a model; by their places, the tickets of the answers that are being written."""
+@dataclass
+class Run:
+    """Answers that are being written: by their panes' places, their tickets; and whether to stop."""
 
-    def __init__(self) -> None:
-        self.panes: list[Pane] = []
-        self.names: list[str] = []
-        self.tickets: dict[int, Ticket] = {}
-        self.stopping = False
+    tickets: dict[int, Ticket] = field(default_factory=dict)
+    stopping: bool = False
 
     def stop(self) -> None:
         """End what is being written; what is there stays."""
@@ -29,28 +31,58 @@ class Talk:
         for ticket in list(self.tickets.values()):
             ticket.stop()
 
+
+class Talk:
+    """The panes, one a model, and what is being written in them; one run at a time."""
+
+    def __init__(self) -> None:
+        self.panes: list[Pane] = []
+        self.names: list[str] = []
+        self.run: Run | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether answers are being written."""
+        return self.run is not None
+
+    def stop(self) -> None:
+        """End what is being written, if anything is."""
+        if self.run:
+            self.run.stop()
+
     def begin(self, wish: prompts.Wish, names: list[str]) -> None:
         """Ask for a recipe anew; raises UserError for what cannot be asked."""
+        self._check_free()
         (question,) = prompts.recipe(wish)
         remark = LEARNT_ENGLISH if prompts.other_script(wish.ingredients) else ""
         self.names = list(dict.fromkeys(names))
         self.panes = [Pane(called(name), [Turn(question["content"])], remark) for name in self.names]
+        self.run = Run()
 
     def go_on(self, text: str) -> None:
         """Ask about the recipe; raises UserError where there is none yet, or no question."""
+        self._check_free()
         if not self.panes or not any(pane.turns[-1].answer for pane in self.panes):
             raise UserError("There is no recipe to ask about yet. Write one first.")
         (question,) = prompts.follow_up([], text)
         for pane in self.panes:
             pane.turns.append(Turn(question["content"]))
+        self.run = Run()
 
     def again(self) -> None:
         """Ask the last question once more, with other noise; raises UserError where there is none."""
+        self._check_free()
         if not self.panes:
             raise UserError("There is nothing to write again yet. Write a recipe first.")
         for pane in self.panes:
             last = pane.turns[-1]
             pane.turns[-1] = Turn(last.question, seed=last.seed + 1)
+        self.run = Run()
+
+    def _check_free(self) -> None:
+        """Two clicks in a moment are two events: the page greys its buttons only when the first has begun."""
+        if self.busy:
+            raise UserError("An answer is being written. Stop it first, or wait for it.")
 
 
 def called(name: str) -> str:
@@ -73,51 +105,63 @@ def messages(pane: Pane) -> prompts.Messages:
 
 async def answers(talk: Talk, answerer: Answerer) -> AsyncIterator[None]:
     """Have the last question of every pane answered; yields when there is something new to see."""
-    talk.tickets, talk.stopping = {}, False
-    asking = [asyncio.create_task(_ask(talk, place, answerer)) for place in range(len(talk.panes))]
+    run = talk.run
+    assert run
+    turns = [pane.turns[-1] for pane in talk.panes]
+    asking = [asyncio.create_task(_ask(run, talk, place, turn, answerer)) for place, turn in enumerate(turns)]
     try:
         shown: object = None
         while True:
-            over = all(task.done() for task in asking) and all(t.over for t in talk.tickets.values())
-            for place, ticket in talk.tickets.items():
-                _look(ticket, talk.panes[place].turns[-1])
-            seen = [(pane.loading, vars(pane.turns[-1]).copy()) for pane in talk.panes]
+            # A look-up or a load cannot be interrupted; when it is done, the run's end is found to have come.
+            if run.stopping:
+                for place, task in enumerate(asking):
+                    if not task.done():
+                        turns[place].state, talk.panes[place].loading = "stopped", ""
+            over = all(task.done() or run.stopping for task in asking)
+            over = over and all(ticket.over for ticket in run.tickets.values())
+            for place, ticket in run.tickets.items():
+                _look(ticket, turns[place])
+            seen = [(pane.loading, vars(turn).copy()) for pane, turn in zip(talk.panes, turns, strict=True)]
             if seen != shown or over:
                 shown = seen
                 yield
             if over:
                 return
             await asyncio.sleep(EVERY)
-    finally:  # the reader may have gone
-        talk.stop()
+    finally:  # the reader may have gone; a ticket that is kept would keep its model in memory
+        run.stop()
+        run.tickets.clear()
+        talk.run = None
 
 
-async def _ask(talk: Talk, place: int, answerer: Answerer) -> None:
+async def _ask(run: Run, talk: Talk, place: int, turn: Turn, answerer: Answerer) -> None:
     """Find the model, load it where needed, and put the question; a fault becomes the answer."""
-    pane = talk.panes[place]
-    turn = pane.turns[-1]
+    pane, name = talk.panes[place], talk.names[place]
+    conversation = messages(pane)
 
     def report(what: str) -> None:
-        pane.loading = what
+        if not run.stopping:
+            pane.loading = what
 
     def ask() -> Ticket:
-        source = revisions.find(talk.names[place])
-        return answerer.ask(source, messages(pane), turn.seed, report)
+        return answerer.ask(revisions.find(name), conversation, turn.seed, report)
 
     report("looking for the adapter")
     try:
-        ticket = await asyncio.to_thread(ask)
+        ticket = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, ask)
     except UserError as error:
         turn.state, turn.fault = "failed", str(error)
     except Exception:
         turn.state, turn.fault = "failed", FAULT
         traceback.print_exc()
     else:
-        talk.tickets[place] = ticket
-        if talk.stopping:  # while the model was loading
+        if run.stopping:  # while the model was loading
             ticket.stop()
+        else:
+            run.tickets[place] = ticket
     finally:
-        pane.loading = ""
+        if not run.stopping:
+            pane.loading = ""
 
 
 def _look(ticket: Ticket, turn: Turn) -> None:

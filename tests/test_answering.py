@@ -1,8 +1,11 @@
 """Many users, one thread that writes: all answers whole, none another's, faults that stay where they are."""
 
+import asyncio
 import dataclasses
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -10,7 +13,9 @@ from peft import LoraConfig, get_peft_model
 
 from app import answering, loading
 from app.answering import Answerer, follow
+from app.prompts import Wish
 from app.revisions import Source
+from app.talk import Talk, answers
 from sft import adapter
 from sft.errors import UserError
 from sft.models import ModelParams, load_model
@@ -164,12 +169,15 @@ def test_answers_go_on_while_another_model_loads(sources, monkeypatch):
     other = answerer.ask(sources["second"], asked("Rice?"), most_tokens=5)
     assert seen[1] > seen[0] and stopped.over
     running.stop()
-    assert all(read(other, running, stopped))
+    assert all(read(other, running))
 
 
 def test_an_adapter_that_is_none_is_a_message_and_the_next_answer_is_whole(sources, tmp_path, capsys):
     answerer = Answerer(most_tokens=20)
     expected = read(answerer.ask(sources["adapter0"], asked("Rice?")))
+    loaded = next(iter(answerer.shelf.loaded.values()))
+    other = answerer.ask(sources["adapter0"], asked("Rice?"), most_tokens=1500)
+    loaded.batch.stop_ids, stop_ids = set(), loaded.batch.stop_ids
     for number, content in enumerate((b"", b"no tensors")):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -179,8 +187,78 @@ def test_an_adapter_that_is_none_is_a_message_and_the_next_answer_is_whole(sourc
         ticket = answerer.ask(broken, asked("Rice?"))
         read(ticket)
         assert ticket.state == "failed" and ticket.fault.startswith("broken: its adapter cannot be put on")
+        assert not other.over  # somebody else's answer goes on
+    other.stop()
+    read(other)
+    assert other.state == "stopped" and next(iter(answerer.shelf.loaded.values())) is loaded
+    loaded.batch.stop_ids = stop_ids
     assert read(answerer.ask(sources["adapter0"], asked("Rice?"))) == expected
     assert "Traceback" not in capsys.readouterr().err
+
+
+def run_of(talk, answerer, then=lambda: None):
+    """Have a conversation's last question answered as the page does; `then` is called once it is written."""
+
+    async def follow():
+        begun = False
+        async for _ in answers(talk, answerer):
+            if not begun and all(pane.turns[-1].answer for pane in talk.panes):
+                begun = True
+                then()
+
+    asyncio.run(follow())
+
+
+def test_one_run_at_a_time_and_nothing_kept_of_it(sources, monkeypatch):
+    monkeypatch.setattr("app.revisions.find", lambda name: sources[name])
+    answerer, talk = endless(sources, 1500), Talk()
+    talk.begin(Wish("rice"), ["first"])
+
+    def meanwhile():
+        for event in (lambda: talk.begin(Wish("eggs"), ["second"]), lambda: talk.go_on("Why?"), talk.again):
+            with pytest.raises(UserError, match="An answer is being written"):
+                event()
+        talk.stop()
+
+    run_of(talk, answerer, meanwhile)
+    (pane,) = talk.panes
+    assert "rice" in pane.turns[0].question and pane.turns[0].state == "stopped" and not talk.busy
+    talk.go_on("And then?")
+    run_of(talk, answerer, talk.stop)
+    assert len(pane.turns) == 2
+    # What was said keeps no model in memory.
+    loaded = weakref.ref(next(iter(answerer.shelf.loaded.values())))
+    answerer.shelf.loaded.clear()
+    gc.collect()
+    assert loaded() is None
+
+
+def test_stop_while_a_model_loads(sources, monkeypatch):
+    free = threading.Event()
+
+    def find(name):
+        free.wait(30)
+        return sources[name]
+
+    monkeypatch.setattr("app.revisions.find", find)
+    answerer, talk = Answerer(5), Talk()
+    talk.begin(Wish("rice"), ["first"])
+
+    async def follow():
+        seen = []
+        async for _ in answers(talk, answerer):
+            seen.append((talk.panes[0].loading, talk.panes[0].turns[0].state))
+            if seen[-1][0]:
+                talk.stop()
+        free.set()
+        return seen
+
+    assert asyncio.run(follow())[-2:] == [("looking for the adapter", "waiting"), ("", "stopped")]
+    for _ in range(100):  # the answer that was asked for all the same is given up
+        if all(loaded.users == 0 for loaded in answerer.shelf.loaded.values()) and answerer.shelf.loaded:
+            break
+        time.sleep(0.1)
+    assert not answerer.waiting and not answerer.writing
 
 
 def test_a_fault_of_the_model_ends_its_answers_only(sources, capsys):

@@ -79,7 +79,10 @@ def test_a_rerun_of_the_pipeline_is_noticed(here: Repo) -> None:
     assert find("workspace").key != before
 
 
-@pytest.mark.parametrize("name", ["nowhere", "", "-h", "--all", "HEAD~99", "v1; rm -rf .", "../../etc"])
+ODD = ["HEAD:app", "HEAD^{tree}", "main:params.yaml", "x" * 300_000, "é" * 3_000, "\ud800"]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "", "-h", "--all", "HEAD~99", "v1; rm -rf .", "../../etc", *ODD])
 def test_a_revision_that_does_not_exist(here: Repo, name: str) -> None:
     with pytest.raises(UserError, match="no such revision"):
         find(name)
