@@ -128,9 +128,8 @@ async def answers(talk: Talk, answerer: Answerer) -> AsyncIterator[None]:
             if over:
                 return
             await asyncio.sleep(EVERY)
-    finally:  # the reader may have gone; a ticket that is kept would keep its model in memory
+    finally:  # the reader may have gone; a run that is kept would keep its tickets' models in memory
         run.stop()
-        run.tickets.clear()
         talk.run = None
 
 
