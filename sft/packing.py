@@ -11,11 +11,16 @@ from sft.labels import IGNORED, loss_tokens
 
 @dataclass(frozen=True)
 class Shape:
-    """What a pack is filled up to, so that packs of other rows have the same sizes."""
+    """What a pack is filled up to, so that packs of other rows have the same sizes.
+
+    `longest` bounds the rows, the one that fills the pack up included: attention launches work for rows of
+    that length, however short they are.
+    """
 
     tokens: int
     rows: int
     loss_tokens: int
+    longest: int
 
 
 @dataclass
@@ -78,7 +83,7 @@ def pack(rows: list[dict[str, Any]], device: Any, shape: Shape | None = None) ->
             ids.append(np.resize(np.concatenate(ids), gap))
             positions.append(np.arange(gap) % longest)
             lengths = [*lengths, gap]
-        longest = shape.tokens  # a bound that all packs of the shape keep
+        longest = shape.longest
         boundaries = _filled(boundaries, shape.rows + 2, shape.tokens)
         predicting = _filled(predicting, shape.loss_tokens, shape.tokens - 1)
         target = _filled(target, shape.loss_tokens, IGNORED)
@@ -101,8 +106,8 @@ def _filled(values: np.ndarray, length: int, value: int) -> np.ndarray:
     return np.pad(values, (0, length - len(values)), constant_values=value)
 
 
-def shape_for(rows: list[dict[str, Any]], most_rows: int) -> Shape:
-    """Return the shape for these rows, `most_rows` at most.
+def shape_for(rows: list[dict[str, Any]], most_rows: int, longest: int) -> Shape:
+    """Return the shape for these rows, `most_rows` at most and of `longest` tokens at most.
 
     Tokens are rounded up to eight sizes an octave (6% more on average), loss tokens to quarters of that.
     """
@@ -111,7 +116,7 @@ def shape_for(rows: list[dict[str, Any]], most_rows: int) -> Shape:
     grain = max(32, 2 ** (tokens.bit_length() - 4))
     filled = -(-tokens // grain) * grain
     quarter = filled // 4
-    return Shape(filled, most_rows, -(-counted // quarter) * quarter)
+    return Shape(filled, most_rows, -(-counted // quarter) * quarter, min(filled, max(longest, grain)))
 
 
 def cut(lengths: list[int], tokens: int) -> list[list[int]]:

@@ -39,7 +39,7 @@ def recordable(model: Any, dtype: str, micro_batches: MicroBatches) -> int:
 
 
 class Recorder:
-    """Passes over micro-batches of at most `limit` tokens and `most_rows` rows.
+    """Passes over micro-batches of at most `limit` tokens, and `most_rows` rows of at most `longest` tokens.
 
     The first pass of a shape is made step by step; so is the second, which is then recorded; from the
     third on it is replayed. Which pass is which follows from the rows and `limit`. Larger micro-batches
@@ -51,10 +51,12 @@ class Recorder:
         model: Any,
         limit: int,
         most_rows: int,
+        longest: int,
         autocast: Callable[[], AbstractContextManager[Any]],
         backward: Callable[[], AbstractContextManager[Any]],
     ) -> None:
-        self.model, self.limit, self.most_rows = model, limit, most_rows
+        self.model, self.limit = model, limit
+        self.most_rows, self.longest = most_rows, longest
         self.autocast, self.backward = autocast, backward
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.gradients = [torch.zeros_like(p) for p in self.parameters]
@@ -77,7 +79,7 @@ class Recorder:
     def run(self, rows: Rows, factor: torch.Tensor) -> torch.Tensor:
         """Add the gradients of `factor` x the rows' summed loss to the parameters'; return that loss."""
         self.factor.copy_(factor)
-        shape = shape_for(rows, self.most_rows)
+        shape = shape_for(rows, self.most_rows, self.longest)
         if shape.tokens > self.limit:
             self._pass(pack(rows, self.device))
         elif shape in self.graphs:

@@ -33,12 +33,14 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: int = 0) -> Any:
+def packed_trainer(
+    micro_batches: MicroBatches, deterministic: bool, recorded: int = 0, longest: int = 0
+) -> Any:
     """Make the trainer class; `deterministic` has a GPU add up gradients in the same order every time.
 
     A step's loss is the mean over all of its loss tokens, however it is cut, and so is the validation
     loss. What else a step is (optimizer, schedule, clipping, loss scaling, logs) is the SFTTrainer's.
-    Passes of `recorded` tokens at most are replayed as CUDA graphs.
+    Passes of `recorded` tokens at most, in rows of `longest` tokens at most, are replayed as CUDA graphs.
     """
     import torch
     from trl import SFTTrainer
@@ -73,6 +75,7 @@ def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: i
                 model,
                 recorded,
                 self.args.per_device_train_batch_size,
+                longest,
                 self.accelerator.autocast,
                 partial(deterministic_algorithms, deterministic),
             )

@@ -165,7 +165,8 @@ def train(
         # Unsloth's forward takes the rows' lengths to the host, which a graph cannot.
         recorded = recordable(model, dtype, micro_batches) if params.engine == "trl" else 0
         micro_batches.limit -= recorded
-        trainer = packed_trainer(micro_batches, params.deterministic, recorded)(
+        longest = max(len(row["input_ids"]) for row in rows)
+        trainer = packed_trainer(micro_batches, params.deterministic, recorded, longest)(
             model=model,
             args=config,
             data_collator=collate,

@@ -4,6 +4,7 @@ Without a GPU a replay computes the pass anew on the tensors that were recorded,
 graph itself; tests/test_gpu.py has that.
 """
 
+import random
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -37,16 +38,31 @@ def test_shapes_hold_their_rows_and_are_few():
     shapes = set()
     for tokens in range(3, 20_000):
         row = {"input_ids": [0] * tokens, "labels": [IGNORED] * (tokens // 2) + [0] * (tokens - tokens // 2)}
-        shape = shape_for([row], 8)
+        shape = shape_for([row], 8, 20_000)
         assert tokens <= shape.tokens <= max(32, tokens * 1.125 + 32)
         assert tokens - tokens // 2 <= shape.loss_tokens <= shape.tokens
         shapes.add(shape)
     assert len(shapes) < 100
 
 
+def test_all_packs_of_a_shape_keep_its_longest_row():
+    """The row that fills them up too; and the bound is near, since attention's work is laid out for it."""
+    found, fillers = {}, set()
+    for seed in range(400):
+        generator = random.Random(seed)
+        rows = rows_of(*(generator.randint(1, 2 ** (1 + seed % 9)) for _ in range(40)))
+        longest = max(len(row["input_ids"]) for row in rows)
+        shape = shape_for(rows, 64, most := 512 if seed % 2 else longest)
+        packed = pack(rows, "cpu", shape)
+        assert max(packed.lengths) <= packed.longest == shape.longest <= max(most, shape.tokens // 8, 32)
+        fillers.add(max(packed.lengths) > longest)
+        found.setdefault(shape, set()).add(longest)
+    assert fillers == {True, False} and max(map(len, found.values())) > 1
+
+
 def test_a_filled_pack():
     rows = rows_of(5, 4)
-    packed = pack(rows, "cpu", shape_for(rows, 3))
+    packed = pack(rows, "cpu", shape_for(rows, 3, 5))
     assert packed.input_ids.shape == (1, 32) and packed.lengths == [5, 4, 23]
     # What fills it is like what is there: its tokens, and positions as far as they go.
     assert packed.input_ids[0, 9:].tolist() == (packed.input_ids[0, :9].tolist() * 3)[:23]
@@ -55,7 +71,7 @@ def test_a_filled_pack():
     assert packed.predicting.tolist() == [1, 2, 3, 6, 7, 31, 31, 31]
     assert packed.targets.tolist()[:5] == pack(rows, "cpu").targets.tolist()
     assert packed.targets.tolist()[5:] == [IGNORED] * 3
-    assert packed.longest == 32
+    assert packed.longest == 32  # the row that fills it up is longer than the rows
 
 
 def by_hand(model, rows, factor):
@@ -67,7 +83,7 @@ def by_hand(model, rows, factor):
 
 def test_replays_have_the_gradients_of_their_own_rows(tiny):
     model, _ = trainable(tiny)
-    recorder = Recorder(model, 100, 4, nullcontext, nullcontext)
+    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
     # The first three have one shape; then one too large, one of another shape, and two that are replayed.
     lengths = [(20, 30), (30, 18), (9, 17, 23), (90, 60), (5,), (25, 25), (12, 12, 12, 12)]
     for number, of_these in enumerate(lengths):
@@ -84,7 +100,7 @@ def test_replays_have_the_gradients_of_their_own_rows(tiny):
 
 def test_passes_add_up_until_the_next_step_begins(tiny):
     model, _ = trainable(tiny)
-    recorder = Recorder(model, 100, 4, nullcontext, nullcontext)
+    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
     parts = [rows_of(20, 30), rows_of(30, 20), rows_of(28, 22)]
     _, expected = by_hand(model, [row for part in parts for row in part], torch.tensor(1.0))
     for _ in range(2):
@@ -158,7 +174,7 @@ def test_out_of_memory_forgets_what_the_step_added_and_the_graphs(tiny, monkeypa
 def test_a_lora_that_the_loss_does_not_reach_has_no_gradient(tiny):
     model, _ = trainable(tiny)
     model.register_parameter("unreached", torch.nn.Parameter(torch.ones(3)))
-    recorder = Recorder(model, 100, 4, nullcontext, nullcontext)
+    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
     for _ in range(3):
         recorder.begin()
         recorder.run(rows_of(20, 30), torch.tensor(1.0))
