@@ -2,10 +2,22 @@
 
 from typing import Any
 
+import numpy as np
+
 from sft.comparison import in_words, table
 from sft.results import Result, left_out, repeated, warnings
 from sft.rouge import VARIANTS
-from sft.study import AVERAGE, MEASURES, Regime, Study, apart_too_far, pair_name, regime_pairs, rows
+from sft.study import (
+    AVERAGE,
+    MEASURES,
+    Regime,
+    Study,
+    apart_too_far,
+    pair_name,
+    regime_pairs,
+    rows,
+    size_pairs,
+)
 
 # What a reader wants to know of every regime, whether regimes differ in it or not.
 MAIN = {"train": ("budget", "batch_size", "learning_rate"), "evaluate": ("examples", "runs")}
@@ -109,7 +121,7 @@ def _three(value: float | str) -> str:
 
 def conclusion(found: Study, results: list[Result]) -> str:
     """Say in one paragraph what the numbers say: of the largest size in each regime, and between regimes."""
-    sentences = []
+    sentences = [_of_sizes(found)]
     for regime in found.regimes:
         if len(regime.sizes) > 1:
             smallest, largest = min(regime.sizes), max(regime.sizes)
@@ -131,6 +143,22 @@ def conclusion(found: Study, results: list[Result]) -> str:
     model = results[0].params["model"]["reference"]
     sentences += [f"This speaks of {model} on this data and these tasks only."]
     return " ".join(filter(None, sentences))
+
+
+def _of_sizes(found: Study) -> str:
+    """Count what the comparisons of sizes found."""
+    names = {name for regime in found.regimes for _, _, name in size_pairs(regime)}
+    words = [
+        verdict.words
+        for comparison, verdict in zip(found.comparisons, found.judged, strict=True)
+        if comparison.name in names
+    ]
+    if not words:
+        return ""
+    return (
+        f"A larger mix is better than the smallest in {words.count('better')} of {len(words)} comparisons, "
+        f"and worse in {words.count('worse')}."
+    )
 
 
 def _outcome(found: Study, name: str) -> str:
@@ -160,14 +188,18 @@ def _verb(words: str) -> str:
 
 
 def _reading(regime: Regime, smallest: int, largest: int) -> str:
-    """Say how much of the mixes was read, where that is why their size can hardly matter."""
-    distinct = {
-        size: max(result.metrics["trained_on"]["distinct_rows_seen"] for result in regime.sizes[size].results)
+    """Say what else than the mix's size differs: hardly any of it was read, or training was longer, too."""
+    read = {
+        size: [result.metrics["trained_on"] for result in regime.sizes[size].results]
         for size in (smallest, largest)
     }
-    if distinct[largest] >= largest / 2:
+    distinct = {size: max(one["distinct_rows_seen"] for one in read[size]) for size in read}
+    if distinct[largest] < largest / 2:
+        return (
+            f"Such a training reads {distinct[largest]:,} of {largest:,} rows and {distinct[smallest]:,} of "
+            f"{smallest:,}: the mix's size decides from which sources they come, not how many there are."
+        )
+    seen = {size: np.mean([one["rows_seen"] for one in read[size]]) for size in read}
+    if seen[largest] < 1.05 * seen[smallest]:
         return ""
-    return (
-        f"Such a training reads {distinct[largest]:,} of {largest:,} rows and {distinct[smallest]:,} of "
-        f"{smallest:,}: the mix's size decides from which sources they come, not how many there are."
-    )
+    return f"Such a training is also {seen[largest] / seen[smallest]:.1f} times as long."

@@ -105,9 +105,14 @@ def test_a_planted_gain_is_told_and_nothing_else():
     for comparison, verdict in zip(found.comparisons, found.judged, strict=True):
         assert verdict.words.split(" ")[0] == gained.get(comparison.name, "no"), comparison
     text = conclusion(found, members)
+    assert text.startswith(
+        "A larger mix is better than the smallest in 10 of 40 comparisons, and worse in 0."
+    )
     assert "Trained for 60 steps, 300k rows instead of 100k makes no difference that can be seen" in text
     assert "Such a training reads 480 of 300,000 rows and 480 of 100,000: the mix's size decides from" in text
     assert "Trained for 1 epoch, overlap remove, 300k rows instead of 100k is better by ROUGE-L (+0.0" in text
+    assert "on the average of the tasks; task by task" in text
+    assert text.count("Such a training is also 3.0 times as long.") == 1  # an epoch of 300k rows
     assert "With 300k rows, 1 epoch, overlap keep instead of 1 epoch, overlap remove is worse by" in text
     assert "30 of the 80 comparisons laid down can be told from chance (Holm)." in text
     numbers = {(row["regime"], row["data.size"], row["measure"]): row for row in study.table_rows(found)}
