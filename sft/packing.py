@@ -63,7 +63,10 @@ class Packed:
 
 
 def pack(rows: list[dict[str, Any]], device: Any, shape: Shape | None = None) -> Packed:
-    """Put rows of `input_ids` and `labels` end to end, in their order, and fill them up to `shape`."""
+    """Put rows of `input_ids` and `labels` end to end, in their order, and fill them up to `shape`.
+
+    Raises ValueError for a row that is longer than the shape's rows: attention would leave its end out.
+    """
     ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
     lengths = [len(row) for row in ids]
     targets = []
@@ -83,6 +86,8 @@ def pack(rows: list[dict[str, Any]], device: Any, shape: Shape | None = None) ->
             ids.append(np.resize(np.concatenate(ids), gap))
             positions.append(np.arange(gap) % longest)
             lengths = [*lengths, gap]
+        if max(lengths) > shape.longest:
+            raise ValueError(f"a row of {max(lengths)} tokens in a shape for {shape.longest} at most")
         longest = shape.longest
         boundaries = _filled(boundaries, shape.rows + 2, shape.tokens)
         predicting = _filled(predicting, shape.loss_tokens, shape.tokens - 1)

@@ -33,9 +33,7 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def packed_trainer(
-    micro_batches: MicroBatches, deterministic: bool, recorded: int = 0, longest: int = 0
-) -> Any:
+def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: int, longest: int) -> Any:
     """Make the trainer class; `deterministic` has a GPU add up gradients in the same order every time.
 
     A step's loss is the mean over all of its loss tokens, however it is cut, and so is the validation

@@ -58,6 +58,8 @@ def test_all_packs_of_a_shape_keep_its_longest_row():
         fillers.add(max(packed.lengths) > longest)
         found.setdefault(shape, set()).add(longest)
     assert fillers == {True, False} and max(map(len, found.values())) > 1
+    with pytest.raises(ValueError, match="a row of 100 tokens in a shape for 99 at most"):
+        pack(rows_of(100, 50), "cpu", shape_for(rows_of(100, 50), 4, 99))
 
 
 def test_a_filled_pack():
