@@ -124,7 +124,14 @@ def test_ctrl_c_begins_no_more_cells(repo: Repo) -> None:
     command = [*CELLS[:5], "50", "60", "70", "80", "--replicates", "1", "--jobs", "2"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=repo.path, env=repo.env, stdout=file, stderr=file, start_new_session=True
+            command,
+            cwd=repo.path,
+            env=repo.env,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            # The tests may run in the background, where shells have processes ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         wait_for(log, " ...", process, after="60-0")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
