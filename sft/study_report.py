@@ -146,12 +146,12 @@ def conclusion(found: Study, results: list[Result]) -> str:
 
 
 def _of_sizes(found: Study) -> str:
-    """Count what the comparisons of sizes found."""
+    """Count what the comparisons of sizes found, of those that could be made."""
     names = {name for regime in found.regimes for _, _, name in size_pairs(regime)}
     words = [
         verdict.words
         for comparison, verdict in zip(found.comparisons, found.judged, strict=True)
-        if comparison.name in names
+        if comparison.name in names and verdict.p is not None
     ]
     if not words:
         return ""
@@ -194,12 +194,21 @@ def _reading(regime: Regime, smallest: int, largest: int) -> str:
         for size in (smallest, largest)
     }
     distinct = {size: max(one["distinct_rows_seen"] for one in read[size]) for size in read}
+    mean = {
+        name: {size: float(np.mean([one[name] for one in read[size]])) for size in read}
+        for name in ("rows_seen", "tokens_seen")
+    }
     if distinct[largest] < largest / 2:
         return (
             f"Such a training reads {distinct[largest]:,} of {largest:,} rows and {distinct[smallest]:,} of "
-            f"{smallest:,}: the mix's size decides from which sources they come, not how many there are."
+            f"{smallest:,}, on average {mean['tokens_seen'][largest]:,.0f} and "
+            f"{mean['tokens_seen'][smallest]:,.0f} tokens: the mix's size decides from which sources they "
+            "come, not how many rows there are."
         )
-    seen = {size: np.mean([one["rows_seen"] for one in read[size]]) for size in read}
-    if seen[largest] < 1.05 * seen[smallest]:
+    more = {name: sizes[largest] / sizes[smallest] for name, sizes in mean.items()}
+    if max(more.values()) < 1.05:
         return ""
-    return f"Such a training is also {seen[largest] / seen[smallest]:.1f} times as long."
+    return (
+        f"The training on {rows(largest)} rows also reads {more['rows_seen']:.1f} times as many rows and "
+        f"{more['tokens_seen']:.1f} times as many tokens."
+    )

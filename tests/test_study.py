@@ -109,10 +109,15 @@ def test_a_planted_gain_is_told_and_nothing_else():
         "A larger mix is better than the smallest in 10 of 40 comparisons, and worse in 0."
     )
     assert "Trained for 60 steps, 300k rows instead of 100k makes no difference that can be seen" in text
-    assert "Such a training reads 480 of 300,000 rows and 480 of 100,000: the mix's size decides from" in text
+    assert (
+        "Such a training reads 480 of 300,000 rows and 480 of 100,000, on average 38,400 and 38,400 tokens: "
+        "the mix's size decides from which sources they come" in text
+    )
     assert "Trained for 1 epoch, overlap remove, 300k rows instead of 100k is better by ROUGE-L (+0.0" in text
     assert "on the average of the tasks; task by task" in text
-    assert text.count("Such a training is also 3.0 times as long.") == 1  # an epoch of 300k rows
+    # An epoch of 300k rows is longer.
+    longer = "The training on 300k rows also reads 3.0 times as many rows and 3.0 times as many tokens."
+    assert text.count(longer) == 1
     assert "With 300k rows, 1 epoch, overlap keep instead of 1 epoch, overlap remove is worse by" in text
     assert "30 of the 80 comparisons laid down can be told from chance (Holm)." in text
     numbers = {(row["regime"], row["data.size"], row["measure"]): row for row in study.table_rows(found)}
@@ -137,6 +142,7 @@ def test_the_report():
     two = study.study(a_study(replicates=2, overlap=False))
     assert {verdict.words for verdict in two.judged} == {"nothing can be said: 2 replicates"}
     assert "cannot be judged (2 replicates)" in conclusion(two, a_study(replicates=2))
+    assert "A larger mix" not in conclusion(two, a_study(replicates=2))
     with pytest.raises(UserError, match="two configurations at least"):
         study.study(members[:4])
     del members[0].answers[5]["nll"]
@@ -159,6 +165,9 @@ def test_a_regime_is_named_by_its_budget():
     found = study.study(members)
     assert [regime.name for regime in found.regimes] == ["1 epoch"]
     assert "Trained for 1 epoch, 300k rows instead of 100k" in conclusion(found, members)
+    for member in members:  # as many rows whatever the size
+        member.metrics["trained_on"] |= {"rows_seen": 3e5, "distinct_rows_seen": 3e5, "tokens_seen": 2e7}
+    assert "times as many rows" not in conclusion(study.study(members), members)
 
 
 def test_what_cannot_be_judged_yet_counts_in_the_correction():
@@ -170,7 +179,9 @@ def test_what_cannot_be_judged_yet_counts_in_the_correction():
     for one, two in zip(of_whole.judged, of_part.judged, strict=True):
         assert two.p is None or two.p >= one.p - 1e-12
     refused = sum(verdict.p is None for verdict in of_part.judged)
-    assert f"{refused} of them could not be made yet" in conclusion(of_part, part)
+    text = conclusion(of_part, part)
+    assert f"{refused} of them could not be made yet" in text
+    assert text.startswith("A larger mix is better than the smallest in 0 of 20 comparisons, and worse in 0.")
 
 
 def test_family_wise_false_positives_of_the_whole_report():
