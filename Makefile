@@ -41,7 +41,7 @@ browser:
 	  || echo "No Chromium here, and none could be installed: the tests of the chatbot's page are skipped."
 
 preset: install
-	.venv/bin/python -m sft.preset $(NAME)
+	.venv/bin/python -m scripts.preset $(NAME)
 
 STUDY ?=
 study: install

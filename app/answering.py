@@ -18,9 +18,9 @@ from app.loading import Loaded, NoAdapter, Report, Shelf
 from app.prompts import MOST_TOKENS, Messages
 from app.revisions import Source
 from app.writing import Text
-from sft.errors import UserError
-from sft.sampling import key
-from sft.templates import TemplateRefusal, prompt_ids
+from sft.core.errors import UserError
+from sft.generation.keyed_sampling import key
+from sft.modeling.chat_template import TemplateRefusal, prompt_ids
 
 MOST_AT_ONCE = 8
 MOST_WAITING = 32

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from html import escape
 
-from sft.recipe_card import RecipeCard, parse
+from sft.evaluation.recipe_format import RecipeCard, parse
 
 
 @dataclass

@@ -8,7 +8,7 @@ import os
 import sys
 
 from app.prompts import MOST_ANSWER, MOST_TOKENS
-from sft.errors import UserError
+from sft.core.errors import UserError
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from app.revisions import Source
 from app.writing import BASE, Batch
-from sft import models
-from sft.adapter import KEPT
-from sft.errors import UserError
-from sft.models import ModelParams
+from sft.core.errors import UserError
+from sft.modeling import loading
+from sft.modeling.adapter import KEPT
+from sft.modeling.loading import ModelParams
 
 MOST_MODELS, MOST_ADAPTERS = 2, 8
 MOST_CONTEXT = 3072  # tokens of a conversation, to bound the memory, where a model would take more
@@ -133,15 +133,15 @@ def fitting(params: ModelParams) -> ModelParams:
 
 def _load(params: ModelParams, report: Report) -> Loaded:
     report(f"fetching the base model {params.reference}, if it is not here yet")
-    resolved = models.resolve(params.reference)
+    resolved = loading.resolve(params.reference)
     report("reading the tokenizer")
-    tokenizer = models.load_tokenizer(resolved)
+    tokenizer = loading.load_tokenizer(resolved)
     report("reading the weights")
-    model = models.load_model(resolved, params.dtype, load_in_4bit=params.load_in_4bit)
+    model = loading.load_model(resolved, params.dtype, load_in_4bit=params.load_in_4bit)
     if params.load_in_4bit:
-        model = models.expanded(model)
+        model = loading.expanded(model)
     model.eval()
-    stop_ids = models.stop_token_ids(tokenizer, model)
+    stop_ids = loading.stop_token_ids(tokenizer, model)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", MOST_CONTEXT)
     return Loaded(tokenizer, stop_ids, Batch(model, stop_ids), min(context, MOST_CONTEXT))
 

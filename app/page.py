@@ -14,7 +14,7 @@ from app import card, prompts, revisions
 from app.answering import Answerer
 from app.startup import Startup
 from app.talk import Talk, answers, called
-from sft.errors import UserError
+from sft.core.errors import UserError
 
 HERE = Path(__file__).parent
 NOTHING = ""  # the choice to compare with no other model

@@ -1,15 +1,16 @@
 """What a person types, made into the conversation that the model was trained to answer.
 
-The wording is one of the training data's own (sft.embedded.recipes). A diet, a cuisine and servings go into
-it where they say nothing new about its shape; without them the prompt is, to the letter, a training prompt.
+The wording is one of the training data's own (sft.data.embedded.wikibooks_recipes). A diet, a cuisine and
+servings go into it where they say nothing new about its shape; without them the prompt is, to the letter, a
+training prompt.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
 
-from sft.embedded.recipes import COOK
-from sft.errors import UserError
+from sft.core.errors import UserError
+from sft.data.embedded.wikibooks_recipes import COOK
 
 Messages = list[dict[str, str]]
 

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from app import prompts
-from sft.errors import UserError
+from sft.core.errors import UserError
 
 CAUTION = "Written by a language model, which is no cook and no dietician: check it before you eat it."
 

@@ -16,12 +16,12 @@ from typing import Any
 from filelock import FileLock
 
 from app.prompts import visible
-from sft import params
-from sft.adapter import KEPT
-from sft.cache import cache_dir
-from sft.errors import UserError
-from sft.files import replacing
-from sft.models import ModelParams
+from sft.core import params
+from sft.core.errors import UserError
+from sft.core.files import replacing
+from sft.fetch.cache import cache_dir
+from sft.modeling.adapter import KEPT
+from sft.modeling.loading import ModelParams
 
 ADAPTER, PARAMS = "models/adapter", "params.yaml"
 WORKSPACE, BASE = "workspace", "base"

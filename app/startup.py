@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from app import card, revisions
 from app.answering import Answerer, follow
-from sft.errors import UserError
+from sft.core.errors import UserError
 
 
 class Startup:

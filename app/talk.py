@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from app import prompts, revisions
 from app.answering import FAULT, Answerer, Ticket
 from app.card import Pane, Turn
-from sft.errors import UserError
+from sft.core.errors import UserError
 
 EVERY = 0.15  # seconds between two looks at what has been written
 # Fetching and loading wait for networks and for one another; asyncio's own threads are as few as the cores.

@@ -11,7 +11,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from sft.sampling import choose
+from sft.generation.keyed_sampling import choose
 
 BASE = "__base__"  # PEFT's word for rows without an adapter
 

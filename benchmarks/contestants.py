@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sft.provenance import versions
+from sft.core.provenance import versions
 
 LORA: dict[str, Any] = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.0}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -135,13 +135,13 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     import torch
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
-    from sft.budget import Budget, RowShape, read
-    from sft.engines import load_trainable, prepare
-    from sft.lora import LoraParams
-    from sft.models import ModelParams, resolve
-    from sft.packing import pack
-    from sft.params import Count, Share
-    from sft.trainer import deterministic_algorithms
+    from sft.core.params import Count, Share
+    from sft.modeling.loading import ModelParams, resolve
+    from sft.modeling.packing import pack
+    from sft.training.engines import load_trainable, prepare
+    from sft.training.lora import LoraParams
+    from sft.training.packed_trainer import deterministic_algorithms
+    from sft.training.tokenized_dataset import Budget, RowShape, read
 
     prepare("trl")
     base = resolve(folder)

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.material import conversations, llama_3b
 from benchmarks.train_speed import run
-from sft.cache import cache_dir
-from sft.files import write_json
-from sft.models import load_tokenizer, resolve
-from sft.rows import MESSAGES
+from sft.core.files import write_json
+from sft.core.schema import MESSAGES
+from sft.fetch.cache import cache_dir
+from sft.modeling.loading import load_tokenizer, resolve
 
 SIZES: list[int | str] = ["auto", 170, 340]  # prompts at a time, three answers each
 EXAMPLES = 340

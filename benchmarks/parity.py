@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.material import SMOLLM2, workspace
 from benchmarks.train_speed import run, stage_params
-from sft.cache import cache_dir
-from sft.models import resolve
+from sft.fetch.cache import cache_dir
+from sft.modeling.loading import resolve
 
 STEPS = 40
 ENGINES = ("trl", "unsloth")

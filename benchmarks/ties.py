@@ -10,9 +10,9 @@ GPU.
 from typing import Any
 
 from benchmarks.material import SMOLLM2
-from sft.evaluation import choose
-from sft.files import read_parquet
-from sft.models import load_model, load_tokenizer, resolve, stop_token_ids
+from sft.core.files import read_parquet
+from sft.evaluation.evaluate import choose
+from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
 
 EXAMPLES = 100
 NEW_TOKENS = 128
@@ -21,8 +21,8 @@ BATCHES: list[int | str] = [1, 8, 64, "auto"]
 
 def main() -> None:
     """Answer greedily in each batch size and print the table."""
-    from sft.generation import Prompt, generate
-    from sft.templates import prompt_ids
+    from sft.generation.generate import Prompt, generate
+    from sft.modeling.chat_template import prompt_ids
 
     base = resolve(SMOLLM2)
     tokenizer = load_tokenizer(base)

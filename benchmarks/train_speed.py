@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import SMOLLM2, llama_3b, workspace
-from sft.cache import cache_dir
-from sft.files import write_json
+from sft.core.files import write_json
+from sft.fetch.cache import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = {"study": 3, "plain": 3}  # steps left out; the stages and the bare loop leave out 10

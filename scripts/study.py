@@ -24,13 +24,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sft import curves, study, study_report
-from sft.cells import Cell, applied, plan, regime
-from sft.errors import UserError
-from sft.files import write_csv, write_json, write_text
-from sft.params import load, parse
-from sft.results import Result
-from stages.compare import load as load_result
+from scripts.compare import load as load_result
+from sft.core.errors import UserError
+from sft.core.files import write_csv, write_json, write_text
+from sft.core.params import load, parse
+from sft.plotting import study
+from sft.study import analysis, report
+from sft.study.plan import Cell, applied, plan, regime
+from sft.study.results import Result
 
 METRICS = [f"metrics/{name}.json" for name in ("mix", "train", "evaluate")]
 TEXTS = ("prompt", "reference", "prediction")
@@ -115,9 +116,9 @@ def finished(ref: str, params: dict[str, Any]) -> bool:
 def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, Any]]) -> None:
     """Write the report, and what it was made from."""
     members = list(results.values())
-    found = study.study(members)
-    numbers = study.table_rows(found)
-    base = study.base_scores(members)
+    found = analysis.study(members)
+    numbers = analysis.table_rows(found)
+    base = analysis.base_scores(members)
     for name, result in results.items():
         folder = out / "cells" / name
         write_text(folder / "params.yaml", json.dumps(result.params, indent=2) + "\n")  # JSON is YAML
@@ -126,10 +127,10 @@ def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, An
         rows = [{key: value for key, value in row.items() if key not in TEXTS} for row in result.answers]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "scores.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-    curves.scaling(out / "curves.png", numbers, base, list(study.MEASURES))
+    study.scaling(out / "curves.png", numbers, base, list(analysis.MEASURES))
     write_csv(out / "table.csv", numbers)
-    write_text(out / "report.md", study_report.markdown(found, members, numbers, base))
-    print(study_report.conclusion(found, members))
+    write_text(out / "report.md", report.markdown(found, members, numbers, base))
+    print(report.conclusion(found, members))
     print(f"\n{out / 'report.md'} has the tables.")
 
 

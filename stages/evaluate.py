@@ -11,23 +11,25 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sft import adapter, models, provenance, statistics
-from sft.command import run
-from sft.errors import UserError
-from sft.evaluation import EvaluateParams, answer, choose, score
-from sft.files import read_json, read_parquet, write_json, write_text
-from sft.flops import Cost, utilisation
-from sft.measures import COMMON, MEASURES
-from sft.models import ModelParams
-from sft.params import section
+from sft.core import provenance
+from sft.core.errors import UserError
+from sft.core.files import read_json, read_parquet, write_json, write_text
+from sft.core.params import section
+from sft.evaluation import summary
+from sft.evaluation.evaluate import EvaluateParams, answer, choose, score
+from sft.evaluation.metrics import COMMON, MEASURES
+from sft.modeling import adapter, loading
+from sft.modeling.flops import Cost, utilisation
+from sft.modeling.loading import ModelParams
+from stages.cli import run
 
 if TYPE_CHECKING:
-    from sft.generation import Answer, Prompt
+    from sft.generation.generate import Answer, Prompt
 
 
 def main(values: dict[str, Any], which: str) -> None:
     """Load the model, answer and score the examples, and write metrics and answers."""
-    from sft.likelihood import reference_nll
+    from sft.evaluation.likelihood import reference_nll
 
     model_params = section(values, "model", ModelParams)
     params = section(values, "evaluate", EvaluateParams)
@@ -38,14 +40,14 @@ def main(values: dict[str, Any], which: str) -> None:
 
     examples = choose(read_parquet("data/holdout/evaluation.parquet"), params.examples)
     with clock.phase("load"):
-        base = models.resolve(model_params.reference)
+        base = loading.resolve(model_params.reference)
         if which == "adapter":
             check_same_base(base.commit, {"baseline": baseline, "train": trained})
-        tokenizer = models.load_tokenizer(base)
-        model = models.load_model(base, model_params.dtype, load_in_4bit=model_params.load_in_4bit)
+        tokenizer = loading.load_tokenizer(base)
+        model = loading.load_model(base, model_params.dtype, load_in_4bit=model_params.load_in_4bit)
         if model_params.load_in_4bit:
-            model = models.expanded(model)
-        stop_ids = models.stop_token_ids(tokenizer, model)
+            model = loading.expanded(model)
+        stop_ids = loading.stop_token_ids(tokenizer, model)
         if which == "adapter":
             model = adapter.attach(model, "models/adapter")
         model.eval()
@@ -58,7 +60,7 @@ def main(values: dict[str, Any], which: str) -> None:
     with clock.phase("score"):
         scored = score(examples, answered, likelihoods)
 
-    tasks = statistics.by_task(scored, MEASURES)
+    tasks = summary.by_task(scored, MEASURES)
     for task in examples:
         answers = [row for row in scored if row["task"] == task]
         tasks[task]["examples"] = len(examples[task])
@@ -68,7 +70,7 @@ def main(values: dict[str, Any], which: str) -> None:
     answering = sum(clock.seconds[f"answer_{task}"] for task in examples)
     metrics: dict[str, Any] = dict(tasks)
     if which == "adapter":
-        metrics["difference"] = statistics.differences(tasks, baseline)
+        metrics["difference"] = summary.differences(tasks, baseline)
     metrics |= {
         "runs": params.runs,
         "answers": len(scored),

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.command import run
-from sft.files import read_parquet, write_json, write_parquet
-from sft.mixing import MixParams, filter_pool, members, pool, repeats
-from sft.params import section
-from sft.rows import taken
+from sft.core.files import read_parquet, write_json, write_parquet
+from sft.core.params import section
+from sft.core.schema import taken
+from sft.mixing.mix import MixParams, filter_pool, members, pool, repeats
+from stages.cli import run
 
 
 def main(values: dict[str, Any]) -> None:

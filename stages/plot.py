@@ -14,14 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from sft import figures, models
-from sft.command import run
-from sft.errors import UserError
-from sft.files import read_json, read_parquet, write_csv
-from sft.params import Count, section
-from sft.ranking import order
-from sft.rouge import VARIANTS
-from sft.templates import TemplateRefusal, render
+from sft.core.errors import UserError
+from sft.core.files import read_json, read_parquet, write_csv
+from sft.core.params import Count, section
+from sft.core.seeded_order import order
+from sft.evaluation.rouge import VARIANTS
+from sft.modeling import loading
+from sft.modeling.chat_template import TemplateRefusal, render
+from sft.plotting import pipeline
+from stages.cli import run
 
 
 @dataclass
@@ -52,18 +53,18 @@ def main(values: dict[str, Any]) -> None:
     limit = section(values, "train", LimitParams).max_length
 
     train, validation = read_csv("plots/train_loss.csv"), read_csv("plots/validation_loss.csv")
-    figures.loss_curves("plots/loss.png", train, validation, params.dpi)
+    pipeline.loss_curves("plots/loss.png", train, validation, params.dpi)
 
     rouge = rouge_rows(read_json("metrics/baseline.json"), read_json("metrics/evaluate.json"))
     write_csv("plots/rouge.csv", rouge)
     write_csv("plots/rouge_l.csv", bars(rouge))
-    figures.rouge_bars("plots/rouge.png", rouge, params.dpi)
+    pipeline.rouge_bars("plots/rouge.png", rouge, params.dpi)
 
-    figures.composition("plots/composition.png", read_json("metrics/mix.json")["composition"], params.dpi)
+    pipeline.composition("plots/composition.png", read_json("metrics/mix.json")["composition"], params.dpi)
 
     lengths = token_lengths(section(values, "model", TokenizerParams).reference, params.length_sample)
     write_csv("plots/lengths.csv", histogram(lengths))
-    figures.token_lengths("plots/lengths.png", lengths, limit, params.dpi)
+    pipeline.token_lengths("plots/lengths.png", lengths, limit, params.dpi)
     print(f"plots  loss.png, rouge.png, composition.png, lengths.png ({len(lengths):,} rows sampled)")
 
 
@@ -98,7 +99,7 @@ def token_lengths(reference: str, sample: int) -> list[int]:
     """Count the tokens of a seeded sample of the mix's rows, as the model's template renders them."""
     mix = read_parquet("data/mix.parquet", ["id", "messages"])
     chosen = mix.take(pa.array(order("lengths", mix["id"])[:sample]))
-    tokenizer = models.load_tokenizer(models.resolve(reference))
+    tokenizer = loading.load_tokenizer(loading.resolve(reference))
     texts = []
     for messages in chosen["messages"].to_pylist():
         try:
@@ -110,7 +111,7 @@ def token_lengths(reference: str, sample: int) -> list[int]:
 
 def histogram(lengths: list[int]) -> list[dict[str, int]]:
     """Count the lengths by bins from `tokens` to the next bin's, each a half-power of two."""
-    edges = figures.length_edges(max(lengths))
+    edges = pipeline.length_edges(max(lengths))
     counts = [sum(low <= length < high for length in lengths) for low, high in pairwise(edges)]
     return [{"tokens": low, "rows": count} for low, count in zip(edges, counts, strict=False)]
 

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft import rejects, sources
-from sft.command import run
-from sft.errors import UserError
-from sft.files import write_json, write_parquet
-from sft.holdout import HoldoutParams, evaluation_items, evaluation_pool, is_validation
-from sft.params import Share, section
-from sft.reading import Reject
+from sft.core.errors import UserError
+from sft.core.files import write_json, write_parquet
+from sft.core.params import Share, section
+from sft.data import rejects, sources
+from sft.data.holdout import HoldoutParams, evaluation_items, evaluation_pool, is_validation
+from sft.data.source_rows import Reject
+from stages.cli import run
 
 REJECTS = "data/standardized/rejects.jsonl"
 

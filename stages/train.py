@@ -8,15 +8,17 @@ Run as `python -m stages.train`.
 
 from typing import Any
 
-from sft import adapter, engines, models, provenance, training
-from sft.budget import Budget, RowShape, read
-from sft.command import run
-from sft.errors import UserError
-from sft.files import read_parquet, write_csv, write_json
-from sft.flops import Cost, utilisation
-from sft.labels import Rows, loss_tokens
-from sft.models import ModelParams
-from sft.params import section
+from sft.core import provenance
+from sft.core.errors import UserError
+from sft.core.files import read_parquet, write_csv, write_json
+from sft.core.params import section
+from sft.modeling import adapter, loading
+from sft.modeling.flops import Cost, utilisation
+from sft.modeling.labels import Rows, loss_tokens
+from sft.modeling.loading import ModelParams
+from sft.training import engines, train
+from sft.training.tokenized_dataset import Budget, RowShape, read
+from stages.cli import run
 
 WARM_UP = 10  # steps
 
@@ -24,9 +26,9 @@ WARM_UP = 10  # steps
 def main(values: dict[str, Any]) -> None:
     """Load the model, tokenize the budget's rows, train, and write the adapter and the account."""
     model_params = section(values, "model", ModelParams)
-    params = section(values, "train", training.TrainParams)
+    params = section(values, "train", train.TrainParams)
     clock = provenance.Clock()
-    training.check_machine(params, model_params.dtype)
+    train.check_machine(params, model_params.dtype)
 
     mix = read_parquet("data/mix.parquet", ["id", "messages"])
     held_out = read_parquet("data/holdout/validation.parquet", ["id", "messages"])
@@ -38,7 +40,7 @@ def main(values: dict[str, Any]) -> None:
 
     with clock.phase("load"):
         engines.prepare(params.engine)
-        base = models.resolve(model_params.reference)
+        base = loading.resolve(model_params.reference)
         model, tokenizer = engines.load_trainable(
             params.engine,
             base,
@@ -54,7 +56,7 @@ def main(values: dict[str, Any]) -> None:
         held = Budget(params.validation_rows, "rows")
         validation = read(held_out, held, tokenizer, shape, params.seed, "validation rows")
     with clock.phase("train"):
-        logs = training.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
+        logs = train.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
     with clock.phase("save"):
         adapter.save(model, "models/adapter", model_params.reference)
         write_csv("plots/train_loss.csv", logs.steps)

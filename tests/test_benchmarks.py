@@ -4,10 +4,10 @@ import numpy as np
 
 from benchmarks.material import SMOLLM2, conversations, llama_tokenizer, turns
 from benchmarks.train_speed import stage_params
-from sft.models import ModelParams, load_tokenizer, resolve
-from sft.params import section
-from sft.templates import encode, end_of_turn
-from sft.training import TrainParams
+from sft.core.params import section
+from sft.modeling.chat_template import encode, end_of_turn
+from sft.modeling.loading import ModelParams, load_tokenizer, resolve
+from sft.training.train import TrainParams
 
 
 def test_conversations_are_as_long_as_said():

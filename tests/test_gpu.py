@@ -10,19 +10,19 @@ from functools import partial
 import pytest
 import torch
 
-from sft import decoding
-from sft.generation import generate
-from sft.labels import IGNORED
-from sft.loss import loss_sum
-from sft.models import load_model, load_tokenizer, resolve, stop_token_ids
-from sft.packing import pack
-from sft.recording import Recorder
-from sft.sampling import choose, gumbel_noise, key
-from sft.trainer import deterministic_algorithms
+from sft.generation import graph_decoder
+from sft.generation.generate import generate
+from sft.generation.keyed_sampling import choose, gumbel_noise, key
+from sft.modeling.labels import IGNORED
+from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
+from sft.modeling.packing import pack
+from sft.training.chunked_loss import loss_sum
+from sft.training.cuda_graphs import Recorder
+from sft.training.packed_trainer import deterministic_algorithms
+from tests.generation.test_generate import random_prompts
 from tests.imports import ROOT
-from tests.test_generation import random_prompts
-from tests.test_training import LORA, params, random_rows, trainable
 from tests.tiny import folder_bytes, save_model
+from tests.training.test_train import LORA, params, random_rows, trainable
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -56,13 +56,13 @@ def test_rows_packed_together_do_not_see_one_another(base, dtype):
 
 PROGRAM = """
 import json, sys
-from sft import engines
+from sft.training import engines
 settings = json.loads(sys.argv[1])
 engines.prepare(settings["engine"])
-from sft import adapter
-from sft.models import ModelParams, resolve
-from sft.training import train
-from tests.test_training import LORA, params, random_rows
+from sft.modeling import adapter
+from sft.modeling.loading import ModelParams, resolve
+from sft.training.train import train
+from tests.training.test_train import LORA, params, random_rows
 
 base = resolve(settings["base"])
 dtype, four_bit = settings["dtype"], settings["four_bit"]
@@ -152,7 +152,7 @@ def test_the_cut_of_a_step_does_not_change_it(base, cut):
 
 
 def train_here(model, tokenizer, rows, changed, dtype="float32"):
-    from sft.training import train
+    from sft.training.train import train
 
     return train(model, tokenizer, rows, random_rows(4, 1), changed, dtype)
 
@@ -213,7 +213,7 @@ def test_a_pass_that_waits_for_the_device_is_not_recorded(base, dropout, monkeyp
         loss.item()
         return loss
 
-    monkeypatch.setattr("sft.recording.loss_sum", waiting)
+    monkeypatch.setattr("sft.training.cuda_graphs.loss_sum", waiting)
     model, tokenizer = trainable(base, dataclasses.replace(LORA, dropout=dropout), "bfloat16")
     changed = params(steps=16, batch_size=4, micro_batch="auto", gradient_checkpointing="auto")
     logs = train_here(model, tokenizer, random_rows(64), changed, "bfloat16")
@@ -226,7 +226,7 @@ def test_training_replays_its_steps(base, dtype, monkeypatch):
     rows, losses = random_rows(64), []
     for recorded in (True, False):
         if not recorded:
-            monkeypatch.setattr("sft.recording.recordable", lambda *_: 0)
+            monkeypatch.setattr("sft.training.cuda_graphs.recordable", lambda *_: 0)
         changed = params(steps=16, batch_size=4, micro_batch="auto", gradient_checkpointing="auto")
         logs = train_here(*trainable(base, dtype=dtype), rows, changed, dtype)
         assert (logs.micro_batch["graphs"] > 0) == recorded
@@ -245,7 +245,7 @@ def test_out_of_memory_halves_the_micro_batch(base, monkeypatch, capsys):
 
     rows = random_rows(12)
     expected = train_here(*trainable(base), rows, params(micro_batch=4))
-    monkeypatch.setattr("sft.trainer.loss_sum", greedy)
+    monkeypatch.setattr("sft.training.packed_trainer.loss_sum", greedy)
     logs = train_here(*trainable(base), rows, params(micro_batch=4))
     assert logs.micro_batch["rows"] < 4 and logs.micro_batch["out_of_memory"] > 0
     assert "out of memory: micro-batches of" in capsys.readouterr().err
@@ -292,7 +292,7 @@ def test_answers_by_slots(base, temperature):
     prompts = random_prompts(40)
 
     def answers(batch_size):
-        assert decoding.usable(model)
+        assert graph_decoder.usable(model)
         found = generate(
             model,
             tokenizer,
@@ -319,7 +319,7 @@ def test_a_4_bit_model_is_answered_with_in_16_bit(base):
     with torch.no_grad():
         of_16 = whole(ids).logits
         of_4 = load_model(base, "bfloat16", load_in_4bit=True)(ids).logits
-    assert decoding.usable(whole)
+    assert graph_decoder.usable(whole)
     assert (of_16 - of_4).abs().max() < 0.05 * of_4.abs().max()
 
 
@@ -327,9 +327,9 @@ WRITING = """
 import json, sys
 import torch
 from app.writing import BASE, Batch, Text
-from sft.models import load_model, resolve
-from sft.sampling import key
-from tests.test_generation import random_prompts
+from sft.modeling.loading import load_model, resolve
+from sft.generation.keyed_sampling import key
+from tests.generation.test_generate import random_prompts
 
 torch.set_grad_enabled(False)
 batch = Batch(load_model(resolve(sys.argv[1]), "float32", sys.argv[2]).eval(), stop_ids=[])

@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sft.models import resolve
-from sft.rows import MESSAGES, standard_table
+from sft.core.schema import MESSAGES, standard_table
+from sft.modeling.loading import resolve
 
 TEMPLATE = """{%- for message in messages %}
 {{- '<|start|>' + message.role + '\n' + message.content + '<|eot|>' }}

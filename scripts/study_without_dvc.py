@@ -1,0 +1,163 @@
+"""Run a study's cells on a machine without DVC: regimes x sizes x replicates, through the stages.
+
+    python -m scripts.study_without_dvc FOLDER --sizes 100k 300k --replicates 5 [--regime PARAM=VALUE ...]
+        [--jobs 4]
+
+A regime is what else its cells change in params.yaml; --regime may be given several times, and --replicates
+then takes a number for each. Reads params.yaml, data/standardized/ and data/holdout/ of the working
+directory. Each cell gets its folder, FOLDER/NAME, with its params, metrics, plots, adapter, answers and what
+the stages printed (log.txt); replicate N has N added to data.seed and train.seed. Cells that are finished,
+with these very params, are left as they are, so an interrupted study goes on where it stopped; where the
+code or the data have changed since, it says so.
+`python -m scripts.study --from FOLDER/*` reports on what is there.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sft.core.errors import UserError
+from sft.core.params import load
+from sft.study.plan import applied, plan, regime
+
+ROOT = Path(__file__).resolve().parent.parent
+STANDARDIZED = ("data/standardized", "data/holdout")
+INPUTS = "inputs.sha256"
+
+
+def main() -> None:
+    """Run the base model's evaluation once, then every cell that is not finished."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sizes", nargs="+", required=True)
+    parser.add_argument("--replicates", nargs="+", type=int, default=[3])
+    parser.add_argument("--regime", nargs="+", action="append", metavar="PARAM=VALUE")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on one GPU together")
+    arguments = parser.parse_args()
+    try:
+        values = load("params.yaml")
+        regimes = [regime(values, texts) for texts in arguments.regime or [[]]]
+        cells = plan(values, arguments.sizes, arguments.replicates, regimes)
+        for name in STANDARDIZED:
+            if not Path(name).is_dir():
+                raise UserError(f"{name}: no such folder. Run the stage that writes it, standardize, first.")
+        at: Path = arguments.folder.resolve()
+        base = at.with_name(f"{at.name}-base")
+        with held(base):
+            prepared(base, values)
+            if not finished(base, "baseline", values):
+                run(base, values, [("stages.evaluate", "base")])
+        pool = ThreadPoolExecutor(max(1, arguments.jobs))
+        try:
+            runs = [
+                pool.submit(run_cell, at / cell.name, applied(values, cell.changes), base) for cell in cells
+            ]
+            faults = [fault for fault in (run.exception() for run in runs) if fault]
+        finally:  # on Ctrl-C, which the stages' processes got too
+            pool.shutdown(cancel_futures=True)
+        for fault in faults:
+            if not isinstance(fault, UserError):
+                raise fault
+        if faults:
+            raise UserError("\n".join(map(str, faults)))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: start it again and it goes on from here")
+
+
+def run_cell(folder: Path, params: dict[str, Any], base: Path) -> None:
+    """Run one cell's stages, if it is not finished."""
+    with held(folder):
+        prepared(folder, params)
+        if finished(folder, "evaluate", params):
+            same = (folder / INPUTS).exists() and (folder / INPUTS).read_text().strip() == inputs()
+            say(f"{folder.name}: finished" + ("" if same else ", by other code or on other data than now"))
+            return
+        say(f"{folder.name} ...")
+        start = time.perf_counter()
+        shutil.copy(base / "metrics/baseline.json", folder / "metrics/baseline.json")
+        run(folder, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
+        (folder / "data/mix.parquet").unlink()  # hundreds of megabytes in a large study
+        say(f"{folder.name}: finished in {time.perf_counter() - start:.0f} s")
+
+
+def say(line: str) -> None:
+    """Print a line whole, whatever other threads print."""
+    print(f"{line}\n", end="", flush=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from a cell's folder; raise UserError where one has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{folder}: another process is running this cell.") from error
+
+
+def prepared(folder: Path, params: dict[str, Any]) -> None:
+    """Make a cell's folder, with the standardized data in it; raise UserError where it has other params."""
+    if (folder / "params.yaml").exists() and load(folder / "params.yaml") != params:
+        raise UserError(
+            f"{folder}: a cell of other params. Choose another folder for this study, or remove that one."
+        )
+    for name in ("data", "metrics", "models", "plots"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    model = params["model"]["reference"]
+    for name in (*STANDARDIZED, *([model] if Path(model).is_dir() and not Path(model).is_absolute() else [])):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(Path(name).resolve())
+
+
+@cache
+def inputs() -> str:
+    """Hash the code and the data that a cell's results come from."""
+    digest = hashlib.sha256()
+    code = [path for name in ("sft", "stages") for path in sorted((ROOT / name).rglob("*.py"))]
+    data = [path for name in STANDARDIZED for path in sorted(Path(name).glob("*.parquet"))]
+    for path in [*code, ROOT / "requirements-model.txt", *data]:
+        digest.update(f"{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def finished(folder: Path, name: str, params: dict[str, Any]) -> bool:
+    """Tell whether the cell's last stage has written its metrics, which it does at its end."""
+    return (folder / "metrics" / f"{name}.json").exists() and load(folder / "params.yaml") == params
+
+
+def run(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...]]) -> None:
+    """Run stages in the cell's folder; raise UserError with what one said that failed."""
+    (folder / "params.yaml").write_text(json.dumps(params, indent=2) + "\n")  # JSON is YAML
+    (folder / INPUTS).write_text(inputs() + "\n")
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    log = folder / "log.txt"
+    with log.open("w", encoding="utf-8") as file:
+        for stage in stages:
+            command = [sys.executable, "-m", *stage]
+            environment = {**os.environ, "PYTHONPATH": path}
+            if subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file).returncode:
+                last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                raise UserError(
+                    f"{folder}: {' '.join(stage)} failed: {' '.join(last)} ({log} has the rest.) "
+                    "Mend it and run this command again."
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Writing that leaves nothing half-written: to a temporary name beside the target, then renamed."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sft.core.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+
+    Raises UserError where the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}. "
+            "Free disk space or check permissions, then run again."
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        elif temporary.exists():
+            # Not unlink(missing_ok=True): it raises where the folder is a file or cannot be written.
+            temporary.unlink()
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline, in the order given."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file that a stage before has written; raises UserError where it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file. Run the stage that writes it: dvc repro") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}). Make it again: dvc repro --force") from error
+
+
+def write_csv(path: Path | str, rows: list[dict[str, Any]]) -> None:
+    """Write `rows`, whose keys are all the same, with a header line."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` as UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_parquet(path: Path | str, table: pa.Table) -> None:
+    """Write `table` as zstd Parquet; the same rows give the same bytes."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=50_000)
+
+
+def read_parquet(path: Path | str, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file; raises UserError where it is missing, truncated or lacks a column."""
+    try:
+        return pq.read_table(path, columns=columns, memory_map=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file. Run the stage that writes it: dvc repro") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable Parquet file ({error}). Delete it and fetch or make it again."
+        ) from error

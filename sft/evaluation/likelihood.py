@@ -1,0 +1,50 @@
+"""How likely a model finds an answer that it did not write: a measure without decoding noise."""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from sft.modeling.chat_template import encode, prompt_ids
+
+TOKENS = 4096  # in a batch, padding included: a fixed number, so that every machine batches alike
+
+
+@torch.inference_mode()
+def reference_nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> list[float]:
+    """Return each example's mean negative log-likelihood, in nats a token, of `reference` after `prompt`.
+
+    The token that ends the turn counts. Raises as `encode` does.
+    """
+    rows = []
+    for example in examples:
+        answer = {"role": "assistant", "content": example["reference"]}
+        encoded = encode(tokenizer, [*example["prompt"], answer])
+        start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
+        counted = [n for n, ours in enumerate(encoded.assistant_mask) if ours and n >= start]
+        rows.append((encoded.input_ids, counted))
+    found = [0.0] * len(rows)
+    for places in _batches([len(ids) for ids, _ in rows]):
+        longest = max(len(rows[n][0]) for n in places)
+        pad = tokenizer.pad_token_id
+        ids = torch.tensor([rows[n][0] + [pad] * (longest - len(rows[n][0])) for n in places])
+        mask = torch.tensor([[1] * len(rows[n][0]) + [0] * (longest - len(rows[n][0])) for n in places])
+        logits = model(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False
+        ).logits
+        for row, n in enumerate(places):
+            targets = torch.tensor(rows[n][1])
+            scores = logits[row, (targets - 1).to(model.device)].float()
+            found[n] = cross_entropy(scores, ids[row, targets].to(model.device)).item()
+    return found
+
+
+def _batches(lengths: list[int]) -> list[list[int]]:
+    """Share rows of similar length out to batches of TOKENS tokens at most, one row at least."""
+    batches: list[list[int]] = []
+    for n in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= TOKENS:
+            batches[-1].append(n)
+        else:
+            batches.append([n])
+    return batches

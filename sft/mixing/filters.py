@@ -1,0 +1,219 @@
+"""Filters of the pool: which rows are no good for training, each with its reason.
+
+Every filter sees the whole pool, in the order of rank with base before extra, so what it removes depends on
+neither data.size nor the order of the sources' rows, and mixes stay nested.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sft.core.errors import UserError
+from sft.core.files import read_parquet
+from sft.core.params import Count, Share
+from sft.core.seeded_order import order
+from sft.mixing import word_ngrams
+
+EVALUATION = "data/holdout/evaluation.parquet"
+NEAREST = 0.5
+# Only punctuation. Not "n/a" and "tbd" too: as answers these can be right, in a dictionary for one.
+_PLACEHOLDER = r"^[\p{P}\s]*$"
+
+REMOVED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("part", pa.string()),
+        ("source", pa.string()),
+        ("filter", pa.string()),
+        ("reason", pa.string()),
+        # The row that stays, or the evaluation example, that the row is like.
+        ("match", pa.string()),
+    ]
+)
+
+
+@dataclass
+class FilterParams:
+    """`data.filters`: what rows must have to stay; see params.yaml.
+
+    `overlap` is not for `filtered`: mixing removes it with the exact duplicates, before.
+    """
+
+    overlap: Literal["remove", "keep"]
+    min_words: Literal["none"] | Count
+    max_words: Literal["none"] | Count
+    min_score: Literal["none"] | float
+    placeholders: Literal["keep", "remove"]
+    languages: Literal["any"] | list[str]
+    decontaminate: Literal["none"] | Count
+    near_duplicates: Literal["none"] | Share
+    random: bool
+
+    def __post_init__(self) -> None:
+        numbers = isinstance(self.min_words, int) and isinstance(self.max_words, int)
+        if numbers and self.min_words > self.max_words:  # type: ignore[operator]
+            raise UserError(
+                f"params.yaml: data.filters.min_words: {self.min_words} is more than "
+                f"data.filters.max_words, {self.max_words}. No row can be both."
+            )
+        if self.near_duplicates != "none" and self.near_duplicates < NEAREST:
+            raise UserError(
+                f"params.yaml: data.filters.near_duplicates: {self.near_duplicates} is below {NEAREST}: rows "
+                f"so unlike are no near-duplicates. Give a number from {NEAREST} to 1, such as 0.8, or none."
+            )
+        if self.languages != "any" and not self.languages:
+            raise UserError(
+                "params.yaml: data.filters.languages: the list is empty. Name one code, such as en, or any."
+            )
+
+    @property
+    def active(self) -> list[str]:
+        """The filters that are on, in the order in which they apply."""
+        return [name for name in _FILTERS if getattr(self, name) not in ("none", "any", "keep")]
+
+
+@dataclass
+class Verdict:
+    """What a filter found, for each row: whether it goes, and for those that go why, and what they match."""
+
+    gone: np.ndarray
+    reasons: list[str]
+    matches: list[str | None]
+
+
+def verdict(gone: np.ndarray, reasons: list[str], matches: list[str] | None = None) -> Verdict:
+    """Build a Verdict; `reasons` and `matches` are of the rows that go."""
+    return Verdict(gone, reasons, list(matches) if matches is not None else [None] * len(reasons))
+
+
+def filtered(rows: pa.Table, params: FilterParams, seed: int) -> tuple[np.ndarray, pa.Table]:
+    """Tell which rows of the pool stay, and give those that go as a table of REMOVED.
+
+    `rows` has the columns messages, id, source and part, and score where min_score needs it, in the
+    order in which rows are preferred. A row goes by the first filter that it fails: near-duplicates come
+    last, so that the one that stays is one that no other filter removes.
+    With `random`, the rows that go are drawn instead: of each part and source as many as the filters would
+    remove.
+    """
+    kept = np.arange(len(rows))
+    removed = [REMOVED.empty_table()]
+    for name in params.active:
+        kept, gone = _applied(name, rows, kept, params)
+        removed.append(gone)
+    table = pa.concat_tables(removed)
+    if params.random and len(table):
+        return _drawn(rows, table, seed)
+    return kept, table
+
+
+def _applied(
+    name: str, rows: pa.Table, kept: np.ndarray, params: FilterParams
+) -> tuple[np.ndarray, pa.Table]:
+    """Apply one filter to the rows that are left."""
+    left = rows if len(kept) == len(rows) else rows.take(pa.array(kept))
+    found = _FILTERS[name](left, params)
+    gone = left.filter(pa.array(found.gone))
+    columns = {
+        "id": gone["id"],
+        "part": gone["part"],
+        "source": gone["source"],
+        "filter": pa.array([name] * len(gone), pa.string()),
+        "reason": pa.array(found.reasons, pa.string()),
+        "match": pa.array(found.matches, pa.string()),
+    }
+    return kept[~found.gone], pa.table(columns, schema=REMOVED)
+
+
+def _word_counts(rows: pa.Table) -> np.ndarray:
+    return np.concatenate([[], *(batch.counts for batch in word_ngrams.of(rows["messages"]))]).astype(
+        np.int64
+    )
+
+
+def _too_short(rows: pa.Table, params: FilterParams) -> Verdict:
+    counts = _word_counts(rows)
+    gone = counts < int(params.min_words)
+    return verdict(gone, [f"{count} words" for count in counts[gone]])
+
+
+def _too_long(rows: pa.Table, params: FilterParams) -> Verdict:
+    counts = _word_counts(rows)
+    gone = counts > int(params.max_words)
+    return verdict(gone, [f"{count} words" for count in counts[gone]])
+
+
+def _low_score(rows: pa.Table, params: FilterParams) -> Verdict:
+    scores = rows["score"].to_numpy()
+    gone = scores < float(params.min_score)  # false for a row without a score
+    return verdict(gone, [f"score {score:g}" for score in scores[gone]])
+
+
+def _placeholders(rows: pa.Table, params: FilterParams) -> Verdict:
+    flags = []
+    for batch in rows.select(["messages"]).to_batches(max_chunksize=16_384):
+        messages = batch["messages"]
+        flat = messages.flatten()
+        says = pc.invert(pc.match_substring_regex(flat.field("content"), _PLACEHOLDER))
+        answers = pc.and_(pc.equal(flat.field("role"), "assistant"), says)
+        of_row = np.repeat(np.arange(len(batch)), pc.list_value_length(messages).to_numpy())
+        flags.append(np.bincount(of_row, answers.to_numpy(zero_copy_only=False), len(batch)) == 0)
+    gone = np.concatenate([np.zeros(0, bool), *flags])
+    return verdict(gone, ["no answer says anything"] * int(gone.sum()))
+
+
+def _languages(rows: pa.Table, params: FilterParams) -> Verdict:
+    from sft.mixing.language_id import other_languages
+
+    found = other_languages(rows["messages"], params.languages)
+    gone = found != ""
+    return verdict(gone, [f"language {code}" for code in found[gone]])
+
+
+def _contaminated(rows: pa.Table, params: FilterParams) -> Verdict:
+    from sft.mixing.decontamination import contaminated
+
+    found = contaminated(rows["messages"], read_parquet(EVALUATION), int(params.decontaminate))
+    reasons = [f"holds {share:.2f} of an evaluation example" for share in found.share[found.removed]]
+    return verdict(found.removed, reasons, found.example[found.removed].tolist())
+
+
+def _near_duplicates(rows: pa.Table, params: FilterParams) -> Verdict:
+    from sft.mixing.near_duplicates import near_duplicates
+
+    match, similarity = near_duplicates(rows["messages"], float(params.near_duplicates))
+    gone = match >= 0
+    matches = rows["id"].take(pa.array(match[gone])).to_pylist()
+    return verdict(gone, [f"Jaccard similarity {value:.3f}" for value in similarity[gone]], matches)
+
+
+_FILTERS = {
+    "min_words": _too_short,
+    "max_words": _too_long,
+    "min_score": _low_score,
+    "placeholders": _placeholders,
+    "languages": _languages,
+    "decontaminate": _contaminated,
+    "near_duplicates": _near_duplicates,
+}
+
+
+def _drawn(rows: pa.Table, removed: pa.Table, seed: int) -> tuple[np.ndarray, pa.Table]:
+    """Draw of each part and source as many rows as `removed` has of it, by a hash of their ids."""
+    counts = removed.group_by(["part", "source"]).aggregate([([], "count_all")]).to_pylist()
+    left = {(entry["part"], entry["source"]): entry["count_all"] for entry in counts}
+    keys = list(zip(rows["part"].to_pylist(), rows["source"].to_pylist(), strict=True))
+    gone = np.zeros(len(rows), bool)
+    for row in order(f"{seed}:random", rows["id"]).tolist():
+        if left.get(keys[row], 0):
+            left[keys[row]] -= 1
+            gone[row] = True
+    table = rows.filter(pa.array(gone)).select(["id", "part", "source"])
+    table = table.append_column("filter", pa.array(["random"] * len(table), pa.string()))
+    reason = "drawn in place of a row that the filters would remove"
+    table = table.append_column("reason", pa.array([reason] * len(table), pa.string()))
+    return np.flatnonzero(~gone), table.append_column("match", pa.nulls(len(table), pa.string())).cast(
+        REMOVED
+    )

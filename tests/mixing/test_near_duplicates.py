@@ -1,0 +1,46 @@
+"""Near-duplicates are the pairs that comparing every row with every other finds, no fewer and no more."""
+
+import random
+
+import numpy as np
+import pytest
+
+from sft.mixing import word_ngrams
+from sft.mixing.near_duplicates import SHINGLE, near_duplicates
+from tests.tiny import dialogue, table
+
+
+def texts():
+    """Make 40 texts of 60 words, and of each three more with 1 to 9 of its words changed."""
+    generator = random.Random(0)
+    made = []
+    for _ in range(40):
+        original = [f"w{generator.randrange(10**6)}" for _ in range(60)]
+        made.append(original)
+        for _ in range(3):
+            changed = list(original)
+            for place in generator.sample(range(60), generator.randint(1, 9)):
+                changed[place] = f"x{generator.randrange(10**6)}"
+            made.append(changed)
+    return [" ".join(text) for text in made]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.65, 0.8])
+def test_what_brute_force_finds(threshold):
+    messages = table([dialogue("Say it.", text) for text in texts()])["messages"]
+    shingles = []
+    for batch in word_ngrams.of(messages):
+        grams = batch.grams(SHINGLE)
+        shingles += [set(grams.hashes[grams.row == row].tolist()) for row in range(len(batch))]
+    kept, expected, near = [], [], 0
+    for row, own in enumerate(shingles):
+        alike = {other: len(own & shingles[other]) / len(own | shingles[other]) for other in kept}
+        near += sum(threshold - 0.1 <= value < threshold for value in alike.values())
+        if not any(value >= threshold for value in alike.values()):
+            kept.append(row)
+        else:
+            expected.append(row)
+    match, similarity = near_duplicates(messages, threshold)
+    assert np.flatnonzero(match >= 0).tolist() == expected and 20 < len(expected) < 120
+    assert near > 5  # pairs just below the threshold, which have to stay
+    assert (similarity[expected] >= threshold).all() and set(match[expected]) <= set(kept)

@@ -1,0 +1,154 @@
+"""dvc.yaml, params.yaml and presets/ against the code: what a stage reads and imports is what it lists."""
+
+import ast
+import dataclasses
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import preset
+from sft.core.params import leaves, load, section
+from sft.data import sources
+from sft.modeling import loading
+from stages.cli import reject_unread
+from tests.imports import ROOT, closure
+from tests.pipeline_repo import STAGES
+
+PIPELINE = load(ROOT / "dvc.yaml")["stages"]
+PARAMS = load(ROOT / "params.yaml")
+PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+
+
+def module_name(stage: str) -> str:
+    (name,) = re.findall(r"^python -m (stages\.\w+)", PIPELINE[stage]["cmd"])
+    return name
+
+
+def schemas(stage: str) -> Iterator[tuple[str, Any]]:
+    """Yield each section that a stage's script reads, with its dataclass: the calls of section()."""
+    module = importlib.import_module(module_name(stage))
+    for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "section":
+            _, name, schema = node.args
+            assert isinstance(name, ast.Constant)
+            value: Any = module
+            for part in ast.unparse(schema).split("."):
+                value = getattr(value, part)
+            yield str(name.value), value
+
+
+def fields(schema: Any, prefix: str) -> Iterator[str]:
+    for name, kind in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(kind):
+            yield from fields(kind, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}"
+
+
+def test_the_stages() -> None:
+    assert tuple(PIPELINE) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_leaves(stage: str) -> None:
+    """DVC's run cache ignores the keys size and nfiles inside a group or a list of mappings."""
+    known = set(leaves(PARAMS))
+    for entry in PIPELINE[stage]["params"]:
+        assert isinstance(entry, str), f"{entry}: params of another file"
+        assert entry in known, f"{entry}: a group, or no param"
+        value: Any = PARAMS
+        for part in entry.split("."):
+            value = value[part]
+        assert not (isinstance(value, list) and any(isinstance(item, dict) for item in value)), entry
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_those_that_the_script_reads(stage: str) -> None:
+    read = [leaf for name, schema in schemas(stage) for leaf in fields(schema, name)]
+    assert sorted(PIPELINE[stage]["params"]) == sorted(read)
+
+
+def test_every_param_is_read_by_a_stage() -> None:
+    reject_unread(PARAMS, ROOT / "dvc.yaml")
+    listed = {param for stage in PIPELINE.values() for param in stage["params"]}
+    assert set(leaves(PARAMS)) == listed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_rooms_and_scripts_that_the_stage_imports_from(stage: str) -> None:
+    script = ROOT.joinpath(*module_name(stage).split(".")).with_suffix(".py")
+    code = {dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("sft", "stages"))}
+    assert code == {room(path) for path in closure(script)}
+
+
+def room(path: str) -> str:
+    """Return what a stage lists for a module: its room in the library, else the file itself."""
+    parts = path.split("/")
+    return "/".join(parts[:2]) if parts[0] == "sft" else path
+
+
+def test_the_packages_that_decide_results_are_a_dep_of_the_stages_that_run_the_model() -> None:
+    with_packages = {name for name, stage in PIPELINE.items() if "requirements-model.txt" in stage["deps"]}
+    assert with_packages == {"train", "baseline", "evaluate"}
+
+
+def test_what_a_stage_reads_another_writes() -> None:
+    written = set()
+    for stage in PIPELINE.values():
+        for kind in ("outs", "metrics", "plots"):
+            written |= {out if isinstance(out, str) else next(iter(out)) for out in stage.get(kind, [])}
+    for name, stage in PIPELINE.items():
+        for dep in stage["deps"]:
+            assert dep in written or (ROOT / dep).exists(), f"{name}: {dep}"
+
+
+@pytest.mark.parametrize("name", [None, *PRESETS])
+def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    comments = re.findall(r"^ *# .*", path.read_text(), re.MULTILINE)
+    if name:
+        assert preset.apply(name, path, ROOT / "presets")
+        assert preset.apply(name, path, ROOT / "presets") == []
+        assert re.findall(r"^ *# .*", path.read_text(), re.MULTILINE) == comments
+    values = load(path)
+    reject_unread(values, ROOT / "dvc.yaml")
+    for stage in STAGES:
+        for part, schema in schemas(stage):
+            section(values, part, schema)
+    for uri in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
+        assert sources.parse(uri).scheme in ("dataset", "pypi")
+    reference = values["model"]["reference"]
+    assert loading._HUB.fullmatch(reference) or loading._PYPI.fullmatch(reference)
+
+
+def test_setting_a_param_by_dvc_changes_its_line_only(tmp_path: Path) -> None:
+    """DVC dumps the file anew: it indents lists its way and drops the comment that follows a list."""
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(path, ["train.budget=61 steps"])
+    before = (ROOT / "params.yaml").read_text().splitlines()
+    assert path.read_text().splitlines() == [
+        "  budget: 61 steps" if line.startswith("  budget: ") else line for line in before
+    ]
+
+
+@pytest.mark.parametrize("module", ["stages.standardize", "stages.mix", "scripts.preset"])
+def test_light_scripts_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = "torch transformers tokenizers trl peft datasets huggingface_hub pandas matplotlib dvc"
+    heavy += " rensa py3langid"
+    assert "sft" in loaded and not set(heavy.split()) & set(loaded)

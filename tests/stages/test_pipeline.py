@@ -1,0 +1,148 @@
+"""The pipeline through real DVC, on small data with a tiny model: what runs when, and that it repeats."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.pipeline_repo import STAGES, Repo, from_cache, ran
+
+# Their timings differ from run to run; all other outputs repeat.
+TIMED = {"metrics/train.json", "metrics/baseline.json", "metrics/evaluate.json"}
+AFTER_SIZE = ["mix", "train", "evaluate", "plot"]
+
+
+def mix_ids(repo: Repo) -> list[str]:
+    return pq.read_table(repo.path / "data/mix.parquet")["id"].to_pylist()
+
+
+def test_sizes_to_and_fro(repo: Repo) -> None:
+    """DVC's run cache must not hand back the mix of another size."""
+    small = mix_ids(repo)
+    assert len(small) == 100
+    assert ran(repo.dvc("exp", "run", "--set-param", "data.size=300")) == AFTER_SIZE
+    large, large_lock = mix_ids(repo), repo.lock()
+    assert len(set(large)) == 300 and large[:100] == small
+    rows = repo.run("dvc", "metrics", "diff", "--json").stdout
+    assert '"rows": {"old": 100, "new": 300, "diff": 200}' in rows
+
+    output = repo.dvc("exp", "run", "--set-param", "data.size=100")
+    assert (ran(output), from_cache(output)) == ([], AFTER_SIZE)
+    assert mix_ids(repo) == small and repo.json("metrics/mix.json")["rows"] == 100
+    output = repo.dvc("exp", "run", "--set-param", "data.size=300")
+    assert (ran(output), from_cache(output)) == ([], AFTER_SIZE)
+    assert mix_ids(repo) == large and repo.lock() == large_lock
+
+    output = repo.dvc("exp", "run", "--set-param", "data.size=0.3k")
+    assert (ran(output), mix_ids(repo)) == (["mix"], large)  # the same rows, so nothing follows
+
+    repo.dvc("exp", "run", "--set-param", "data.size=100")
+    repo.dvc("exp", "run", "--temp", "--name", "elsewhere", "--set-param", "data.size=300")
+    assert repo.lock(repo.experiment("elsewhere")) == large_lock and mix_ids(repo) == small
+
+
+def test_a_size_never_made_before_is_made_in_a_temporary_run(repo: Repo) -> None:
+    repo.dvc("exp", "run", "--temp", "--name", "elsewhere", "--set-param", "data.size=0.2k", "mix")
+    assert '"rows": 200,' in repo.git("show", f"{repo.experiment('elsewhere')}:metrics/mix.json")
+    repo.dvc("exp", "apply", "elsewhere")
+    assert len(mix_ids(repo)) == 200 and "size: 0.2k" in (repo.path / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("plot.dpi=50", {"plot"}),
+        ("data.filters.max_words=30", {"mix", "train", "evaluate", "plot"}),
+        ("evaluate.temperature=0.9", {"baseline", "evaluate", "plot"}),
+        ("train.budget=3 steps", {"train", "evaluate", "plot"}),
+    ],
+)
+def test_a_changed_param_runs_what_depends_on_it(repo: Repo, change: str, stages: set[str]) -> None:
+    before = repo.lock()
+    assert set(ran(repo.dvc("exp", "run", "--set-param", change))) == stages
+    assert {name for name in STAGES if repo.lock()[name] != before[name]} == stages
+
+
+def test_a_comment_or_nothing_changed_runs_nothing(repo: Repo) -> None:
+    assert "up to date" in repo.dvc("repro")
+    params = repo.path / "params.yaml"
+    params.write_text("# A remark.\n" + params.read_text().replace("\ndata:\n", "\ndata:  # another\n"))
+    output = repo.dvc("repro")
+    assert ran(output) == [] and "up to date" in output
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("plotting/pipeline", {"plot"}),
+        ("mixing/mix", {"mix"}),
+        ("data/holdout", {"standardize"}),
+        ("training/train", {"train"}),
+        ("evaluation/evaluate", {"baseline", "evaluate", "plot"}),
+        ("modeling/chat_template", {"train", "baseline", "evaluate", "plot"}),
+        ("core/params", set(STAGES)),
+    ],
+)
+def test_a_changed_module_concerns_the_stages_that_import_it(
+    repo: Repo, module: str, stages: set[str]
+) -> None:
+    add_comment(repo, module)
+    assert repo.changed_stages() == stages
+
+
+def test_a_changed_module_runs_its_stages_and_no_more_if_they_write_the_same(repo: Repo) -> None:
+    add_comment(repo, "plotting/pipeline")
+    assert ran(repo.dvc("repro")) == ["plot"]
+    add_comment(repo, "mixing/mix")
+    assert ran(repo.dvc("repro")) == ["mix"]
+
+
+def add_comment(repo: Repo, module: str) -> None:
+    with (repo.path / "sft" / f"{module}.py").open("a", encoding="utf-8") as file:
+        file.write("# A remark.\n")
+
+
+def test_a_run_from_scratch_elsewhere_gives_the_same(built: Repo, tmp_path: Path) -> None:
+    other = built.clone(tmp_path / "another" / "place")
+    other.extra_env = {"PYTHONHASHSEED": "7", "SFT_CACHE": str(tmp_path / "downloads")}
+    (other.path / "dvc.lock").unlink()
+    for folder in ("metrics", "plots"):
+        for path in (other.path / folder).iterdir():
+            path.unlink()
+    assert set(ran(other.dvc("repro"))) == set(STAGES)
+    first, second = built.lock(), other.lock()
+    for stage in STAGES:
+        for path in first[stage].keys() - TIMED:
+            assert second[stage][path] == first[stage][path], path
+    assert {path for stage in STAGES for path in first[stage]} >= TIMED | {"models/adapter"}
+    for path in TIMED:
+        assert untimed(other.json(path)) == untimed(built.json(path))
+
+
+def untimed(metrics: dict) -> dict:
+    return {
+        key: value
+        for key, value in metrics.items()
+        if key not in ("seconds", "tokens_per_second", "steady", "speed", "peak_memory_gib")
+    }
+
+
+def test_a_second_clone_pulls_and_runs_nothing(repo: Repo, tmp_path: Path) -> None:
+    repo.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    repo.dvc("push")
+    repo.commit()
+    other = repo.clone(tmp_path / "clone")
+    other.dvc("pull")
+    output = other.dvc("repro")
+    assert ran(output) == from_cache(output) == [] and "up to date" in output
+    assert mix_ids(other) == mix_ids(repo) and other.git("status", "--porcelain") == ""
+
+
+def test_a_stage_run_by_hand_leaves_the_cache_whole(repo: Repo) -> None:
+    """Outputs are hard links into DVC's cache, so writing into one would change what others get."""
+    repo.set_params({"data.size": 50})
+    repo.run("python", "-m", "stages.mix")
+    assert len(mix_ids(repo)) == 50
+    repo.set_params({"data.size": 100})
+    repo.dvc("checkout", "--force")
+    assert len(mix_ids(repo)) == 100

@@ -1,0 +1,205 @@
+"""Passes filled up to fixed shapes, and replayed: the same gradients as passes over the rows alone.
+
+Without a GPU a replay computes the pass anew on the tensors that were recorded, which tests all but the
+graph itself; tests/test_gpu.py has that.
+"""
+
+import random
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from sft.modeling.labels import IGNORED
+from sft.modeling.packing import pack, shape_for
+from sft.training import cuda_graphs
+from sft.training.chunked_loss import loss_sum
+from sft.training.cuda_graphs import Recorder
+from sft.training.micro_batches import MicroBatches
+from sft.training.train import train
+from tests.tiny import save_model
+from tests.training.test_train import params, random_rows, trainable
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("tiny"), spread=0.3)
+
+
+def rows_of(*lengths):
+    generator = torch.Generator().manual_seed(sum(lengths))
+    ids = [torch.randint(0, 256, (length,), generator=generator).tolist() for length in lengths]
+    return [{"input_ids": row, "labels": [IGNORED] * (len(row) // 2) + row[len(row) // 2 :]} for row in ids]
+
+
+def test_shapes_hold_their_rows_and_are_few():
+    shapes = set()
+    for tokens in range(3, 20_000):
+        row = {"input_ids": [0] * tokens, "labels": [IGNORED] * (tokens // 2) + [0] * (tokens - tokens // 2)}
+        shape = shape_for([row], 8, 20_000)
+        assert tokens <= shape.tokens <= max(32, tokens * 1.125 + 32)
+        assert tokens - tokens // 2 <= shape.loss_tokens <= shape.tokens
+        shapes.add(shape)
+    assert len(shapes) < 100
+
+
+def test_all_packs_of_a_shape_keep_its_longest_row():
+    """The row that fills them up too; and the bound is near, since attention's work is laid out for it."""
+    found, fillers = {}, set()
+    for seed in range(400):
+        generator = random.Random(seed)
+        rows = rows_of(*(generator.randint(1, 2 ** (1 + seed % 9)) for _ in range(40)))
+        longest = max(len(row["input_ids"]) for row in rows)
+        shape = shape_for(rows, 64, most := 512 if seed % 2 else longest)
+        packed = pack(rows, "cpu", shape)
+        assert max(packed.lengths) <= packed.longest == shape.longest <= max(most, shape.tokens // 8, 32)
+        fillers.add(max(packed.lengths) > longest)
+        found.setdefault(shape, set()).add(longest)
+    assert fillers == {True, False} and max(map(len, found.values())) > 1
+    with pytest.raises(ValueError, match="a row of 100 tokens in a shape for 99 at most"):
+        pack(rows_of(100, 50), "cpu", shape_for(rows_of(100, 50), 4, 99))
+
+
+def test_a_filled_pack():
+    rows = rows_of(5, 4)
+    packed = pack(rows, "cpu", shape_for(rows, 3, 5))
+    assert packed.input_ids.shape == (1, 32) and packed.lengths == [5, 4, 23]
+    # What fills it is like what is there: its tokens, and positions as far as they go.
+    assert packed.input_ids[0, 9:].tolist() == (packed.input_ids[0, :9].tolist() * 3)[:23]
+    assert packed.positions[0].tolist() == [*range(5), *range(4), *(list(range(5)) * 5)[:23]]
+    assert packed.boundaries.tolist() == [0, 5, 9, 32, 32]
+    assert packed.predicting.tolist() == [1, 2, 3, 6, 7, 31, 31, 31]
+    assert packed.targets.tolist()[:5] == pack(rows, "cpu").targets.tolist()
+    assert packed.targets.tolist()[5:] == [IGNORED] * 3
+    assert packed.longest == 32  # the row that fills it up is longer than the rows
+
+
+def by_hand(model, rows, factor):
+    model.zero_grad()
+    loss = loss_sum(model, pack(rows, model.device))
+    (loss * factor).backward()
+    return loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]
+
+
+def test_replays_have_the_gradients_of_their_own_rows(tiny):
+    model, _ = trainable(tiny)
+    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
+    # The first three have one shape; then one too large, one of another shape, and two that are replayed.
+    lengths = [(20, 30), (30, 18), (9, 17, 23), (90, 60), (5,), (25, 25), (12, 12, 12, 12)]
+    for number, of_these in enumerate(lengths):
+        rows, factor = rows_of(*of_these), torch.tensor(0.1 + number)
+        expected, gradients = by_hand(model, rows, factor)
+        model.zero_grad()
+        recorder.begin()
+        assert recorder.run(rows, factor).item() == pytest.approx(expected.item(), rel=1e-5)
+        found = [p.grad for p in model.parameters() if p.requires_grad]
+        for one, other in zip(found, gradients, strict=True):
+            assert (one - other).norm() <= 1e-4 * other.norm() + 1e-9
+    assert len(recorder.graphs) == 1 and len(recorder.seen) == 2
+
+
+def test_passes_add_up_until_the_next_step_begins(tiny):
+    model, _ = trainable(tiny)
+    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
+    parts = [rows_of(20, 30), rows_of(30, 20), rows_of(28, 22)]
+    _, expected = by_hand(model, [row for part in parts for row in part], torch.tensor(1.0))
+    for _ in range(2):
+        model.zero_grad()
+        recorder.begin()
+        for part in parts:
+            recorder.run(part, torch.tensor(1.0))
+        found = [p.grad for p in model.parameters() if p.requires_grad]
+        for one, other in zip(found, expected, strict=True):
+            assert (one - other).norm() <= 1e-4 * other.norm() + 1e-9
+
+
+def test_training_by_recorded_passes_is_the_same_training(tiny, monkeypatch):
+    rows, logs = random_rows(40), []
+    for recorded in (0, 2_000):
+        monkeypatch.setattr(cuda_graphs, "recordable", lambda *_, tokens=recorded: tokens)
+        changed = params(steps=10, batch_size=4, micro_batch="auto")
+        logs.append(train(*trainable(tiny), rows, random_rows(4, 1), changed, "float32"))
+    plain, replayed = logs
+    assert plain.micro_batch["graphs"] == plain.micro_batch["recorded_tokens"] == 0
+    assert replayed.micro_batch["graphs"] > 0 and replayed.micro_batch["recorded_tokens"] == 2_000
+    # What graphs keep is not planned for anything else.
+    assert replayed.micro_batch["tokens"] == plain.micro_batch["tokens"] - 2_000
+    same_logs(replayed, plain)
+
+
+def same_logs(one, two):
+    for name in ("loss", "grad_norm"):
+        assert [entry[name] for entry in one.steps] == pytest.approx(
+            [entry[name] for entry in two.steps], rel=1e-4
+        )
+    assert [entry["loss"] for entry in one.validation] == pytest.approx(
+        [entry["loss"] for entry in two.validation], rel=1e-4
+    )
+
+
+def test_out_of_memory_forgets_what_the_step_added_and_the_graphs(tiny, monkeypatch, capsys):
+    rows, real, logs, recorders = random_rows(40), loss_sum, [], []
+    for fails in (False, True):
+        raised = []
+
+        def greedy(model, packed, fails=fails, raised=raised):
+            # In the second pass of a step, with graphs recorded, and with a gradient of the first.
+            recorder = recorders[-1]
+            added = any(gradient.abs().max() > 0 for gradient in recorder.gradients)
+            if fails and not raised and recorder.graphs and added:
+                raised.append(True)
+                raise torch.OutOfMemoryError
+            return real(model, packed)
+
+        class Seen(Recorder):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                recorders.append(self)
+
+        monkeypatch.setattr(cuda_graphs, "Recorder", Seen)
+        monkeypatch.setattr("sft.training.micro_batches.CPU_TOKENS", 200)
+        monkeypatch.setattr(cuda_graphs, "recordable", lambda *_: 128)
+        monkeypatch.setattr(cuda_graphs, "loss_sum", greedy)
+        changed = params(steps=10, batch_size=4, micro_batch="auto")
+        model, tokenizer = trainable(tiny)
+        logs.append(train(model, tokenizer, rows, random_rows(4, 1), changed, "float32"))
+        assert bool(raised) == fails
+    plain, tried = logs
+    assert plain.micro_batch["graphs"] > 0 and plain.micro_batch["out_of_memory"] == 0
+    assert tried.micro_batch["graphs"] == 0 and tried.micro_batch["out_of_memory"] == 1
+    assert "out of memory: micro-batches of" in capsys.readouterr().err
+    same_logs(tried, plain)
+
+
+def test_a_lora_that_the_loss_does_not_reach_has_no_gradient(tiny):
+    model, _ = trainable(tiny)
+    model.register_parameter("unreached", torch.nn.Parameter(torch.ones(3)))
+    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
+    for _ in range(3):
+        recorder.begin()
+        recorder.run(rows_of(20, 30), torch.tensor(1.0))
+    assert model.unreached.grad is None and len(recorder.graphs) == 1
+    assert sum(p.grad is not None for p in model.parameters()) == len(recorder.parameters) - 1
+
+
+def test_recorded_are_passes_of_a_third_of_what_fits():
+    """In sizes between which there is room: a little more or less free memory makes no difference."""
+    model = SimpleNamespace(
+        device=torch.device("cuda"),
+        get_base_model=lambda: SimpleNamespace(
+            config=LlamaConfig(hidden_size=128, num_attention_heads=2, head_dim=64)
+        ),
+    )
+
+    def found(dtype="bfloat16", **cut):
+        return cuda_graphs.recordable(
+            model, dtype, MicroBatches(**{"unit": "tokens", "limit": 31_360, **cut})
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda_graphs, "has_varlen", lambda device, dtype, width: dtype != torch.float32)
+        assert found() == found(limit=30_000) == found(limit=25_000) == 8_192
+        assert found(limit=40_000) == 12_288 and found(limit=2) == 0
+        assert found(unit="rows") == found(checkpointing=True) == found("float32") == 0

@@ -1,0 +1,242 @@
+"""The training budget: what is read, in which order, what is left out, and where the loss is."""
+
+import os
+import signal
+import sys
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+
+from sft.core.errors import UserError
+from sft.core.seeded_order import order
+from sft.modeling.labels import IGNORED
+from sft.modeling.loading import load_tokenizer
+from sft.training import tokenized_dataset
+from sft.training.tokenized_dataset import Budget, RowShape, read
+from tests.tiny import TEMPLATE, dialogue, save_model, table
+
+ASSISTANT = RowShape(512, "truncate", "assistant")
+
+
+def rows(count):
+    return Budget(count, "rows")
+
+
+class Counting:
+    """The real tokenizer, noting the texts that it is given."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.texts = []
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, texts, **options):
+        self.texts.extend([texts] if isinstance(texts, str) else texts)
+        return self.tokenizer(texts, **options)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(save_model(tmp_path_factory.mktemp("tiny")))
+
+
+def numbered(count):
+    return table([dialogue(f"Question {n}?", f"Answer {n}.") for n in range(count)])
+
+
+def ordered(mix, seed):
+    return mix["id"].take(pa.array(order(seed, mix["id"]))).to_pylist()
+
+
+@pytest.mark.parametrize("loss_on", ["assistant", "all"])
+def test_only_what_the_budget_reads_is_tokenized(tokenizer, loss_on):
+    counting, mix = Counting(tokenizer), numbered(5_000)
+    reading = read(mix, rows(6), counting, RowShape(512, "truncate", loss_on), 42)
+    assert len(reading.rows) == 6
+    asked = {text.split("Question ")[1].split("?")[0] for text in counting.texts if "Question" in text}
+    messages = dict(zip(mix["id"].to_pylist(), mix["messages"].to_pylist(), strict=True))
+    assert asked == {messages[row][0]["content"].split()[1].strip("?") for row in reading.ids}
+    assert len(asked) == 6
+
+
+def test_the_order_is_by_hash_of_seed_epoch_and_id(tokenizer):
+    mix = numbered(700)
+    reading = read(mix, rows(1_600), tokenizer, ASSISTANT, 42)
+    epochs = [ordered(mix, f"42:{epoch}") for epoch in range(3)]
+    assert reading.ids == [*epochs[0], *epochs[1], *epochs[2][:200]]
+    assert all(one != two for one, two in pairwise(epochs))
+    assert read(mix, rows(10), tokenizer, ASSISTANT, 42).ids == epochs[0][:10]
+    backwards = mix.take(pa.array(range(699, -1, -1)))
+    assert read(backwards, rows(10), tokenizer, ASSISTANT, 42).ids == epochs[0][:10]
+    assert read(mix, rows(10), tokenizer, ASSISTANT, 43).ids == ordered(mix, "43:0")[:10] != epochs[0][:10]
+
+
+def test_budgets():
+    assert Budget.parse("60 steps", 8) == Budget(60, "steps", 8)
+    assert Budget.parse("1 epoch", 8) == Budget(1, "epochs", 8)
+    assert Budget.parse("0.5 epochs", 8) == Budget(0.5, "epochs", 8)
+    assert Budget.parse("300k rows", 8) == Budget(300_000, "rows", 8)
+    assert Budget.parse(" 1.5M tokens ", 8) == Budget(1_500_000, "tokens", 8)
+    for text in ("60", "sixty steps", "60 hours", "0 steps", "-1 epochs", "0.5 rows", "epochs", "steps 60"):
+        with pytest.raises(UserError, match=r"params.yaml: train.budget: "):
+            Budget.parse(text, 8)
+
+
+@pytest.mark.parametrize("shared_out", [10, 10**9])
+def test_a_budget_is_met_in_whole_steps(tokenizer, monkeypatch, shared_out):
+    """Of 700 rows a seventh is left out: an epoch passes each once and fills its last step up."""
+    monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", shared_out)
+    mix = table([dialogue(f"Question {n}?", f"Answer {n}." * (n % 7)) for n in range(700)])
+
+    def counted(text, batch_size=8):
+        shape = RowShape(60, "drop", "assistant")
+        return read(mix, Budget.parse(text, batch_size), tokenizer, shape, 42)
+
+    kept = counted("1 epoch", 1)
+    assert kept.passed == 700 and len(kept.rows) + sum(kept.dropped.values()) == 700
+    assert 0 < len(kept.rows) < 700 and len(set(kept.ids)) == len(kept.rows)
+    epoch = counted("1 epoch")
+    assert epoch.ids[: len(kept.ids)] == kept.ids
+    assert len(epoch.rows) == -(-len(kept.rows) // 8) * 8 and epoch.passed > 700 - 8
+    assert len(counted("1.5 epochs").rows) == pytest.approx(1.5 * len(kept.rows), abs=30)
+    assert len(counted("30 steps").rows) == 240
+    assert len(counted("100 rows").rows) == 104
+    tokens = counted("5k tokens")
+    assert len(tokens.rows) % 8 == 0 and tokens.tokens >= 5_000
+    assert tokens.tokens == sum(len(row["input_ids"]) for row in tokens.rows)
+    assert sum(len(row["input_ids"]) for row in tokens.rows[:-8]) < 5_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="rows are shared out on Linux only")
+def test_many_rows_are_shared_out_to_all_cores(tokenizer, monkeypatch, tmp_path):
+    mix = table([dialogue(f"Question {n}?", f"Answer {n}." * (n % 7)) for n in range(700)])  # some empty
+    shape = RowShape(60, "drop", "assistant")
+    alone = read(mix, rows(900), tokenizer, shape, 42)
+    monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", 10)
+    monkeypatch.setattr(tokenized_dataset, "CHUNK", 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    real = tokenized_dataset._labelled
+
+    def noting(*arguments):
+        (tmp_path / str(os.getpid())).touch()
+        return real(*arguments)
+
+    monkeypatch.setattr(tokenized_dataset, "_labelled", noting)
+    together = read(mix, rows(900), tokenizer, shape, 42)
+    assert len(list(tmp_path.iterdir())) > 0 and not (tmp_path / str(os.getpid())).exists()
+    assert together.ids == alone.ids and together.dropped == alone.dropped and any(alone.dropped.values())
+    for one, other in zip(together.rows, alone.rows, strict=True):
+        assert {name: tokens.tolist() for name, tokens in one.items()} == {
+            name: tokens.tolist() for name, tokens in other.items()
+        }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="rows are shared out on Linux only")
+@pytest.mark.parametrize("fault", ["refused", "killed"])
+def test_a_fault_in_another_process_is_the_users_error(tokenizer, monkeypatch, fault):
+    def failing(*_):
+        if fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("the template cannot be used")
+
+    monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(tokenized_dataset, "_labelled", failing)
+    with pytest.raises(UserError, match={"refused": "cannot be used", "killed": "was killed"}[fault]):
+        read(numbered(700), rows(600), tokenizer, ASSISTANT, 42)
+
+
+def test_labels(tokenizer):
+    mix = table([[*dialogue("Aq", "Bq"), *dialogue("Cq", "Dq")]])
+    (row,) = read(mix, rows(1), tokenizer, ASSISTANT, 42).rows
+    assert tokenizer.decode(row["input_ids"]) == (
+        "<|start|>user\nAq<|eot|><|start|>assistant\nBq<|eot|>"
+        "<|start|>user\nCq<|eot|><|start|>assistant\nDq<|eot|>"
+    )
+    assert len(row["labels"]) == len(row["input_ids"])
+    assert all(
+        label in (token, IGNORED) for token, label in zip(row["input_ids"], row["labels"], strict=True)
+    )
+    assert tokenizer.decode([label for label in row["labels"] if label != IGNORED]) == "Bq<|eot|>Dq<|eot|>"
+    reading = read(mix, rows(1), tokenizer, RowShape(512, "truncate", "all"), 42)
+    (whole,) = reading.rows
+    assert whole["input_ids"].tolist() == whole["labels"].tolist() == row["input_ids"].tolist()
+    assert reading.tokens == len(row["input_ids"]) == reading.loss_tokens + 1  # the first is never predicted
+
+
+def test_tokens_are_counted(tokenizer):
+    reading = read(numbered(9), rows(5), tokenizer, ASSISTANT, 42)
+    # <|start|>user\nQuestion 1?<|eot|><|start|>assistant\nAnswer 1.<|eot|>: bytes, and 4 control tokens.
+    assert reading.tokens == 5 * (5 + 11 + 10 + 9 + 4)
+    assert reading.loss_tokens == 5 * (9 + 1)
+    assert reading.truncated == 0 and set(reading.dropped.values()) == {0}
+
+
+def test_truncation_is_counted(tokenizer):
+    mix = table(
+        [dialogue("Aq", "B"), dialogue("Aq", "B" * 100), dialogue("Aq", "C" * 9), dialogue("Aq", "C" * 6)]
+    )
+    # 20 tokens come before the answer: the second and third row are over, the fourth fits with its end.
+    reading = read(mix, rows(4), tokenizer, RowShape(27, "truncate", "assistant"), 42)
+    assert reading.truncated == 2 and set(reading.dropped.values()) == {0}
+    found = dict(zip(reading.ids, reading.rows, strict=True))
+    lengths = [len(found[row]["input_ids"]) for row in mix["id"].to_pylist()]
+    assert lengths == [22, 27, 27, 27]
+    cut = found[mix["id"][1].as_py()]
+    assert tokenizer.decode([label for label in cut["labels"] if label != IGNORED]) == "B" * 7
+
+
+def test_dropping_is_counted(tokenizer):
+    mix = table(
+        [dialogue("Aq", "B"), dialogue("Aq", "B" * 100), dialogue("Aq", "C" * 9), dialogue("Aq", "C" * 6)]
+    )
+    reading = read(mix, rows(2), tokenizer, RowShape(27, "drop", "assistant"), 42)
+    assert reading.truncated == 0 and {len(row["input_ids"]) for row in reading.rows} == {22, 27}
+    whole_epoch = read(mix, rows(4), tokenizer, RowShape(27, "drop", "assistant"), 42)
+    assert len(whole_epoch.rows) == 4 and len(set(whole_epoch.ids)) == 2
+    assert 2 <= whole_epoch.dropped["too_long"] <= 4
+
+
+def test_rows_without_loss_tokens_are_left_out(tokenizer):
+    mix = table([dialogue("A" * 100, "B"), dialogue("Aq", "B"), [{"role": "user", "content": "alone"}]])
+    reading = read(mix, rows(2), tokenizer, RowShape(40, "truncate", "assistant"), 42)
+    assert set(reading.ids) == {mix["id"][1].as_py()}
+    assert reading.dropped["no_loss_tokens"] >= 2 and reading.truncated == 0
+    on_all = read(mix, rows(3), tokenizer, RowShape(40, "truncate", "all"), 42)
+    assert len(set(on_all.ids)) == 3 and on_all.dropped["no_loss_tokens"] == 0 and on_all.truncated == 1
+
+
+def test_what_the_template_refuses_is_counted(tokenizer):
+    mix = table([dialogue("Aq", "B <|eot|> C"), dialogue("<|start|>", "B"), dialogue("Aq", "B")])
+    reading = read(mix, rows(1), tokenizer, ASSISTANT, 42)
+    first = ordered(mix, "42:0").index(mix["id"][2].as_py())
+    assert reading.ids == [mix["id"][2].as_py()]
+    assert reading.dropped == {"too_long": 0, "no_loss_tokens": 0, "refused_by_template": first}
+    again = read(mix, rows(2), tokenizer, ASSISTANT, 42)
+    assert again.dropped["refused_by_template"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("conversation", "shape", "reason"),
+    [
+        (dialogue("Aq", "B" * 100), RowShape(50, "drop", "assistant"), "'too_long': 3"),
+        (dialogue("A" * 100, "B"), RowShape(50, "truncate", "assistant"), "'no_loss_tokens': 3"),
+        (dialogue("<|eot|>", "B"), ASSISTANT, "'refused_by_template': 3"),
+    ],
+)
+def test_no_usable_row(tokenizer, conversation, shape, reason):
+    with pytest.raises(UserError, match=r"none of the 3 mix rows can be trained on") as caught:
+        read(table([conversation] * 3), rows(1), tokenizer, shape, 42, "mix rows")
+    assert reason in str(caught.value) and f"now {shape.max_length}" in str(caught.value)
+
+
+def test_a_template_that_tells_no_answer_apart_is_an_error_not_a_dropped_row(tmp_path):
+    """Left out row by row, such a model would read the whole mix in vain."""
+    glued = TEMPLATE.replace("assistant\n", "assistant says: ")
+    tokenizer = load_tokenizer(save_model(tmp_path, template=glued))
+    with pytest.raises(UserError, match=r"train\.loss_on: all"):
+        read(numbered(3), rows(1), tokenizer, ASSISTANT, 42)
+    assert len(read(numbered(3), rows(1), tokenizer, RowShape(512, "truncate", "all"), 42).rows) == 1
