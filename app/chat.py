@@ -9,6 +9,7 @@ import sys
 
 from app.prompts import MOST_ANSWER, MOST_TOKENS
 from sft.core.errors import UserError
+from stages.cli import described
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     try:
         serve(options.host, options.port, options.max_tokens)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")
 
 
 def serve(host: str, port: int, most_tokens: int) -> None:

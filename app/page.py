@@ -15,6 +15,7 @@ from app.answering import Answerer
 from app.startup import Startup
 from app.talk import Talk, answers, called
 from sft.core.errors import UserError
+from stages.cli import described
 
 HERE = Path(__file__).parent
 NOTHING = ""  # the choice to compare with no other model
@@ -128,7 +129,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.begin(wish, [name for name in (first or revisions.WORKSPACE, second) if name])
             except UserError as error:
-                yield _view(talk, fault=str(error))
+                yield _view(talk, fault=described(error))
                 return
             async for drawn in follow(talk):
                 yield drawn
@@ -137,7 +138,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.go_on(text or "")
             except UserError as error:
-                yield _view(talk, fault=str(error))
+                yield _view(talk, fault=described(error))
                 return
             async for drawn in follow(talk, asked=True):
                 yield drawn
@@ -146,7 +147,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.again()
             except UserError as error:
-                yield _view(talk, fault=str(error))
+                yield _view(talk, fault=described(error))
                 return
             async for drawn in follow(talk):
                 yield drawn

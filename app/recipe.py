@@ -9,6 +9,7 @@ import sys
 
 from app import prompts
 from sft.core.errors import UserError
+from stages.cli import described
 
 CAUTION = "Written by a language model, which is no cook and no dietician: check it before you eat it."
 
@@ -30,7 +31,7 @@ def main() -> None:
     try:
         write(options)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")
     except KeyboardInterrupt:
         print()
         sys.exit(130)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from app import card, revisions
 from app.answering import Answerer, follow
 from sft.core.errors import UserError
+from stages.cli import described
 
 
 class Startup:
@@ -39,7 +40,7 @@ class Startup:
                 source = revisions.find(revisions.WORKSPACE)
             except UserError as error:
                 source = revisions.find(revisions.BASE)
-                self.fault = f"{error} Until then, the base model answers: choose it under Model."
+                self.fault = f"{described(error)} Until then, the base model answers: choose it under Model."
             question = [{"role": "user", "content": "What can I make with salt?"}]
             ticket = self.answerer.ask(source, question, report=self._report, most_tokens=2)
             self._report("warming up")
@@ -47,7 +48,7 @@ class Startup:
                 pass
             self.fault = self.fault or ticket.fault
         except UserError as error:
-            self.fault = str(error)
+            self.fault = described(error)
         except Exception:
             traceback.print_exc()
             self.fault = "The model could not be loaded: see the terminal."

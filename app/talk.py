@@ -11,6 +11,7 @@ from app import prompts, revisions
 from app.answering import FAULT, Answerer, Ticket
 from app.card import Pane, Turn
 from sft.core.errors import UserError
+from stages.cli import described
 
 EVERY = 0.15  # seconds between two looks at what has been written
 # Fetching and loading wait for networks and for one another; asyncio's own threads are as few as the cores.
@@ -149,7 +150,7 @@ async def _ask(run: Run, talk: Talk, place: int, turn: Turn, answerer: Answerer)
     try:
         ticket = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, ask)
     except UserError as error:
-        turn.state, turn.fault = "failed", str(error)
+        turn.state, turn.fault = "failed", described(error)
     except Exception:
         turn.state, turn.fault = "failed", FAULT
         traceback.print_exc()

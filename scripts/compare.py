@@ -16,6 +16,7 @@ from sft.core import params
 from sft.core.errors import UserError
 from sft.study.comparison import report
 from sft.study.results import Result
+from stages.cli import described
 
 PARAMS, METRICS, TRAINED = "params.yaml", "metrics/evaluate.json", "metrics/train.json"
 ANSWERS = "data/answers/evaluate.jsonl"
@@ -69,4 +70,4 @@ if __name__ == "__main__":
     try:
         print(report([load(revision) for revision in dict.fromkeys(sys.argv[1:])]), end="")
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")

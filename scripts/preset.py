@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from sft.core.errors import UserError
 from sft.core.files import replacing
 from sft.core.params import load
+from stages.cli import described
 
 
 def apply(name: str, params: Path | str = "params.yaml", folder: Path | str = "presets") -> list[str]:
@@ -70,5 +71,5 @@ if __name__ == "__main__":
     try:
         lines = apply(sys.argv[1])
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")
     print("\n".join(lines) if lines else "params.yaml has these values already")

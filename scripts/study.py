@@ -32,6 +32,7 @@ from sft.plotting import study
 from sft.study import analysis, report
 from sft.study.plan import Cell, applied, plan, regime
 from sft.study.results import Result
+from stages.cli import described
 
 METRICS = [f"metrics/{name}.json" for name in ("mix", "train", "evaluate")]
 TEXTS = ("prompt", "reference", "prediction")
@@ -68,7 +69,7 @@ def main() -> None:
         _check_free(arguments.out, set(results))
         write(arguments.out, {name: replace(result, name=name) for name, result in results.items()}, metrics)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: start it again and it goes on from here")
 

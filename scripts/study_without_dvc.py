@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 from sft.core.errors import UserError
 from sft.core.params import load
 from sft.study.plan import applied, plan, regime
+from stages.cli import described
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDARDIZED = ("data/standardized", "data/holdout")
@@ -74,7 +75,7 @@ def main() -> None:
         if faults:
             raise UserError("\n".join(map(str, faults)))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: start it again and it goes on from here")
 

@@ -6,18 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 from sft.core.params import leaves, load
+
+PARAMS = "params.yaml"
+
+
+def described(error: UserError) -> str:
+    """Return the error's message; that of a param begins with the file that the param stands in."""
+    return f"{PARAMS}: {error}" if isinstance(error, ParamError) else str(error)
 
 
 def run(main: Callable[[dict[str, Any]], None]) -> None:
     """Call `main` with params.yaml; a fault that the user can mend exits with status 1 and says so."""
     try:
-        params = load("params.yaml")
+        params = load(PARAMS)
         reject_unread(params)
         main(params)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -43,9 +50,7 @@ def reject_unread(params: dict[str, Any], pipeline: Path | str = "dvc.yaml") -> 
     read = {key for stage in stages.values() for key in stage.get("params", [])}
     for leaf in leaves(params):
         if leaf not in read:
-            raise UserError(
-                f"params.yaml: {leaf}: no stage reads such a param. Is it misspelt?{_near(leaf, read)}"
-            )
+            raise ParamError(f"{leaf}: no stage reads such a param. Is it misspelt?{_near(leaf, read)}")
 
 
 def _near(leaf: str, known: set[str]) -> str:

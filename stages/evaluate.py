@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.files import read_json, read_parquet, write_json, write_text
 from sft.core.params import section
 from sft.evaluation import summary
@@ -114,8 +114,8 @@ def check_same_base(commit: str | None, others: dict[str, dict[str, Any]]) -> No
     for stage, metrics in others.items():
         other = metrics["base_model"]["resolved"]
         if other != commit:
-            raise UserError(
-                f"params.yaml: model.reference: it is at {commit} now, but was at {other} when {stage} ran. "
+            raise ParamError(
+                f"model.reference: it is at {commit} now, but was at {other} when {stage} ran. "
                 f"Pin it, @{other}, so that all stages use the same model."
             )
 

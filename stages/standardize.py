@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import Share, section
 from sft.data import rejects, sources
@@ -39,7 +39,7 @@ def main(values: dict[str, Any]) -> None:
     params = section(values, "data", StandardizeParams)
     for name, uris in (("base", params.base), ("evaluation", params.evaluation)):
         if not uris:
-            raise UserError(f"params.yaml: data.{name}: the list is empty. Name one source at least.")
+            raise ParamError(f"data.{name}: the list is empty. Name one source at least.")
     loaded = load_all([*params.base, *params.extra, *params.evaluation], params.max_rejects)
     base = joined(loaded, params.base, "base")
     extra = joined(loaded, params.extra, "extra") if params.extra else base.slice(0, 0)
@@ -54,9 +54,7 @@ def main(values: dict[str, Any]) -> None:
     held_all = pa.concat_arrays([held, pc.unique(validation["item"])])
     extra_left = extra.filter(pc.invert(pc.is_in(extra["item"], value_set=held_all)))
     if not len(base_left):
-        raise UserError(
-            "params.yaml: data.holdout: nothing of data.base is left to train on. Lower the shares."
-        )
+        raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
 
     write_parquet("data/standardized/base.parquet", base_left)
     write_parquet("data/standardized/extra.parquet", extra_left)

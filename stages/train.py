@@ -9,7 +9,7 @@ Run as `python -m stages.train`.
 from typing import Any
 
 from sft.core import provenance
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.files import read_parquet, write_csv, write_json
 from sft.core.params import section
 from sft.modeling import adapter, loading
@@ -33,8 +33,8 @@ def main(values: dict[str, Any]) -> None:
     mix = read_parquet("data/mix.parquet", ["id", "messages"])
     held_out = read_parquet("data/holdout/validation.parquet", ["id", "messages"])
     if len(held_out) < params.validation_rows:
-        raise UserError(
-            f"params.yaml: train.validation_rows: {params.validation_rows:,} are asked for, but "
+        raise ParamError(
+            f"train.validation_rows: {params.validation_rows:,} are asked for, but "
             f"{len(held_out):,} rows are held out. Ask for fewer, or raise data.holdout.validation."
         )
 

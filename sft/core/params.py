@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 
 T = TypeVar("T")
 _COUNT = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)([km]?)", re.IGNORECASE)
@@ -69,7 +69,7 @@ def section(values: dict[str, Any], name: str, schema: type[T]) -> T:
     """
     part = values.get(name)
     if not isinstance(part, dict):
-        raise UserError(f"params.yaml: {name}: missing, or not a mapping.")
+        raise ParamError(f"{name}: missing, or not a mapping.")
     return _build(schema, part, name)
 
 
@@ -78,9 +78,7 @@ def _build(schema: type[T], part: dict[str, Any], where: str) -> T:
     built = {}
     for field in dataclasses.fields(schema):  # type: ignore[arg-type]
         if field.name not in part:
-            raise UserError(
-                f"params.yaml: {where}.{field.name}: missing.{_suspects(field.name, part, hints)}"
-            )
+            raise ParamError(f"{where}.{field.name}: missing.{_suspects(field.name, part, hints)}")
         built[field.name] = coerce(part[field.name], hints[field.name], f"{where}.{field.name}")
     return schema(**built)
 
@@ -183,4 +181,4 @@ def _count(value: Any, where: str) -> int:
 
 
 def _wrong(where: str, value: Any, wanted: str) -> UserError:
-    return UserError(f"params.yaml: {where}: {value!r} is not {wanted}.")
+    return ParamError(f"{where}: {value!r} is not {wanted}.")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.params import Share
 from sft.core.seeded_order import order, units
 
@@ -83,8 +83,8 @@ def evaluation_pool(rows: pa.Table, held: pa.Array, params: HoldoutParams) -> pa
     pool = pa.Table.from_pylist(examples, EXAMPLES)
     missing = [task for task in TASKS if task not in set(pool["task"].to_pylist())]
     if missing:
-        raise UserError(
-            f"params.yaml: data.holdout.{missing[0]}: no item of the task {missing[0]!r} is held out. "
+        raise ParamError(
+            f"data.holdout.{missing[0]}: no item of the task {missing[0]!r} is held out. "
             "Raise its share, or list a source that brings the task in data.evaluation."
         )
     return pool.take(np.argsort([TASKS.index(task) for task in pool["task"].to_pylist()], kind="stable"))

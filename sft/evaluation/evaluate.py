@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.params import Count
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ class EvaluateParams:
     def __post_init__(self) -> None:
         """Raise UserError for a negative temperature."""
         if self.temperature < 0:
-            raise UserError(
-                f"params.yaml: evaluate.temperature: {self.temperature} is below 0 (0 is greedy)."
-            )
+            raise ParamError(f"evaluate.temperature: {self.temperature} is below 0 (0 is greedy).")
 
 
 def choose(pool: pa.Table, examples: int) -> dict[str, list[dict[str, Any]]]:
@@ -52,8 +50,8 @@ def choose(pool: pa.Table, examples: int) -> dict[str, list[dict[str, Any]]]:
     for task in pc.unique(pool["task"]).to_pylist():
         rows = pool.filter(pc.equal(pool["task"], task))
         if len(rows) < examples:
-            raise UserError(
-                f"params.yaml: evaluate.examples: {examples:,} a task are asked for, but {len(rows):,} "
+            raise ParamError(
+                f"evaluate.examples: {examples:,} a task are asked for, but {len(rows):,} "
                 f"of the task {task!r} are held out. Ask for fewer, or raise data.holdout.{task}."
             )
         chosen[task] = rows.slice(0, examples).to_pylist()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.files import read_parquet
 from sft.core.params import Count, Share
 from sft.core.seeded_order import order
@@ -55,19 +55,17 @@ class FilterParams:
     def __post_init__(self) -> None:
         numbers = isinstance(self.min_words, int) and isinstance(self.max_words, int)
         if numbers and self.min_words > self.max_words:  # type: ignore[operator]
-            raise UserError(
-                f"params.yaml: data.filters.min_words: {self.min_words} is more than "
+            raise ParamError(
+                f"data.filters.min_words: {self.min_words} is more than "
                 f"data.filters.max_words, {self.max_words}. No row can be both."
             )
         if self.near_duplicates != "none" and self.near_duplicates < NEAREST:
-            raise UserError(
-                f"params.yaml: data.filters.near_duplicates: {self.near_duplicates} is below {NEAREST}: rows "
+            raise ParamError(
+                f"data.filters.near_duplicates: {self.near_duplicates} is below {NEAREST}: rows "
                 f"so unlike are no near-duplicates. Give a number from {NEAREST} to 1, such as 0.8, or none."
             )
         if self.languages != "any" and not self.languages:
-            raise UserError(
-                "params.yaml: data.filters.languages: the list is empty. Name one code, such as en, or any."
-            )
+            raise ParamError("data.filters.languages: the list is empty. Name one code, such as en, or any.")
 
     @property
     def active(self) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.mixing import word_ngrams
 
 # The beginning says it, and the time grows with the length.
@@ -26,8 +26,8 @@ def other_languages(messages: pa.ChunkedArray, wanted: Iterable[str]) -> np.ndar
     known = set(model.labels) - {NO_LANGUAGE}
     unknown = [code for code in wanted if code not in known]
     if unknown:
-        raise UserError(
-            f"params.yaml: data.filters.languages: {unknown[0]!r} is no language that can be told. "
+        raise ParamError(
+            f"data.filters.languages: {unknown[0]!r} is no language that can be told. "
             f"Those are {', '.join(sorted(known))}."
         )
     keep = {*wanted, NO_LANGUAGE}

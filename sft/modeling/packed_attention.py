@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 
 PACKED = "packed_rows"
 
@@ -95,8 +95,8 @@ def packed_attention(
     more than that.
     """
     if dropout or softcap or s_aux is not None:
-        raise UserError(
-            "params.yaml: model.reference: the model's attention has dropout, capped scores or sinks, which "
+        raise ParamError(
+            "model.reference: the model's attention has dropout, capped scores or sinks, which "
             "packed rows are not attended to with here. Use another model."
         )
     assert attention_mask is None and key.shape[2] == query.shape[2]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear, log_softmax
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.modeling.architecture import scaled_logits
 from sft.modeling.labels import IGNORED
 from sft.modeling.packing import Packed
@@ -23,14 +23,14 @@ def check_head(model: Any) -> None:
     """Raise UserError for a PEFT model whose logits are more than its head times its last hidden state."""
     causal = model.get_base_model()
     if name := scaled_logits(causal.config.get_text_config()):
-        raise UserError(
-            f"params.yaml: model.reference: the model scales its logits ({name}), which training here "
+        raise ParamError(
+            f"model.reference: the model scales its logits ({name}), which training here "
             "does not do. Use another model."
         )
     head = causal.get_output_embeddings()
     if type(head) is not torch.nn.Linear or head.weight.requires_grad:
-        raise UserError(
-            "params.yaml: train.lora.target_modules: the output layer (lm_head) has to be a plain linear one "
+        raise ParamError(
+            "train.lora.target_modules: the output layer (lm_head) has to be a plain linear one "
             "here, and cannot be adapted. Take it out of the list, or use another model."
         )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.modeling import packed_attention
 from sft.modeling.loading import ModelParams, Resolved, load_tokenizer
 from sft.training.lora import LoraParams, check_targets
@@ -16,12 +16,12 @@ def prepare() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("params.yaml: train.engine: unsloth needs an NVIDIA GPU. Use trl on this machine.")
+        raise ParamError("train.engine: unsloth needs an NVIDIA GPU. Use trl on this machine.")
     try:
         import unsloth  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            f"params.yaml: train.engine: unsloth cannot be imported ({error}). "
+        raise ParamError(
+            f"train.engine: unsloth cannot be imported ({error}). "
             "Install it with pip install -r requirements.txt, or use trl."
         ) from error
     from unsloth.utils import attention_dispatch

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError
 from sft.core.params import Count, Share
 
 
@@ -22,14 +22,14 @@ def check_targets(model: Any, targets: list[str]) -> None:
     import torch
 
     if not targets:
-        raise UserError("params.yaml: train.lora.target_modules: the list is empty. Name one layer at least.")
+        raise ParamError("train.lora.target_modules: the list is empty. Name one layer at least.")
     linear = {
         name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
     }
     for target in targets:
         if target not in linear:
-            raise UserError(
-                f"params.yaml: train.lora.target_modules: the model has no linear layer {target!r}. "
+            raise ParamError(
+                f"train.lora.target_modules: the model has no linear layer {target!r}. "
                 f"It has: {', '.join(sorted(linear))}."
             )
 

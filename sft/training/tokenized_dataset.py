@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, coerce
 from sft.core.schema import taken
 from sft.core.seeded_order import order_of_copies
@@ -50,13 +50,13 @@ class Budget:
         number, _, word = text.strip().partition(" ")
         unit = word.strip().removesuffix("s") + "s"
         if unit not in get_args(Unit):
-            raise UserError(
-                f"params.yaml: train.budget: {text!r} is not an amount and a unit, such as 60 steps, "
+            raise ParamError(
+                f"train.budget: {text!r} is not an amount and a unit, such as 60 steps, "
                 "1 epoch, 300k rows or 2M tokens."
             )
         amount = coerce(number, float if unit == "epochs" else Count, "train.budget")
         if amount <= 0:
-            raise UserError(f"params.yaml: train.budget: {text!r} is not above 0.")
+            raise ParamError(f"train.budget: {text!r} is not above 0.")
         return cls(amount, cast(Unit, unit), batch_size)
 
     def met(self, reading: "Reading", mix_rows: int) -> bool:

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 from sft.core.params import Count
 from sft.modeling.labels import Rows
 from sft.training.engines import Engine
@@ -45,17 +45,16 @@ class TrainParams:
         """Raise UserError for values that are not what they should be, or do not go together."""
         Budget.parse(self.budget, self.batch_size)
         if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
-            raise UserError(
-                f"params.yaml: train.micro_batch: {self.micro_batch} does not divide "
-                f"train.batch_size ({self.batch_size})."
+            raise ParamError(
+                f"train.micro_batch: {self.micro_batch} does not divide train.batch_size ({self.batch_size})."
             )
         if self.learning_rate <= 0:
-            raise UserError(f"params.yaml: train.learning_rate: {self.learning_rate} is not above 0.")
+            raise ParamError(f"train.learning_rate: {self.learning_rate} is not above 0.")
         for name in ("warmup_steps", "weight_decay"):
             if getattr(self, name) < 0:
-                raise UserError(f"params.yaml: train.{name}: {getattr(self, name)} is below 0.")
+                raise ParamError(f"train.{name}: {getattr(self, name)} is below 0.")
         if not 0 <= self.seed < 2**32:  # numpy's range
-            raise UserError(f"params.yaml: train.seed: {self.seed} is not from 0 to {2**32 - 1}.")
+            raise ParamError(f"train.seed: {self.seed} is not from 0 to {2**32 - 1}.")
 
 
 @dataclass
@@ -204,12 +203,10 @@ def check_machine(params: TrainParams, dtype: str) -> None:
     import torch
 
     if dtype == "float16" and not torch.cuda.is_available():
-        raise UserError(
-            "params.yaml: model.dtype: float16 trains on a GPU only. Use bfloat16 or float32 here."
-        )
+        raise ParamError("model.dtype: float16 trains on a GPU only. Use bfloat16 or float32 here.")
     if params.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(
-            "params.yaml: train.optimizer: adamw_8bit needs bitsandbytes, which is not installed. "
+        raise ParamError(
+            "train.optimizer: adamw_8bit needs bitsandbytes, which is not installed. "
             "Install it with pip install -r requirements.txt, or use adamw_torch."
         )
 

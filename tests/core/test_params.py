@@ -95,7 +95,7 @@ def test_what_is_no_count(tmp_path, spelt):
     with pytest.raises(UserError) as caught:
         coerce(value, Count, "data.size")
     message = str(caught.value)
-    assert message.startswith("params.yaml: data.size: ") and repr(value) in message and "1.5M" in message
+    assert message.startswith("data.size: ") and repr(value) in message and "1.5M" in message
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_values_of_the_wrong_type(value, kind, wanted):
     with pytest.raises(UserError) as caught:
         coerce(value, kind, "train.x")
     message = str(caught.value)
-    assert message.startswith("params.yaml: train.x: ") and wanted in message
+    assert message.startswith("train.x: ") and wanted in message
 
 
 def test_the_wrong_item_of_a_list_is_named():
@@ -193,12 +193,12 @@ def test_a_section(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("  size: 10k\n", "", "params.yaml: train.size: missing."),
-        ("size:", "sise:", "params.yaml: train.size: missing. Is 'sise' meant to be 'size'?"),
-        ("rank:", "rnak:", "params.yaml: train.inner.rank: missing. Is 'rnak' meant to be 'rank'?"),
-        ("10k", "10kk", "params.yaml: train.size: '10kk' is not"),
-        ("rank: 16", "rank: 1.5", "params.yaml: train.inner.rank: 1.5 is not a whole number."),
-        ("train:", "tarin:", "params.yaml: train: missing, or not a mapping."),
+        ("  size: 10k\n", "", "train.size: missing."),
+        ("size:", "sise:", "train.size: missing. Is 'sise' meant to be 'size'?"),
+        ("rank:", "rnak:", "train.inner.rank: missing. Is 'rnak' meant to be 'rank'?"),
+        ("10k", "10kk", "train.size: '10kk' is not"),
+        ("rank: 16", "rank: 1.5", "train.inner.rank: 1.5 is not a whole number."),
+        ("train:", "tarin:", "train: missing, or not a mapping."),
     ],
 )
 def test_faults_in_a_section(tmp_path, before, after, message):
@@ -212,7 +212,7 @@ def test_another_stage_s_keys_are_no_suggestion(tmp_path):
     values = load(written(tmp_path, GOOD.replace("  size: 10k\n", "  zebra: 1\n", 1)))
     with pytest.raises(UserError) as caught:
         section(values, "train", Outer)
-    assert str(caught.value) == "params.yaml: train.size: missing."
+    assert str(caught.value) == "train.size: missing."
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_unread_params(tmp_path):
     with pytest.raises(UserError) as caught:
         reject_unread({"data": {"size": 1, "lora": {"r": 2}, "sise": 1}}, pipeline)
     message = str(caught.value)
-    assert message.startswith("params.yaml: data.sise: no stage reads such a param.")
+    assert message.startswith("data.sise: no stage reads such a param.")
     assert message.endswith("The nearest is data.size.")
 
 

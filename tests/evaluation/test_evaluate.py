@@ -47,7 +47,7 @@ def test_more_examples_than_are_held_out(pool):
     with pytest.raises(UserError) as caught:
         choose(fewer, 6)
     message = str(caught.value)
-    assert message.startswith("params.yaml: evaluate.examples: 6 a task are asked for, but 5 of the task")
+    assert message.startswith("evaluate.examples: 6 a task are asked for, but 5 of the task")
     assert "'dialogue'" in message and "data.holdout.dialogue" in message
 
 

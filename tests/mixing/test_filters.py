@@ -337,7 +337,7 @@ def test_bad_values(pools: Pools, name: str, value: Any, says: str) -> None:
     pools.write()
     with pytest.raises(UserError) as caught:
         mixed(**{name: value})
-    assert str(caught.value).startswith(f"params.yaml: data.filters.{name}") and says in str(caught.value)
+    assert str(caught.value).startswith(f"data.filters.{name}") and says in str(caught.value)
 
 
 def test_no_row_can_be_long_and_short(pools: Pools) -> None:

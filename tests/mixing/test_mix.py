@@ -149,7 +149,7 @@ def test_more_rows_than_there_are():
     with pytest.raises(UserError) as caught:
         members(ranked, 4_000)
     message = str(caught.value)
-    assert message.startswith("params.yaml: data.size: 4,000 rows")
+    assert message.startswith("data.size: 4,000 rows")
     assert all(number in message for number in ("3,500", "2,000 of base", "1,500 of extra"))
 
 

@@ -81,7 +81,7 @@ def test_budgets():
     assert Budget.parse("300k rows", 8) == Budget(300_000, "rows", 8)
     assert Budget.parse(" 1.5M tokens ", 8) == Budget(1_500_000, "tokens", 8)
     for text in ("60", "sixty steps", "60 hours", "0 steps", "-1 epochs", "0.5 rows", "epochs", "steps 60"):
-        with pytest.raises(UserError, match=r"params.yaml: train.budget: "):
+        with pytest.raises(UserError, match=r"train.budget: "):
             Budget.parse(text, 8)
 
 

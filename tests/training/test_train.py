@@ -256,7 +256,7 @@ def test_a_target_that_the_model_has_not(tiny):
     with pytest.raises(UserError) as caught:
         trainable(tiny, wrong)
     message = str(caught.value)
-    assert message.startswith("params.yaml: train.lora.target_modules: ") and "'query'" in message
+    assert message.startswith("train.lora.target_modules: ") and "'query'" in message
     assert all(name in message for name in ("down_proj", "k_proj", "lm_head", "o_proj", "v_proj"))
 
 
