@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
-from sft.core.errors import ParamError
+from sft.core.errors import ParamError, UserError
 from sft.core.files import read_json, read_parquet, write_json, write_text
 from sft.core.params import section
 from sft.evaluation import summary
@@ -50,7 +50,7 @@ def main(values: dict[str, Any], which: str) -> None:
             model = loading.expanded(model)
         stop_ids = loading.stop_token_ids(tokenizer, model)
         if which == "adapter":
-            model = adapter.attach(model, paths.ADAPTER)
+            model = with_adapter(model)
         model.eval()
     answered = {}
     for task, rows in examples.items():
@@ -97,12 +97,20 @@ def main(values: dict[str, Any], which: str) -> None:
     report(name, metrics, list(examples))
 
 
+def with_adapter(model: Any) -> Any:
+    """Put the trained adapter on the model."""
+    try:
+        return adapter.attach(model, paths.ADAPTER)
+    except UserError as error:
+        raise UserError(f"{error} Train one: dvc repro train") from error
+
+
 def speed(
     model: Any, dtype: str, answered: list[tuple["Prompt", list["Answer"]]], seconds: float
 ) -> dict[str, float | None]:
     """Return the tokens written a second, reading the prompts included, and model FLOP utilisation."""
     cost = Cost.of(model)
-    flops = sum(cost.writing(len(prompt.ids), [a.tokens for a in given]) for prompt, given in answered)
+    flops = sum(cost.generating(len(prompt.ids), [a.tokens for a in given]) for prompt, given in answered)
     return {
         "tokens_per_second": round(sum(a.tokens for _, given in answered for a in given) / seconds, 1),
         "model_flop_utilisation": utilisation(flops, seconds, provenance.device_name(), dtype),

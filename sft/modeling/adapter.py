@@ -36,9 +36,9 @@ def save(model: Any, folder: Path | str, reference: str) -> None:
 
 
 def attach(model: Any, folder: Path | str) -> Any:
-    """Put the adapter in `folder` on the base model `model`; raises UserError where there is none."""
+    """Put the adapter in `folder` on the base model `model`; raise UserError where there is none."""
     from peft import PeftModel
 
     if not (Path(folder) / "adapter_config.json").exists():
-        raise UserError(f"{folder}: no adapter there. Train one: dvc repro train")
+        raise UserError(f"{folder}: no adapter there.")
     return PeftModel.from_pretrained(model, folder)

