@@ -135,7 +135,6 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     import torch
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
-    from sft.core.params import Count, Share
     from sft.modeling.loading import ModelParams, load_tokenizer, resolve
     from sft.modeling.packing import pack
     from sft.training.engines import prepare
@@ -146,8 +145,9 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     engine = prepare("trl")
     base = resolve(folder)
     tokenizer = load_tokenizer(base)
-    lora = LoraParams(Count(16), Count(16), Share(0.0), TARGETS)
-    model = engine.load(base, ModelParams(folder, "bfloat16", False), lora, 2048, 0)
+    params = ModelParams(reference=folder, dtype="bfloat16", load_in_4bit=False)
+    lora = LoraParams(r=16, alpha=16, dropout=0.0, target_modules=TARGETS)
+    model = engine.load(base, params, lora, 2048, 0)
     mix = pq.read_table(workspace / "data/mix.parquet")
     model.train()
     causal = model.get_base_model()

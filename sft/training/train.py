@@ -2,12 +2,13 @@
 
 import importlib.util
 import tempfile
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import model_validator
 
 from sft.core.errors import ParamError, UserError
-from sft.core.params import Count
+from sft.core.params import Count, Integer, Number, Params, Text
 from sft.modeling.labels import Rows
 from sft.training import compat
 from sft.training.engines import ENGINES
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from sft.training.micro_batches import MicroBatches
 
 
-@dataclass
-class TrainParams:
+class TrainParams(Params):
     """`train`: the budget, the rows' shape, the optimizer and the LoRA.
 
     `batch_size` counts the rows of one optimizer step, whose loss is the mean over its loss tokens. It is
@@ -28,17 +28,17 @@ class TrainParams:
     """
 
     engine: Literal["trl", "unsloth"]  # the names in sft.training.engines.ENGINES
-    seed: int
-    budget: str
+    seed: Integer
+    budget: Text
     batch_size: Count
     micro_batch: Literal["auto"] | Count
     max_length: Count
     too_long: Literal["truncate", "drop"]
     loss_on: Literal["assistant", "all"]
-    learning_rate: float
+    learning_rate: Number
     lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
-    warmup_steps: int
-    weight_decay: float
+    warmup_steps: Integer
+    weight_decay: Number
     optimizer: Literal["adamw_torch", "adamw_8bit"]
     gradient_checkpointing: Literal["auto"] | bool
     deterministic: bool
@@ -46,8 +46,8 @@ class TrainParams:
     validation_every: Count
     lora: LoraParams
 
-    def __post_init__(self) -> None:
-        """Raise UserError for values that are not what they should be, or do not go together."""
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         Budget.parse(self.budget, self.batch_size)
         if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
             raise ParamError(
@@ -60,6 +60,7 @@ class TrainParams:
                 raise ParamError(f"train.{name}: {getattr(self, name)} is below 0.")
         if not 0 <= self.seed < 2**32:  # numpy's range
             raise ParamError(f"train.seed: {self.seed} is not from 0 to {2**32 - 1}.")
+        return self
 
 
 def train(
