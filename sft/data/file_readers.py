@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile, UserError
 from sft.data import json_rows
 from sft.data.source_rows import Reject
 from sft.fetch.data_files import is_data_file
@@ -41,12 +41,12 @@ class Raw:
 def read(path: Path, label: str | None = None) -> Raw:
     """Read one data file; lines that are not JSON objects become rejects.
 
-    Rejects and errors name the file by `label` (its path if None). Raises UserError where the file itself is
-    at fault: missing, empty, truncated, not UTF-8, of an unknown kind.
+    Rejects and errors name the file by `label` (its path if None). Raises MissingFile where it is not
+    there, and UserError where the file itself is at fault: empty, truncated, not UTF-8, of an unknown kind.
     """
     label = label or str(path)
     if not path.is_file():
-        raise UserError(f"{label}: no such file. Check the path, or fetch it: dvc pull")
+        raise MissingFile(label)
     if not is_data_file(path.name):
         raise UserError(f"{label}: not a kind of file that is understood. Those are {_UNDERSTOOD}.")
     if path.stat().st_size == 0:

