@@ -171,6 +171,8 @@ def hub(tmp_path_factory):
     ):  # fmt: skip
         written(model / name, name.encode())
     written(root / "models/org/old/pytorch_model.bin", b"weights")
+    for name in ("config.json", "pytorch_model.bin", "original/consolidated.safetensors"):
+        written(root / "models/org/original" / name, name.encode())
     written(root / "models/org/bare/config.json", b"{}")
     with HubServer(root) as server:
         server.gated.add("org/gated")
@@ -188,12 +190,15 @@ def test_hub_data_and_models(hub, tmp_path):
         "hf://datasets/org/plain@main",
         f"hf://org/tiny@{tiny}",
         "hf://org/old@main",
+        "hf://org/original@main",
     )
     assert answers[0] == {"rows": ["q0", "q1", "q2", "q3"], "commit": commit}
     assert answers[1] == {"rows": ["q9"], "commit": commit}
     assert answers[2] == {"rows": ["q6", "q7"], "commit": hub.commit("datasets", "org/plain")}
     assert answers[3] == {"files": ["config.json", "model.safetensors", "tokenizer.json"], "commit": tiny}
     assert answers[4]["files"] == ["pytorch_model.bin"]
+    # Safetensors that transformers does not load are no reason to leave out the weights that it does.
+    assert answers[5]["files"] == ["config.json", "pytorch_model.bin"]
     assert f"hf://datasets/org/split is not pinned: it is now at {commit}" in printed
     assert "hf://datasets/org/plain is not pinned" not in printed
 
