@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sft.core.errors import UserError
 from sft.core.files import sha256_of
 from sft.data import embedded, file_readers, standardize
-from sft.data.source_rows import Read, Reject
+from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch import hub, pypi
 from sft.fetch.data_files import EXTENSIONS, is_data_file
 from sft.fetch.uri import Address, parse
@@ -28,7 +28,7 @@ class Loaded:
 
     table: pa.Table
     rejects: list[Reject]
-    skipped: dict[str, int]
+    skipped: dict[Reason, int]
     resolved: str
 
 
@@ -64,8 +64,8 @@ def _load_package(source: Address, name: str) -> Loaded:
     wheel = pypi.fetch(source.name, source.revision or "", source.sha256)
     resolved = f"sha256:{sha256_of(wheel)}"
     if pypi.canonical(source.name) in embedded.READERS:
-        read = embedded.read(source.name, wheel, source.fragment or "")
-        return Loaded(read.table, read.rejects, read.skipped, resolved)
+        rows = embedded.read(source.name, wheel, source.fragment or "")
+        return Loaded(rows.table, rows.rejects, rows.skipped, resolved)
     members = _matching([m for m in pypi.member_names(wheel) if is_data_file(m)], source)
     return _loaded([(pypi.member(wheel, m), f"{source.name}/{m}") for m in members], name, resolved)
 
@@ -95,13 +95,13 @@ def _matching(members: list[str], source: Address) -> list[str]:
 
 def _loaded(files: list[tuple[Path, str]], name: str, resolved: str) -> Loaded:
     """Read these files, each with the label that errors and rejects know it by, in this order."""
-    reads = []
+    parts = []
     for path, label in tqdm(files, desc=name, unit="file", delay=2, leave=False):
         raw = file_readers.read(path, label)
-        read = standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed)
-        reads.append(Read(read.table, raw.rejects + read.rejects))
-    rejects = [reject for read in reads for reject in read.rejects]
-    return Loaded(concatenated([read.table for read in reads], name), rejects, {}, resolved)
+        rows = standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed)
+        parts.append(SourceRows(rows.table, raw.rejects + rows.rejects))
+    rejects = [reject for part in parts for reject in part.rejects]
+    return Loaded(concatenated([part.table for part in parts], name), rejects, {}, resolved)
 
 
 def concatenated(tables: list[pa.Table], name: str) -> pa.Table:
