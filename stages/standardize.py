@@ -20,10 +20,8 @@ from sft.data import rejects, sources
 from sft.data.holdout import HoldoutParams, evaluation_items, evaluation_pool, is_validation
 from sft.data.source_rows import Reject
 from sft.fetch.uri import FORMS, parse
+from stages import paths
 from stages.cli import run
-from stages.paths import RAW
-
-REJECTS = "data/standardized/rejects.jsonl"
 
 
 @dataclass
@@ -59,10 +57,10 @@ def main(values: dict[str, Any]) -> None:
     if not len(base_left):
         raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
 
-    write_parquet("data/standardized/base.parquet", base_left)
-    write_parquet("data/standardized/extra.parquet", extra_left)
-    write_parquet("data/holdout/evaluation.parquet", pool)
-    write_parquet("data/holdout/validation.parquet", validation)
+    write_parquet(paths.BASE, base_left)
+    write_parquet(paths.EXTRA, extra_left)
+    write_parquet(paths.EVALUATION, pool)
+    write_parquet(paths.VALIDATION, validation)
 
     counts = {
         "base": {"read": len(base), "rows": len(base_left)},
@@ -82,7 +80,7 @@ def main(values: dict[str, Any]) -> None:
             for uri, source in loaded.items()
         },
     }
-    write_json("metrics/standardize.json", counts)
+    write_json(paths.METRICS_STANDARDIZE, counts)
     print(
         f"base        {len(base_left):>9,} rows of {len(base):,}; {len(validation):,} held out for validation"
     )
@@ -91,7 +89,7 @@ def main(values: dict[str, Any]) -> None:
         f"evaluation  {len(pool):>9,} examples: "
         + ", ".join(f"{n} {k}" for k, n in counts["evaluation"].items())
     )
-    print(f"rejects     {sum(len(s.rejects) for s in loaded.values()):>9,} rows, in {REJECTS}")
+    print(f"rejects     {sum(len(s.rejects) for s in loaded.values()):>9,} rows, in {paths.REJECTS}")
 
 
 def load_all(uris: list[str], max_rejects: float) -> dict[str, sources.Loaded]:
@@ -100,22 +98,22 @@ def load_all(uris: list[str], max_rejects: float) -> dict[str, sources.Loaded]:
         check_tracked(uri)
     loaded = {uri: sources.load(uri) for uri in dict.fromkeys(uris)}
     every: list[Reject] = [reject for source in loaded.values() for reject in source.rejects]
-    rejects.write(REJECTS, every)
+    rejects.write(paths.REJECTS, every)
     for uri, source in loaded.items():
-        rejects.check(uri, source.rejects, len(source.table), max_rejects, REJECTS)
+        rejects.check(uri, source.rejects, len(source.table), max_rejects, paths.REJECTS)
     return loaded
 
 
 def check_tracked(uri: str) -> None:
-    """Raise UserError for a file that is not under RAW, the folder that the pipeline tracks."""
+    """Raise UserError for a file that is not under data/raw, the folder that the pipeline tracks."""
     address = parse(uri)
     path = PurePosixPath(address.name)
-    if address.scheme != "file" or (path.is_relative_to(RAW) and ".." not in path.parts):
+    if address.scheme != "file" or (path.is_relative_to(paths.RAW) and ".." not in path.parts):
         return
     name = path.name if path.name not in ("", "..") else "FILE"
     raise UserError(
-        f"{uri}: not under {RAW}/, so it would be missing in other clones and in queued experiments. "
-        f"Put it there, run `dvc add {RAW}/{name}`, and name it {RAW}/{name}. {FORMS}"
+        f"{uri}: not under {paths.RAW}/, so it would be missing in other clones and in queued experiments. "
+        f"Put it there, run `dvc add {paths.RAW}/{name}`, and name it {paths.RAW}/{name}. {FORMS}"
     )
 
 
