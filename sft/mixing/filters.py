@@ -7,7 +7,7 @@ row in `_FILTERS` and its param.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from sft.core.seeded_order import order
 from sft.mixing import word_ngrams
 
 # The evaluation's, for the filters that compare with them.
-Examples = pa.Table | None
+Examples: TypeAlias = pa.Table | None
 
 NEAREST = 0.5
 # Only punctuation. Not "n/a" and "tbd" too: as answers these can be right, in a dictionary for one.
