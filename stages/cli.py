@@ -12,6 +12,8 @@ from stages.paths import RAW
 
 PARAMS = "params.yaml"
 PIPELINE = "dvc.yaml"
+# The groups of params whose names the user chooses: dvc.yaml lists such a group, of all others the leaves.
+GROUPS = ("tasks",)
 
 
 def described(error: UserError) -> str:
@@ -70,7 +72,8 @@ def reject_unread(params: dict[str, Any], pipeline: Path | str = PIPELINE) -> No
     stages = load(pipeline).get("stages", {})
     read = {key for stage in stages.values() for key in stage.get("params", [])}
     for leaf in leaves(params):
-        if leaf not in read:
+        group = leaf.partition(".")[0]
+        if leaf not in read and not (group in GROUPS and group in read):
             raise ParamError(f"{leaf}: no stage reads such a param. Is it misspelt?{_near(leaf, read)}")
 
 
