@@ -104,18 +104,8 @@ class Repo:
         return result
 
     def stage(self, name: str, *arguments: str) -> str | int | None:
-        """Run a stage's script in this process, which has torch already; return what it exits with."""
-        script = ROOT / "stages" / f"{name}.py"
-        with (
-            contextlib.chdir(self.path),
-            mock.patch.dict(os.environ, self.env, clear=True),
-            mock.patch.object(sys, "argv", [str(script), *arguments]),
-        ):
-            try:
-                runpy.run_path(str(script), run_name="__main__")
-            except SystemExit as error:
-                return error.code
-        return None
+        """Run a stage's script in this process; return what it exits with."""
+        return run_stage(self.path, self.env, name, *arguments)
 
     def git(self, *arguments: str) -> str:
         return self.run("git", *arguments).stdout
@@ -166,6 +156,21 @@ class Repo:
     def clone(self, path: Path) -> "Repo":
         self.git("clone", "--quiet", str(self.path), str(path))
         return Repo(path, self.wheels)
+
+
+def run_stage(folder: Path, env: dict[str, str], name: str, *arguments: str) -> str | int | None:
+    """Run a stage's script in this process, which has torch loaded already; return what it exits with."""
+    script = ROOT / "stages" / f"{name}.py"
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, env, clear=True),
+        mock.patch.object(sys, "argv", [str(script), *arguments]),
+    ):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as error:
+            return error.code
+    return None
 
 
 def copy_or_link(source: str, target: str) -> None:
