@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
-from sft.core.errors import ParamError, UserError
+from sft.core.errors import ParamError
 from sft.core.files import read_json, read_parquet, write_json, write_text
 from sft.core.params import section
 from sft.evaluation import summary
@@ -50,7 +50,7 @@ def main(values: dict[str, Any], which: str) -> None:
             model = loading.expanded(model)
         stop_ids = loading.stop_token_ids(tokenizer, model)
         if which == "adapter":
-            model = with_adapter(model)
+            model = adapter.attach(model, paths.ADAPTER)
         model.eval()
     answered = {}
     for task, rows in examples.items():
@@ -95,14 +95,6 @@ def main(values: dict[str, Any], which: str) -> None:
     write_text(answers_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scored))
     write_json(paths.METRICS_EVALUATE if which == "adapter" else paths.METRICS_BASELINE, metrics)
     report(name, metrics, list(examples))
-
-
-def with_adapter(model: Any) -> Any:
-    """Put the trained adapter on the model."""
-    try:
-        return adapter.attach(model, paths.ADAPTER)
-    except UserError as error:
-        raise UserError(f"{error} Train one: dvc repro train") from error
 
 
 def speed(

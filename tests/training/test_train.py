@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile, UserError
 from sft.modeling import adapter
 from sft.modeling.labels import IGNORED
 from sft.modeling.loading import ModelParams, load_model, load_tokenizer
@@ -237,7 +237,7 @@ def test_saving_replaces_the_adapter_before(tiny, tmp_path):
 
 
 def test_no_adapter(tiny, tmp_path):
-    with pytest.raises(UserError, match="no adapter there"):
+    with pytest.raises(MissingFile, match=r"adapter_config\.json: no such file"):
         adapter.attach(load_model(tiny, "float32"), tmp_path)
 
 
