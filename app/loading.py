@@ -1,6 +1,5 @@
 """Models in memory: one for each base, with the adapters of several revisions on it; a bounded number."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ class Shelf:
         Raises UserError where the model cannot be had.
         """
         params = fitting(source.model)
-        key = dataclasses.astuple(params)
+        key = tuple(params.model_dump().values())
         if loaded := self._in_memory(key):
             return loaded
         with self._loading:
@@ -125,10 +124,10 @@ def fitting(params: ModelParams) -> ModelParams:
 
     if torch.cuda.is_available():
         if params.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(False):
-            return dataclasses.replace(params, dtype="float16")
+            return params.model_copy(update={"dtype": "float16"})
         return params
     dtype = "bfloat16" if params.dtype == "float16" else params.dtype
-    return dataclasses.replace(params, dtype=dtype, load_in_4bit=False)
+    return params.model_copy(update={"dtype": dtype, "load_in_4bit": False})
 
 
 def _load(params: ModelParams, report: Report) -> Loaded:

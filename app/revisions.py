@@ -24,8 +24,8 @@ from sft.fetch.cache import cache_dir
 from sft.modeling.adapter import KEPT
 from sft.modeling.loading import ModelParams
 from stages.cli import PARAMS
+from stages.paths import ADAPTER
 
-ADAPTER = "models/adapter"
 WORKSPACE, BASE = "workspace", "base"
 MOST_NAME = 200  # characters of a revision's name
 MOST_LISTED = 30  # branches, tags and experiments each; others can be typed
@@ -151,4 +151,6 @@ def _source(name: str, values: dict[str, Any], adapter: Path | None, key: str) -
     temperature = evaluate.get("temperature") if isinstance(evaluate, dict) else None
     if adapter is not None:
         _check_base(name, adapter, model.reference)
-    return Source(name, model, params.coerce(temperature, float, "evaluate.temperature"), adapter, key)
+    return Source(
+        name, model, params.parse_value(temperature, params.Number, "evaluate.temperature"), adapter, key
+    )

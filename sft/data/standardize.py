@@ -7,7 +7,6 @@ over rejected rows.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import IntEnum
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ from sft.core.errors import UserError
 from sft.core.schema import MESSAGES, SCHEMA, standard_table
 from sft.data import message_columns
 from sft.data.message_columns import Turns
-from sft.data.source_rows import Read, Reject
+from sft.data.source_rows import Reason, Reject, SourceRows
 
 LISTS = ("messages", "conversations", "conversation")
 SYSTEMS = ("system", "system_prompt")
@@ -44,19 +43,23 @@ _CODES = {alias: _ROLES.index(role) for role, aliases in _ALIASES.items() for al
 _BATCH = 8_192
 
 
-class _Fault(IntEnum):
-    """What can be wrong with a message or a row; the names are the reasons that rejects give."""
+class RowReason(Reason):
+    """What can be wrong with a message or a row."""
 
-    NONE = 0
-    UNKNOWN_ROLE = 1
-    MISSING_ROLE = 2
-    CONTENT_IS_NOT_TEXT = 3
-    TOOL_CALLS_WITHOUT_TEXT = 4
-    MISSING_CONTENT = 5
-    BLANK_CONTENT = 6
-    EMPTY_CONVERSATION = 7
-    NO_ASSISTANT_TURN = 8
-    MIXED_TYPES = 9
+    UNKNOWN_ROLE = "unknown role"
+    MISSING_ROLE = "missing role"
+    CONTENT_IS_NOT_TEXT = "content is not text"
+    TOOL_CALLS_WITHOUT_TEXT = "tool calls without text"
+    MISSING_CONTENT = "missing content"
+    BLANK_CONTENT = "blank content"
+    EMPTY_CONVERSATION = "empty conversation"
+    NO_ASSISTANT_TURN = "no assistant turn"
+    MIXED_TYPES = "mixed types"
+
+
+# The reasons as numbers, in arrays over rows and messages; 0 is none.
+_REASONS = [None, *RowReason]
+_NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
 
 
 def standardize(
@@ -65,7 +68,7 @@ def standardize(
     label: str | None = None,
     numbers: Sequence[int] | None = None,
     mixed: dict[str, dict[int, str]] | None = None,
-) -> Read:
+) -> SourceRows:
     """Turn raw rows into standardized ones, with contents exactly as they are and ids by content.
 
     A system message without text says nothing and is left out. Scalar columns that are no part of the
@@ -87,19 +90,18 @@ def standardize(
         end = start + len(batch)
         said = _said(batch, used, label)
         codes, faults, culprits = _judged(said, len(batch))
-        faults[mistyped[start:end]] = _Fault.MIXED_TYPES
+        faults[mistyped[start:end]] = _NUMBERS[RowReason.MIXED_TYPES]
         for at in np.flatnonzero(faults).tolist():
-            reason = _Fault(faults[at]).name.lower().replace("_", " ")
-            if faults[at] == _Fault.UNKNOWN_ROLE:
-                reason += f": {said.role[culprits[at]].as_py()!r}"
+            reason = _REASONS[faults[at]]
+            detail = repr(said.role[culprits[at]].as_py()) if reason == RowReason.UNKNOWN_ROLE else ""
             number = numbers[start + at] if numbers is not None else start + at
             text = odd.get(start + at) or _excerpt(batch, at)
-            rejects.append(Reject(label, number, reason, text))
+            rejects.append(Reject(label, number, reason, text, detail))
         good[start:end] = faults == 0
         lists.append(_lists(said, codes, faults == 0))
         start = end
     table = standard_table(pa.chunked_array(lists, MESSAGES), source)
-    return Read(_with_extras(table, raw, set(used.values()), good), rejects)
+    return SourceRows(_with_extras(table, raw, set(used.values()), good), rejects)
 
 
 def _used_columns(schema: pa.Schema, label: str) -> dict[str, str]:
@@ -187,14 +189,14 @@ def _judged(said: Turns, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
             blank & (codes != _SYSTEM),
         ],
         [
-            _Fault.UNKNOWN_ROLE,
-            _Fault.MISSING_ROLE,
-            _Fault.CONTENT_IS_NOT_TEXT,
-            _Fault.TOOL_CALLS_WITHOUT_TEXT,
-            _Fault.MISSING_CONTENT,
-            _Fault.BLANK_CONTENT,
+            _NUMBERS[RowReason.UNKNOWN_ROLE],
+            _NUMBERS[RowReason.MISSING_ROLE],
+            _NUMBERS[RowReason.CONTENT_IS_NOT_TEXT],
+            _NUMBERS[RowReason.TOOL_CALLS_WITHOUT_TEXT],
+            _NUMBERS[RowReason.MISSING_CONTENT],
+            _NUMBERS[RowReason.BLANK_CONTENT],
         ],
-        _Fault.NONE,
+        _NUMBERS[None],
     )
     # Of several faults of a row the first counts: it is assigned last.
     faulty = np.flatnonzero(faults)[::-1]
@@ -203,8 +205,8 @@ def _judged(said: Turns, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     culprits[said.row[faulty]] = faulty
     answered = np.zeros(rows, bool)
     answered[said.row[codes == _ASSISTANT]] = True
-    of_row[(of_row == 0) & ~answered] = _Fault.NO_ASSISTANT_TURN
-    of_row[np.bincount(said.row, minlength=rows) == 0] = _Fault.EMPTY_CONVERSATION
+    of_row[(of_row == 0) & ~answered] = _NUMBERS[RowReason.NO_ASSISTANT_TURN]
+    of_row[np.bincount(said.row, minlength=rows) == 0] = _NUMBERS[RowReason.EMPTY_CONVERSATION]
     return codes, of_row, culprits
 
 

