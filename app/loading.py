@@ -1,6 +1,5 @@
 """Models in memory: one for each base, with the adapters of several revisions on it; a bounded number."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ class Shelf:
         Raises UserError where the model cannot be had.
         """
         params = fitting(source.model)
-        key = dataclasses.astuple(params)
+        key = tuple(dict(params).values())
         if loaded := self._taken(key):
             return loaded
         with self._loading:
