@@ -14,8 +14,9 @@ import pytest
 
 from scripts import preset
 from sft.core.params import Params, leaves, load, mapping, section
-from sft.data import sources
+from sft.fetch import uri
 from sft.modeling import loading
+from stages import paths
 from stages.cli import GROUPS, reject_unread
 from tests.imports import ROOT, closure
 from tests.pipeline_repo import STAGES
@@ -117,14 +118,26 @@ def test_the_packages_that_decide_results_are_a_dep_of_the_stages_that_run_the_m
     assert with_packages == {"train", "baseline", "evaluate"}
 
 
+def written() -> set[str]:
+    """Return the paths of all that the stages write."""
+    outs = [
+        out
+        for stage in PIPELINE.values()
+        for kind in ("outs", "metrics", "plots")
+        for out in stage.get(kind, [])
+    ]
+    return {out if isinstance(out, str) else next(iter(out)) for out in outs}
+
+
+def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
+    named = [value for name, value in vars(paths).items() if name.isupper()]
+    assert len(named) == len(set(named)) and set(named) == written() | {paths.RAW}
+
+
 def test_what_a_stage_reads_another_writes() -> None:
-    written = set()
-    for stage in PIPELINE.values():
-        for kind in ("outs", "metrics", "plots"):
-            written |= {out if isinstance(out, str) else next(iter(out)) for out in stage.get(kind, [])}
     for name, stage in PIPELINE.items():
         for dep in stage["deps"]:
-            assert dep in written or (ROOT / dep).exists(), f"{name}: {dep}"
+            assert dep in written() or (ROOT / dep).exists(), f"{name}: {dep}"
 
 
 @pytest.mark.parametrize("name", [None, *PRESETS])
@@ -143,8 +156,8 @@ def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
             section(values, part, schema)
         for part, schema in schemas(stage, "mapping"):
             mapping(values, part, schema)
-    for uri in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
-        assert sources.parse(uri).scheme in ("dataset", "pypi")
+    for address in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
+        assert uri.parse(address).scheme in ("dataset", "pypi")
     reference = values["model"]["reference"]
     assert loading._HUB.fullmatch(reference) or loading._PYPI.fullmatch(reference)
 
