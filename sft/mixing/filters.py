@@ -40,7 +40,7 @@ REMOVED = pa.schema(
 
 
 class FilterParams(Params):
-    """`data.filters`: what rows must have to stay; see params.yaml.
+    """`data.filters`: what rows must have to stay.
 
     `overlap` is not for `filtered`: mixing removes it with the exact duplicates, before.
     """

@@ -25,6 +25,6 @@ def read(package: str, wheel: Path, fragment: str = "") -> SourceRows:
     if reader is None:
         raise UserError(
             f"pypi://{package}: no reader for the data of this package. There is one for: "
-            f"{', '.join(READERS)}. Data of other packages: unpack it under data/raw/ and name the file."
+            f"{', '.join(READERS)}. Data of other packages: unpack it and name its path."
         )
     return reader(wheel, fragment)

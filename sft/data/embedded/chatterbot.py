@@ -5,7 +5,7 @@ from typing import Any
 
 from sft.core.errors import UserError
 from sft.core.schema import standard_table
-from sft.data.embedded.wordings import chats, no_parts, normalized, one_line
+from sft.data.embedded.wordings import chats, normalized, one_line, refuse_parts
 from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes, member_names
 
@@ -24,7 +24,7 @@ class ChatterbotReason(Reason):
 
 def read(wheel: Path, fragment: str = "") -> SourceRows:
     """Read every topic; a question with several answers gives one row an answer, all of one item."""
-    no_parts("chatterbot-corpus", fragment)
+    refuse_parts("chatterbot-corpus", fragment)
     kept: list[list[str]] = []
     rejects: list[Reject] = []
     row = 0

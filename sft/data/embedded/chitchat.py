@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.schema import standard_table
-from sft.data.embedded.wordings import chats, no_parts, normalized, one_line
+from sft.data.embedded.wordings import chats, normalized, one_line, refuse_parts
 from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes
 
@@ -26,7 +26,7 @@ def read(wheel: Path, fragment: str = "") -> SourceRows:
 
     Conversations of one speaker, or of more than two, are skipped and counted.
     """
-    no_parts("chitchat-dataset", fragment)
+    refuse_parts("chitchat-dataset", fragment)
     kept: list[list[str]] = []
     items: list[str] = []
     rejects: list[Reject] = []

