@@ -24,13 +24,13 @@ def stage(repo: Repo, name: str, *arguments: str) -> str:
     assert isinstance(message, str), message
     before, *messages = re.split(r"^error: ", message, flags=re.MULTILINE)
     assert before == "" and len(messages) == 1, message
-    return messages[0]
+    return f"{messages[0]}\n"
 
 
 def test_a_stage_of_its_own_process(repo: Repo) -> None:
     repo.set_params({"data.size": -5})
     message = error(repo, "python", "-m", "stages.mix")
-    assert message == stage(repo, "mix") + "\n"
+    assert message == stage(repo, "mix")
 
 
 def leftovers(folder: Path) -> list[str]:
