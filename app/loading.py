@@ -125,10 +125,10 @@ def fitting(params: ModelParams) -> ModelParams:
 
     if torch.cuda.is_available():
         if params.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(False):
-            return dataclasses.replace(params, dtype="float16")
+            return params.model_copy(update={"dtype": "float16"})
         return params
     dtype = "bfloat16" if params.dtype == "float16" else params.dtype
-    return dataclasses.replace(params, dtype=dtype, load_in_4bit=False)
+    return params.model_copy(update={"dtype": dtype, "load_in_4bit": False})
 
 
 def _load(params: ModelParams, report: Report) -> Loaded:

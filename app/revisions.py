@@ -160,4 +160,6 @@ def _source(name: str, values: dict[str, Any], adapter: Path | None, key: str) -
     temperature = evaluate.get("temperature") if isinstance(evaluate, dict) else None
     if adapter is not None:
         _check_base(name, adapter, model.reference)
-    return Source(name, model, params.coerce(temperature, float, "evaluate.temperature"), adapter, key)
+    return Source(
+        name, model, params.parse_value(temperature, params.Number, "evaluate.temperature"), adapter, key
+    )

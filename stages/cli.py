@@ -10,6 +10,8 @@ from sft.core.errors import ParamError, UserError
 from sft.core.params import leaves, load
 
 PARAMS = "params.yaml"
+# The groups of params whose names the user chooses: dvc.yaml lists such a group, of all others the leaves.
+GROUPS = ("tasks",)
 
 
 def described(error: UserError) -> str:
@@ -49,7 +51,8 @@ def reject_unread(params: dict[str, Any], pipeline: Path | str = "dvc.yaml") -> 
     stages = load(pipeline).get("stages", {})
     read = {key for stage in stages.values() for key in stage.get("params", [])}
     for leaf in leaves(params):
-        if leaf not in read:
+        group = leaf.partition(".")[0]
+        if leaf not in read and not (group in GROUPS and group in read):
             raise ParamError(f"{leaf}: no stage reads such a param. Is it misspelt?{_near(leaf, read)}")
 
 

@@ -7,7 +7,6 @@ Run as `python -m stages.plot`.
 """
 
 import csv
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_csv
-from sft.core.params import Count, section
+from sft.core.params import Count, Params, Text, section
 from sft.core.seeded_order import order
 from sft.evaluation.rouge import VARIANTS
 from sft.modeling import loading
@@ -26,23 +25,20 @@ from stages import paths
 from stages.cli import run
 
 
-@dataclass
-class PlotParams:
+class PlotParams(Params):
     """`plot`: dots an inch, and how many rows of the mix the length histogram samples."""
 
     dpi: Count
     length_sample: Count
 
 
-@dataclass
-class TokenizerParams:
+class TokenizerParams(Params):
     """`model`: the reference, whose tokenizer counts the tokens."""
 
-    reference: str
+    reference: Text
 
 
-@dataclass
-class LimitParams:
+class LimitParams(Params):
     """`train`: the length limit, drawn into the histogram."""
 
     max_length: Count

@@ -6,7 +6,6 @@ rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet) and metri
 Run as `python -m stages.standardize`.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
 from sft.core.files import write_json, write_parquet
-from sft.core.params import Share, section
+from sft.core.params import Params, Share, Text, section
 from sft.data import rejects, sources
 from sft.data.holdout import HoldoutParams, evaluation_items, evaluation_pool, is_validation
 from sft.data.source_rows import Reject
@@ -22,13 +21,12 @@ from stages import paths
 from stages.cli import run
 
 
-@dataclass
-class StandardizeParams:
+class StandardizeParams(Params):
     """`data`: the sources, the hold-out, and the share of rejected rows at which the stage fails."""
 
-    base: list[str]
-    extra: list[str]
-    evaluation: list[str]
+    base: list[Text]
+    extra: list[Text]
+    evaluation: list[Text]
     holdout: HoldoutParams
     max_rejects: Share
 

@@ -5,15 +5,16 @@ neither data.size nor the order of the sources' rows, and mixes stay nested.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import model_validator
 
 from sft.core.errors import ParamError
 from sft.core.files import read_parquet
-from sft.core.params import Count, Share
+from sft.core.params import Count, Number, Params, Share, Text
 from sft.core.seeded_order import order
 from sft.mixing import word_ngrams
 
@@ -35,8 +36,7 @@ REMOVED = pa.schema(
 )
 
 
-@dataclass
-class FilterParams:
+class FilterParams(Params):
     """`data.filters`: what rows must have to stay; see params.yaml.
 
     `overlap` is not for `filtered`: mixing removes it with the exact duplicates, before.
@@ -45,14 +45,15 @@ class FilterParams:
     overlap: Literal["remove", "keep"]
     min_words: Literal["none"] | Count
     max_words: Literal["none"] | Count
-    min_score: Literal["none"] | float
+    min_score: Literal["none"] | Number
     placeholders: Literal["keep", "remove"]
-    languages: Literal["any"] | list[str]
+    languages: Literal["any"] | list[Text]
     decontaminate: Literal["none"] | Count
     near_duplicates: Literal["none"] | Share
     random: bool
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         numbers = isinstance(self.min_words, int) and isinstance(self.max_words, int)
         if numbers and self.min_words > self.max_words:  # type: ignore[operator]
             raise ParamError(
@@ -66,6 +67,7 @@ class FilterParams:
             )
         if self.languages != "any" and not self.languages:
             raise ParamError("data.filters.languages: the list is empty. Name one code, such as en, or any.")
+        return self
 
     @property
     def active(self) -> list[str]:

@@ -8,18 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
-from sft.core.params import Count
+from sft.core.params import Count, Integer, Params
 from sft.core.schema import taken
 from sft.core.seeded_order import order
 from sft.mixing.filters import REMOVED, FilterParams, filtered
 
 
-@dataclass
-class MixParams:
+class MixParams(Params):
     """`data`: how many rows the mix has, the seed that ranks them, and the filters before that."""
 
     size: Count
-    seed: int
+    seed: Integer
     filters: FilterParams
 
 

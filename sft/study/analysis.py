@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sft.core.errors import UserError
-from sft.core.params import Count, coerce
+from sft.core.params import Count, parse_value
 from sft.evaluation.metrics import COMMON, LOWER_IS_BETTER
 from sft.study.comparison import Comparison, compared
 from sft.study.intervals import Interval, Verdict, decoding_std, variance_shares, verdicts
@@ -79,7 +79,7 @@ def regimes_of(configurations: list[Configuration]) -> list[Regime]:
     found: dict[str, Regime] = {}
     for configuration in configurations:
         apart = {name: value for name, value in configuration.apart.items() if name != "data.size"}
-        size = coerce(configuration.results[0].params["data"]["size"], Count, "data.size")
+        size = parse_value(configuration.results[0].params["data"]["size"], Count, "data.size")
         found.setdefault(str(apart), Regime(apart, {})).sizes[size] = configuration
     regimes = list(found.values())
     for regime in regimes:

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sft.core.errors import UserError
-from sft.core.params import Count, coerce
+from sft.core.params import Count, parse_value
 
 # What the base model's scores depend on: these are the same in every cell, so it is evaluated once.
 _SHARED = ("model.", "evaluate.", "data.evaluation", "data.holdout.")
@@ -52,7 +52,7 @@ def plan(
     for all. Raises UserError for what makes no plan.
     """
     for size in sizes:
-        coerce(_read(size), Count, "data.size")
+        parse_value(_read(size), Count, "data.size")
     if len(replicates) == 1:
         replicates = replicates * len(regimes)
     if len(replicates) != len(regimes) or min(replicates) < 1:
@@ -68,7 +68,7 @@ def plan(
     seen: dict[str, str] = {}
     for cell in cells:
         params = applied(values, cell.changes)
-        params["data"]["size"] = coerce(params["data"]["size"], Count, "data.size")
+        params["data"]["size"] = parse_value(params["data"]["size"], Count, "data.size")
         key = json.dumps(params, sort_keys=True)
         if key in seen:
             raise UserError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sft.core.params import Count, coerce, leaves
+from sft.core.params import Count, leaves, parse_value
 from sft.evaluation.metrics import MEASURES
 from sft.study.intervals import across_tasks, aligned, by_example
 
@@ -79,7 +79,11 @@ def grouped(results: list[Result]) -> list[Configuration]:
     found: dict[tuple[str, ...], Configuration] = {}
     for result, params in zip(results, flat, strict=True):
         apart = {name: params.get(name) for name in differing}
-        size = {"data.size": coerce(params["data.size"], Count, "data.size")} if "data.size" in apart else {}
+        size = (
+            {"data.size": parse_value(params["data.size"], Count, "data.size")}
+            if "data.size" in apart
+            else {}
+        )
         key = tuple(map(str, (apart | size).values()))  # 100k and 100000 are the same
         found.setdefault(key, Configuration(apart)).add(result)
     return list(found.values())

@@ -18,7 +18,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError, UserError
-from sft.core.params import Count, coerce
+from sft.core.params import Count, Number, parse_value
 from sft.core.schema import taken
 from sft.core.seeded_order import order_of_copies
 from sft.modeling.chat_template import TemplateRefusal, encode
@@ -54,7 +54,7 @@ class Budget:
                 f"train.budget: {text!r} is not an amount and a unit, such as 60 steps, "
                 "1 epoch, 300k rows or 2M tokens."
             )
-        amount = coerce(number, float if unit == "epochs" else Count, "train.budget")
+        amount = parse_value(number, Number if unit == "epochs" else Count, "train.budget")
         if amount <= 0:
             raise ParamError(f"train.budget: {text!r} is not above 0.")
         return cls(amount, cast(Unit, unit), batch_size)

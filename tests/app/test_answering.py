@@ -30,7 +30,7 @@ def sources(tmp_path_factory):
     found = {}
     for base in ("first", "second"):
         resolved = save_model(folder / base, spread=0.35)
-        params = ModelParams(str(folder / base), "float32", False)
+        params = ModelParams(reference=str(folder / base), dtype="float32", load_in_4bit=False)
         found[base] = Source(base, params, 0.7, None, "")
         for number in range(3 if base == "first" else 0):
             torch.manual_seed(number)

@@ -1,6 +1,5 @@
 """Which examples are answered, and what an answer's record holds."""
 
-import dataclasses
 import json
 import re
 
@@ -27,7 +26,8 @@ def pool():
     rows = [dialogue(f"{task}, question {n}?", f"answer {n}") for task in TASKS for n in range(6)]
     names = [f"{task}:{n}" for task in TASKS for n in range(6)]
     rows = table(rows, items=names, tasks=[task for task in TASKS for _ in range(6)])
-    return evaluation_pool(rows, rows["item"], HoldoutParams(42, 0, 1, 1, 1, 1))
+    params = HoldoutParams(seed=42, validation=0, recipe=1, definition=1, dialogue=1, question=1)
+    return evaluation_pool(rows, rows["item"], params)
 
 
 def test_fewer_examples_are_the_beginning_of_more(pool):
@@ -84,7 +84,7 @@ def test_answers(tmp_path, pool):
     json.dumps(scored)
     assert len({row["prediction"] for row in scored}) > 12
     # Neither the batch nor the number of examples changes an answer.
-    again = dataclasses.replace(PARAMS, batch_size=3)
+    again = PARAMS.model_copy(update={"batch_size": 3})
     stops = stop_token_ids(tokenizer, model)
     assert scores_of(model, tokenizer, stops, choose(pool, 5), again)[:6] == scored[:6]
 
@@ -94,7 +94,8 @@ def test_each_answer_is_scored_against_its_own_reference(tmp_path, pool):
     base = save_model(tmp_path, spread=0.35)
     tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
     stops, examples = stop_token_ids(tokenizer, model), choose(pool, 6)
-    longer = dataclasses.replace(PARAMS, max_new_tokens=MaxNewTokens(20, 20, 20, 20))
+    limits = MaxNewTokens(recipe=20, definition=20, dialogue=20, question=20)
+    longer = PARAMS.model_copy(update={"max_new_tokens": limits})
     said = {
         (row["id"], row["run"]): row["prediction"]
         for row in scores_of(model, tokenizer, stops, examples, longer)
@@ -110,8 +111,8 @@ def test_each_answer_is_scored_against_its_own_reference(tmp_path, pool):
 
 def test_a_temperature_below_zero():
     with pytest.raises(UserError, match=r"evaluate\.temperature: -0\.1 is below 0"):
-        dataclasses.replace(PARAMS, temperature=-0.1)
-    dataclasses.replace(PARAMS, temperature=0)
+        EvaluateParams(**{**dict(PARAMS), "temperature": -0.1})
+    EvaluateParams(**{**dict(PARAMS), "temperature": 0})
 
 
 def test_the_likelihood_of_references_is_that_of_each_by_itself(tmp_path, monkeypatch):

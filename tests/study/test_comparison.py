@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sft.core.errors import UserError
-from sft.core.params import Count, coerce
+from sft.core.params import Count, parse_value
 from sft.data.holdout import TASKS
 from sft.evaluation.metrics import COMMON, MEASURES
 from sft.study.comparison import report
@@ -17,7 +17,7 @@ COMPARED = [(task, measure) for task in TASKS for measure in MEASURES[task]]
 
 def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", **params):
     """Make a result whose scores are `shift` times a tenth of their mean better."""
-    generator = np.random.default_rng([int(coerce(size, Count, "size")), seed])
+    generator = np.random.default_rng([int(parse_value(size, Count, "size")), seed])
     easy = np.random.default_rng(0).normal(0, 0.2, (len(TASKS), EXAMPLES))
     answers = []
     for number, task in enumerate(TASKS):
@@ -36,7 +36,7 @@ def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", *
     metrics = {
         "device": device,
         "versions": {"torch": "2"},
-        "trained_on": {"rows_seen": 480, "epochs": 480 / coerce(size, Count, "size")},
+        "trained_on": {"rows_seen": 480, "epochs": 480 / parse_value(size, Count, "size")},
     }
     seeds = {"data": {"size": size, "seed": seed}, "train": {"seed": seed, **params}}
     trained = {"device": device, "versions": {"torch": "2"}}
