@@ -103,9 +103,7 @@ def score(
 
     `by_example` is what `likelihoods` returned.
     """
-    answers = [
-        (place, given) for place, (_, in_runs) in enumerate(answered) for given in in_runs
-    ]
+    answers = [(place, given) for place, (_, in_runs) in enumerate(answered) for given in in_runs]
     references = [rows[place]["reference"] for place, _ in answers]
     predictions = [given.text for _, given in answers]
     scores = {}

@@ -10,10 +10,10 @@ from sft.core.params import Count, Params, Share, Text
 from sft.tasks.metrics import COMMON, METRICS
 
 # The other keys of the metrics files in which the tasks' names are keys.
-RESERVED = frozenset(
-    "average difference runs answers tokens_generated seconds tokens_per_second model_flop_utilisation speed "
-    "peak_memory_gib device base_model versions trained_on".split()
-)
+RESERVED = {
+    *("average", "difference", "runs", "answers", "tokens_generated", "seconds", "tokens_per_second"),
+    *("model_flop_utilisation", "speed", "peak_memory_gib", "device", "base_model", "versions", "trained_on"),
+}
 
 
 class TaskParams(Params):
@@ -61,6 +61,8 @@ def _task(name: str, params: TaskParams) -> Task:
     for metric in params.metrics:
         if metric not in own:
             kind = "one that every task has" if metric in COMMON else "no metric"
-            raise ParamError(f"tasks.{name}.metrics: {metric!r} is {kind}. A task may list: {', '.join(own)}.")
+            raise ParamError(
+                f"tasks.{name}.metrics: {metric!r} is {kind}. A task may list: {', '.join(own)}."
+            )
     metrics = [*COMMON, *(metric for metric in own if metric in params.metrics)]
     return Task(**{**dict(params), "metrics": metrics}, name=name)
