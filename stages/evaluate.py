@@ -10,7 +10,7 @@ Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
 from sft.core.errors import ParamError
@@ -18,7 +18,7 @@ from sft.core.files import read_json, read_parquet, write_json, write_text
 from sft.core.params import mapping, section
 from sft.evaluation import summary
 from sft.evaluation.evaluate import EvaluateParams, Example, answer, choose, likelihoods, score
-from sft.evaluation.summary import AVERAGE, BaseModel, Evaluation, Scores, Speed, TaskSummary
+from sft.evaluation.summary import AVERAGE, BaseModel, Evaluation, Scores, Speed, TaskSummary, TrainedOn
 from sft.modeling import adapter, loading
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import ModelParams
@@ -33,13 +33,9 @@ if TYPE_CHECKING:
     Answered = dict[str, list[tuple[Prompt, list[Answer]]]]
 
 
-class Trained(TypedDict):
+class Trained(TrainedOn):
     """What this stage reads of metrics/train.json."""
 
-    rows_seen: int
-    distinct_rows_seen: int
-    tokens_seen: int
-    epochs: float
     base_model: BaseModel
 
 
@@ -173,9 +169,17 @@ def evaluated(
             ),
         }
 
+    trained_on = None
+    if before:
+        trained = before.trained
+        trained_on = TrainedOn(
+            rows_seen=trained["rows_seen"],
+            distinct_rows_seen=trained["distinct_rows_seen"],
+            tokens_seen=trained["tokens_seen"],
+            epochs=trained["epochs"],
+        )
     scores = summary.by_task(scored, {task.name: task.metrics for task in tasks})
     of_task = {task.name: [row for row in scored if row["task"] == task.name] for task in tasks}
-    trained_on = ("rows_seen", "distinct_rows_seen", "tokens_seen", "epochs")
     return Evaluation(
         tasks={
             name: TaskSummary.of(scores[name], rows, examples=len(answered[name]))
@@ -193,7 +197,7 @@ def evaluated(
         device=provenance.device_name(),
         base_model={"reference": model_params.reference, "resolved": model.commit},
         versions=provenance.versions(),
-        trained_on={key: before.trained[key] for key in trained_on} if before else None,
+        trained_on=trained_on,
     )
 
 

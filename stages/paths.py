@@ -1,5 +1,8 @@
 """Where the stages' files lie: their deps and outs in dvc.yaml, relative to the repository's root."""
 
+# Files of the user's own, which Git or DVC tracks.
+RAW = "data/raw"
+
 BASE = "data/standardized/base.parquet"
 EXTRA = "data/standardized/extra.parquet"
 REJECTS = "data/standardized/rejects.jsonl"

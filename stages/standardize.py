@@ -6,17 +6,20 @@ rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet) and metri
 Run as `python -m stages.standardize`.
 """
 
+from pathlib import PurePosixPath
 from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import ParamError
+from sft.core.errors import ParamError, UserError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import Params, Share, Text, mapping, section
 from sft.data import rejects, sources
 from sft.data.holdout import HoldoutParams, Split, evaluation_pool, split
+from sft.data.source_rows import Reason
 from sft.data.sources import Loaded
+from sft.fetch.uri import FORMS, parse
 from sft.tasks.task import TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
@@ -44,7 +47,7 @@ class SourceCounts(TypedDict):
     rows: int
     rejects: int
     reasons: dict[str, int]
-    skipped: dict[str, int]
+    skipped: dict[Reason, int]
     resolved: str
 
 
@@ -84,11 +87,26 @@ def main(values: dict[str, Any]) -> None:
 
 def load_all(uris: list[str], max_rejects: float) -> dict[str, Loaded]:
     """Load each distinct source once, write the rejects of all, and check each source's share of them."""
+    for uri in uris:
+        check_tracked(uri)
     loaded = {uri: sources.load(uri) for uri in dict.fromkeys(uris)}
     rejects.write(paths.REJECTS, [reject for source in loaded.values() for reject in source.rejects])
     for uri, source in loaded.items():
         rejects.check(uri, source.rejects, len(source.table), max_rejects, paths.REJECTS)
     return loaded
+
+
+def check_tracked(uri: str) -> None:
+    """Raise UserError for a file that is not under data/raw, the folder that the pipeline tracks."""
+    address = parse(uri)
+    path = PurePosixPath(address.name)
+    if address.scheme != "file" or (path.is_relative_to(paths.RAW) and ".." not in path.parts):
+        return
+    name = path.name if path.name not in ("", "..") else "FILE"
+    raise UserError(
+        f"{uri}: not under {paths.RAW}/, so it would be missing in other clones and in queued experiments. "
+        f"Put it there, run `dvc add {paths.RAW}/{name}`, and name it {paths.RAW}/{name}. {FORMS}"
+    )
 
 
 def joined(loaded: dict[str, Loaded], uris: list[str], name: str) -> pa.Table:

@@ -320,34 +320,34 @@ def test_a_4_bit_model_is_answered_with_in_16_bit(base):
     assert (of_16 - of_4).abs().max() < 0.05 * of_4.abs().max()
 
 
-WRITING = """
+STREAMING = """
 import json, sys
 import torch
-from app.writing import BASE, Batch, Text
+from app.streaming import BASE, Batch, Stream
 from sft.modeling.loading import load_model, resolve
 from sft.generation.keyed_sampling import key
 from tests.generation.test_generate import random_prompts
 
 torch.set_grad_enabled(False)
 batch = Batch(load_model(resolve(sys.argv[1]), "float32", sys.argv[2]).eval(), stop_ids=[])
-texts = [
-    Text(prompt.ids, BASE, key(3, 0, prompt.item), temperature, 12)
+streams = [
+    Stream(prompt.ids, BASE, key(3, 0, prompt.item), temperature, 12)
     for prompt in random_prompts(4)
     for temperature in (0.0, 0.7)
 ]
-for text in texts:
-    batch.join(text)
+for stream in streams:
+    batch.join(stream)
     batch.step()
-while batch.texts:
+while batch.streams:
     batch.step()
-print(json.dumps([str(batch.model.device), [text.ids for text in texts]]))
+print(json.dumps([str(batch.model.device), [stream.ids for stream in streams]]))
 """
 
 
-def test_the_chatbot_writes_on_a_gpu_what_it_writes_on_a_cpu(base, tmp_path):
+def test_the_chatbot_streams_on_a_gpu_what_it_streams_on_a_cpu(base, tmp_path):
     """Texts of one batch, in float32: in 16 bits the two round differently."""
     (of_cpu, on_cpu), (of_gpu, on_gpu) = (
-        python_apart(WRITING, [base.reference, device], tmp_path) for device in ("cpu", "cuda")
+        python_apart(STREAMING, [base.reference, device], tmp_path) for device in ("cpu", "cuda")
     )
     assert (of_cpu, of_gpu) == ("cpu", "cuda:0")
     assert on_cpu == on_gpu and all(len(ids) == 12 for ids in on_cpu)

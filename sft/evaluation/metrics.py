@@ -37,7 +37,8 @@ def whole_recipe(references: list[str], predictions: list[str]) -> list[float]:
 def nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> list[float]:
     """Return the mean negative log-likelihood of each example's reference in nats a token.
 
-    Raises UserError where the chat template refuses an example.
+    Raises UserError where the chat template refuses an example, or does not show which tokens are the
+    assistant's.
     """
     from sft.evaluation.likelihood import reference_nll
 

@@ -33,6 +33,15 @@ class BaseModel(TypedDict):
     resolved: str | None
 
 
+class TrainedOn(TypedDict):
+    """What the adapter has read, repeats in `rows_seen` and `tokens_seen` included."""
+
+    rows_seen: int
+    distinct_rows_seen: int
+    tokens_seen: int
+    epochs: float
+
+
 @dataclass
 class TaskSummary:
     """A task's scores, and of its answers the share that ended by themselves and their mean length."""
@@ -74,7 +83,7 @@ class Evaluation:
     device: str
     base_model: BaseModel
     versions: dict[str, str]
-    trained_on: Mapping[str, Any] | None
+    trained_on: TrainedOn | None
 
     def as_json(self) -> dict[str, Any]:
         """Return what a metrics file holds: the tasks by name, the average, then the rest."""

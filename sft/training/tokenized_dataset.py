@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, Number, parse_value
-from sft.core.schema import taken
+from sft.core.schema import take_rows
 from sft.core.seeded_order import order_of_copies
 from sft.modeling.chat_template import TemplateRefusal, encode
 from sft.modeling.labels import IGNORED, loss_tokens
@@ -147,7 +147,7 @@ class _Reader:
 
     def tokenize(self, places: np.ndarray) -> Iterator[Tokenized]:
         """Tokenize the rows at these places of the mix, one after another."""
-        for row in taken(self.mix, places).to_pylist():
+        for row in take_rows(self.mix, places).to_pylist():
             yield row["id"], *_labelled(row["messages"], self.tokenizer, self.shape)
 
     def chunks(self, ranked: np.ndarray, wanted: int) -> Iterator[Iterable[Tokenized]]:

