@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 
+from sft.core import provenance
 from sft.generation import graph_decoder
 from sft.generation.generate import generate
 from sft.generation.keyed_sampling import choose, gumbel_noise, key
@@ -271,6 +272,19 @@ def test_auto_fits_the_memory(tmp_path):
     assert logs[8].micro_batch["tokens"] > 3 * logs[1].micro_batch["tokens"]
     losses = [[entry["loss"] for entry in logs[gib].steps] for gib in (8, 1)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+def test_the_peak_of_memory_is_not_only_that_of_training(base, monkeypatch):
+    """Measuring what fits begins PyTorch's count anew; what loading took still counts."""
+    monkeypatch.setattr(provenance, "_peak_before", 0)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    model, tokenizer = trainable(base, dtype="bfloat16")
+    torch.empty(8 * 2**30, dtype=torch.uint8, device="cuda")
+    changed = params(micro_batch="auto", gradient_checkpointing="auto")
+    train_here(model, tokenizer, random_rows(12), changed, "bfloat16")
+    assert torch.cuda.max_memory_allocated() < 4 * 2**30
+    assert 8 <= provenance.peak_memory_gib() < 12
 
 
 def test_fused_sampling_is_the_plain_one():

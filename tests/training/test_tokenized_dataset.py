@@ -13,7 +13,7 @@ from sft.core.seeded_order import order
 from sft.modeling.labels import IGNORED
 from sft.modeling.loading import load_tokenizer
 from sft.training import tokenized_dataset
-from sft.training.tokenized_dataset import Budget, RowShape, read
+from sft.training.tokenized_dataset import Budget, RowShape, read, read_validation
 from tests.tiny import TEMPLATE, dialogue, save_model, table
 
 ASSISTANT = RowShape(512, "truncate", "assistant")
@@ -240,3 +240,20 @@ def test_a_template_that_tells_no_answer_apart_is_an_error_not_a_dropped_row(tmp
     with pytest.raises(UserError, match=r"train\.loss_on: all"):
         read(numbered(3), rows(1), tokenizer, ASSISTANT, 42)
     assert len(read(numbered(3), rows(1), tokenizer, RowShape(512, "truncate", "all"), 42).rows) == 1
+
+
+@pytest.mark.parametrize(("wanted", "usable"), [(2, 2), (3, 3), (6, 4)])
+def test_validation_reads_no_row_twice(tokenizer, wanted, usable):
+    """Of 6 rows 2 are too long: there are no more than 4, in the order of training's first epoch."""
+    held_out = table([dialogue(f"Q{n}", "B" * (100 if n % 3 == 0 else 1)) for n in range(6)])
+    validation = read_validation(held_out, wanted, tokenizer, RowShape(30, "drop", "assistant"), 42)
+    assert len(validation.rows) == len(set(validation.ids)) == usable
+    kept = [row for row in ordered(held_out, "42:0") if row not in held_out["id"].to_pylist()[::3]]
+    assert validation.ids == kept[:usable]
+    assert validation.dropped["too_long"] == (2 if wanted == 6 else validation.passed - usable)
+
+
+def test_no_usable_validation_row(tokenizer):
+    held_out = table([dialogue(f"Q{n}", "B" * 100) for n in range(3)])
+    with pytest.raises(UserError, match="none of the 3 validation rows"):
+        read_validation(held_out, 2, tokenizer, RowShape(30, "drop", "assistant"), 42)
