@@ -149,7 +149,8 @@ def _check_free(out: Path, names: set[str]) -> None:
 
 
 def _metrics_of_folder(folder: Path) -> dict[str, Any]:
-    return {path: json.loads((folder / path).read_text("utf-8")) for path in METRICS if (folder / path).exists()}
+    there = [path for path in METRICS if (folder / path).exists()]
+    return {path: json.loads((folder / path).read_text(encoding="utf-8")) for path in there}
 
 
 def _metrics_of_commit(commit: str) -> dict[str, Any]:

@@ -40,16 +40,22 @@ ALIKE = (0.1, 0.7, 0.5, 0.7)
 @simulated(2_500)
 def test_coverage_of_configurations(replicates, sizes, draws):
     rng = np.random.default_rng(1)
-    covered = 0
+    covered, variances = 0, []
     for _ in range(draws):
         common = 2 * rng.standard_normal(60)
         first, second = (configuration(rng, (replicates, 2, 60), common, *sizes) for _ in range(2))
         interval = an_interval(compare_configurations(first, second))
         covered += interval.low <= 0 <= interval.high
+        variances.append(interval.standard_error**2)
     tolerance = 0.02 if draws == 2_500 else 0.03
     # Three replicates whose luck weighs no more than the examples make it a little conservative.
     conservative = 0.005 * ((replicates, sizes) == (3, ALIKE))
     assert 0.95 - tolerance <= covered / draws <= 0.95 + tolerance + conservative
+    # Of few draws this shows more: coverage hardly moves with a variance that is a tenth off.
+    of_replicates, of_examples, interaction, decoding = (size**2 for size in sizes)
+    by_pair = (interaction + decoding / 2) / (replicates * 60)
+    true = 2 * (of_replicates / replicates + of_examples / 60 + by_pair)
+    assert np.mean(variances) == pytest.approx(true, rel=0.05)
 
 
 @pytest.mark.parametrize(("replicates", "other"), [(3, 3), (3, 8), (5, 5)])
@@ -73,6 +79,7 @@ def test_coverage_where_only_one_configuration_varies(replicates, other, draws):
 def test_coverage_of_adapters(examples, tolerance, skewed, draws):
     rng = np.random.default_rng(3)
     covered = rejected = 0
+    widths = []
     for seed in range(draws):
         own = rng.standard_exponential(examples) - 1 if skewed else rng.standard_normal(examples)
         difficulty = 3 * rng.standard_normal(examples)
@@ -81,9 +88,13 @@ def test_coverage_of_adapters(examples, tolerance, skewed, draws):
         interval = an_interval(compare_adapters(first, second, seed, 1_000))
         covered += interval.low <= 0 <= interval.high
         rejected += interval.p < 0.05
+        each = (first - second).mean(axis=0)
+        students = 2 * t_quantile(0.05, {examples - 1: 1.0}) * each.std(ddof=1) / math.sqrt(examples)
+        widths.append((interval.high - interval.low) / students)
     tolerance += 0.01 * (draws < 2_000)
     assert covered / draws == pytest.approx(0.95, abs=tolerance)
     assert rejected / draws == pytest.approx(0.05, abs=tolerance)
+    assert np.mean(widths) == pytest.approx(1, abs=0.03)  # shows more than coverage does, of few draws
 
 
 def test_a_planted_difference_of_adapters_is_found():
