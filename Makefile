@@ -1,7 +1,8 @@
 # make repro   install into .venv and run the pipeline
-# make test    install into .venv, lint and run the tests
+# make test    install into .venv, lint and run the tests; make test-full also runs those that take long
 # make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
 # make preset NAME=thorough   put a preset's values into params.yaml
+# make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
 # Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
@@ -10,24 +11,43 @@ PIP_ARGS ?=
 # Python 3.11 or 3.12.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null && echo $$p && break; done)
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
+CONSTRAINTS := $(if $(filter requirements.txt,$(REQUIREMENTS)),constraints-gpu.txt,constraints.txt)
 STAMP := .venv/installed-$(REQUIREMENTS)
 
 # DVC runs the stages by `python`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test lint preset study chat browser install
+.PHONY: repro test test-full lint lock preset study chat browser install
 
 repro: install
 	.venv/bin/dvc repro
 
+# One process a core, of one thread each: what the tests start (stages, DVC) keeps a core busy, not more.
+PYTEST := .venv/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
 test: lint browser
-	.venv/bin/pytest
+	$(PYTEST)
+
+# The marker given last counts: without one, nothing is left out.
+test-full: lint browser
+	$(PYTEST) -m ""
 
 lint: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy sft stages app benchmarks scripts
+	.venv/bin/lint-imports
+
+# Pins every package of the environment, for Python 3.11 and 3.12 on any system; versions that still fit are kept.
+# Not after `install`, which what is pinned may keep from being done.
+LOCK ?=
+UV := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
+lock:
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet $(PIP_ARGS) "$$(grep ^uv== requirements-cpu.txt)"
+	$(UV) $(LOCK) requirements-cpu.txt --output-file constraints.txt
+	$(UV) $(LOCK) requirements.txt --output-file constraints-gpu.txt
 
 CHAT ?=
 chat: install
@@ -49,8 +69,8 @@ study: install
 
 install: $(STAMP)
 
-$(STAMP): requirements.txt requirements-cpu.txt requirements-app.txt requirements-model.txt
+$(STAMP): requirements.txt requirements-cpu.txt requirements-app.txt requirements-model.txt constraints.txt constraints-gpu.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install $(PIP_ARGS) -r $(REQUIREMENTS)
+	.venv/bin/python -m pip install $(PIP_ARGS) -r $(REQUIREMENTS) -c $(CONSTRAINTS)
 	@touch $@

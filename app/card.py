@@ -1,6 +1,6 @@
-"""A conversation about a recipe as HTML and Markdown, in which nothing that was written is obeyed.
+"""A conversation about a recipe as HTML and Markdown, in which nothing that was typed or generated is obeyed.
 
-All tags are written here; every text between them is escaped.
+All tags are made here; every text between them is escaped.
 """
 
 import re
@@ -34,7 +34,7 @@ class Pane:
 
 def render(pane: Pane) -> str:
     """Return a pane as HTML: the recipe as a card, what followed as a chat."""
-    busy = any(turn.state in ("waiting", "writing") for turn in pane.turns)
+    busy = any(turn.state in ("waiting", "generating") for turn in pane.turns)
     parts = [f'<div class="pane" aria-busy="{str(busy).lower()}">']
     parts.append(f'<p class="model"><span>{escape(pane.model)}</span>{_state(pane)}</p>')
     for number, turn in enumerate(pane.turns):
@@ -99,7 +99,7 @@ def _state(pane: Pane) -> str:
     elif turn.state == "waiting":
         words = f"{turn.ahead} ahead of you …" if turn.ahead else "about to begin …"
     else:
-        words = {"writing": "writing …", "stopped": "stopped", "cut off": "cut off: too long"}[turn.state]
+        words = {"generating": "generating …", "cut off": "cut off: too long"}.get(turn.state, turn.state)
     return f'<span class="state" role="status">{escape(words)}</span>'
 
 
@@ -107,10 +107,10 @@ def _answer(turn: Turn, first: bool) -> str:
     if turn.state == "failed":
         return message(turn.fault)
     if not turn.answer:
-        waiting = turn.state in ("waiting", "writing")
+        waiting = turn.state in ("waiting", "generating")
         return '<div class="card blank" aria-hidden="true"></div>' if waiting and first else ""
     card = read(turn.answer)
-    over = turn.state not in ("waiting", "writing")
+    over = turn.state not in ("waiting", "generating")
     recipe = bool(card.ingredients or card.steps)
     if not first and not recipe:
         return f'<div class="reply"><b>Cook</b> {_paragraphs(turn.answer.split(chr(10)))}</div>'

@@ -1,6 +1,5 @@
 """Models in memory: one for each base, with the adapters of several revisions on it; a bounded number."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from threading import Condition, Lock
 from typing import Any
 
 from app.revisions import Source
-from app.writing import BASE, Batch
+from app.streaming import BASE, Batch
 from sft.core.errors import UserError
 from sft.modeling import loading
 from sft.modeling.adapter import KEPT
@@ -20,12 +19,12 @@ Report = Callable[[str], None]
 
 
 class NoAdapter(UserError):
-    """Files that are no adapter, found before anything was done with them."""
+    """Files that are no adapter, seen before anything was done with them."""
 
 
 @dataclass(eq=False)
 class Loaded:
-    """A base model with its tokenizer, stop tokens and the texts that it is writing.
+    """A base model with its tokenizer, stop tokens and the texts that it is generating.
 
     `users` counts the answers that need it: while there are any it stays.
     """
@@ -54,7 +53,7 @@ class Loaded:
         return source.key
 
     def _make_room(self) -> None:
-        needed = {text.adapter for text in self.batch.texts}
+        needed = {stream.adapter for stream in self.batch.streams}
         idle = sorted((used, name) for name, used in self.adapters.items() if name not in needed)
         if len(self.adapters) >= MOST_ADAPTERS and idle:
             _, name = idle[0]
@@ -76,11 +75,11 @@ class Shelf:
         Raises UserError where the model cannot be had.
         """
         params = fitting(source.model)
-        key = dataclasses.astuple(params)
-        if loaded := self._taken(key):
+        key = tuple(params.model_dump().values())
+        if loaded := self._in_memory(key):
             return loaded
         with self._loading:
-            if loaded := self._taken(key):
+            if loaded := self._in_memory(key):
                 return loaded
             self._make_room(report)
             loaded = _load(params, report)
@@ -89,7 +88,7 @@ class Shelf:
                 self.loaded[key] = loaded
             return loaded
 
-    def _taken(self, key: tuple[Any, ...]) -> Loaded | None:
+    def _in_memory(self, key: tuple[Any, ...]) -> Loaded | None:
         with self._free:
             if loaded := self.loaded.get(key):
                 loaded.users += 1
@@ -125,10 +124,10 @@ def fitting(params: ModelParams) -> ModelParams:
 
     if torch.cuda.is_available():
         if params.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(False):
-            return dataclasses.replace(params, dtype="float16")
+            return params.model_copy(update={"dtype": "float16"})
         return params
     dtype = "bfloat16" if params.dtype == "float16" else params.dtype
-    return dataclasses.replace(params, dtype=dtype, load_in_4bit=False)
+    return params.model_copy(update={"dtype": dtype, "load_in_4bit": False})
 
 
 def _load(params: ModelParams, report: Report) -> Loaded:

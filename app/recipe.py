@@ -1,4 +1,4 @@
-"""A recipe from ingredients, written to the terminal as it comes; the chatbot's page without a page.
+"""A recipe from ingredients, streamed to the terminal; the chatbot's page without a page.
 
 Run as `python -m app.recipe "chicken, rice, lemon"`.
 """
@@ -15,7 +15,7 @@ CAUTION = "Written by a language model, which is no cook and no dietician: check
 
 
 def main() -> None:
-    """Read the command line, write the recipe."""
+    """Read the command line, print the recipe."""
     parser = argparse.ArgumentParser(prog="python -m app.recipe", description=__doc__)
     parser.add_argument("ingredients", nargs="+", help='such as "chicken, rice, lemon"')
     parser.add_argument("--model", default="workspace", help="workspace, base, or an experiment or revision")
@@ -29,7 +29,7 @@ def main() -> None:
         parser.error(f"--max-tokens {options.max_tokens}: not from 1 to {prompts.MOST_ANSWER}")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no fault
     try:
-        write(options)
+        stream(options)
     except UserError as error:
         sys.exit(f"error: {described(error)}")
     except KeyboardInterrupt:
@@ -37,7 +37,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def write(options: argparse.Namespace) -> None:
+def stream(options: argparse.Namespace) -> None:
     """Stream the recipe to standard output, all else to standard error."""
     from app import revisions
 
@@ -59,7 +59,7 @@ def write(options: argparse.Namespace) -> None:
     if ticket.fault:
         raise UserError(ticket.fault)
     if ticket.state == "cut off":
-        print(f"(cut off after {ticket.written.most_tokens} tokens)", file=sys.stderr)
+        print(f"(cut off after {ticket.stream.most_tokens} tokens)", file=sys.stderr)
     print(f"\n{CAUTION}", file=sys.stderr)
 
 

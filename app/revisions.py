@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from app.compat import EXPERIMENTS, experiment_name, open_revision
 from app.prompts import visible
 from sft.core import params
 from sft.core.errors import UserError
@@ -22,8 +23,9 @@ from sft.core.files import replacing
 from sft.fetch.cache import cache_dir
 from sft.modeling.adapter import KEPT
 from sft.modeling.loading import ModelParams
+from stages.cli import PARAMS
 
-ADAPTER, PARAMS = "models/adapter", "params.yaml"
+ADAPTER = "models/adapter"
 WORKSPACE, BASE = "workspace", "base"
 MOST_NAME = 200  # characters of a revision's name
 MOST_LISTED = 30  # branches, tags and experiments each; others can be typed
@@ -65,39 +67,27 @@ def find(name: str) -> Source:
 def listed() -> list[str]:
     """Return the names to choose from: workspace and base, then experiments, branches and tags."""
     names = [WORKSPACE, BASE]
-    for kind in ("refs/exps", "refs/heads", "refs/tags"):
+    for kind in (EXPERIMENTS, "refs/heads", "refs/tags"):
         command = ["git", "for-each-ref", "--sort=-creatordate", "--format=%(refname)", kind]
         try:
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError):
             return names  # no Git here: the workspace is all there is
-        found = [
-            line.removeprefix(f"{kind}/") if kind != "refs/exps" else line.rpartition("/")[2]
-            for line in output.split("\n")
-            if line and not _of_dvc_itself(line)
-        ]
-        names += found[:MOST_LISTED]
+        references = output.split("\n")[:-1]
+        if kind == EXPERIMENTS:
+            of_kind = [name for reference in references if (name := experiment_name(reference))]
+        else:
+            of_kind = [reference.removeprefix(f"{kind}/") for reference in references]
+        names += of_kind[:MOST_LISTED]
     return list(dict.fromkeys(names))
 
 
-def _of_dvc_itself(reference: str) -> bool:
-    """Tell whether a reference is one of DVC's own (its stash, its queue) rather than an experiment."""
-    return reference.startswith("refs/exps/") and reference.count("/") < 4
-
-
 def _of_revision(name: str) -> Source:
-    from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
-    from dvc.scm import RevError
 
     try:
-        files = DVCFileSystem(".", rev=name)
-        values = params.parse(files.read_text(PARAMS, encoding="utf-8"), f"{PARAMS} of {name}")
-        key = files.info(ADAPTER).get("md5")
-        if not key:
-            raise FileNotFoundError(ADAPTER)
-    # Of a name that stands for something else than a commit, such as HEAD^{tree}, pygit2 makes others.
-    except (RevError, AttributeError, ValueError) as error:
+        files, text, key = open_revision(name, PARAMS, ADAPTER)
+    except ValueError as error:
         raise UserError(
             f"{name}: no such revision or experiment. Name a branch, tag, commit or experiment of this "
             "repository; what only a remote has: git fetch, or dvc exp pull."
@@ -108,6 +98,7 @@ def _of_revision(name: str) -> Source:
         ) from error
     except DvcException as error:
         raise UserError(f"{name}: cannot be read by DVC: {error}") from error
+    values = params.parse(text, f"{PARAMS} of {name}")
     folder = cache_dir() / "adapters" / key.replace(".", "-")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -160,4 +151,6 @@ def _source(name: str, values: dict[str, Any], adapter: Path | None, key: str) -
     temperature = evaluate.get("temperature") if isinstance(evaluate, dict) else None
     if adapter is not None:
         _check_base(name, adapter, model.reference)
-    return Source(name, model, params.coerce(temperature, float, "evaluate.temperature"), adapter, key)
+    return Source(
+        name, model, params.parse_value(temperature, params.Number, "evaluate.temperature"), adapter, key
+    )

@@ -13,7 +13,7 @@ from app.card import Pane, Turn
 from sft.core.errors import UserError
 from stages.cli import described
 
-EVERY = 0.15  # seconds between two looks at what has been written
+EVERY = 0.15  # seconds between two looks at what has been generated
 # Fetching and loading wait for networks and for one another; asyncio's own threads are as few as the cores.
 _LOOKUPS = ThreadPoolExecutor(64, "look-up")
 LEARNT_ENGLISH = "The model learnt from English recipes: what it makes of these names is a guess."
@@ -21,20 +21,20 @@ LEARNT_ENGLISH = "The model learnt from English recipes: what it makes of these 
 
 @dataclass
 class Run:
-    """Answers that are being written: by their panes' places, their tickets; and whether to stop."""
+    """Answers that are being generated: by their panes' places, their tickets; and whether to stop."""
 
     tickets: dict[int, Ticket] = field(default_factory=dict)
     stopping: bool = False
 
     def stop(self) -> None:
-        """End what is being written; what is there stays."""
+        """End what is being generated; what is there stays."""
         self.stopping = True
         for ticket in list(self.tickets.values()):
             ticket.stop()
 
 
 class Talk:
-    """The panes, one a model, and what is being written in them; one run at a time."""
+    """The panes, one a model, and what is being generated in them; one run at a time."""
 
     def __init__(self) -> None:
         self.panes: list[Pane] = []
@@ -43,11 +43,11 @@ class Talk:
 
     @property
     def busy(self) -> bool:
-        """Tell whether answers are being written."""
+        """Tell whether answers are being generated."""
         return self.run is not None
 
     def stop(self) -> None:
-        """End what is being written, if anything is."""
+        """End what is being generated, if anything is."""
         if self.run:
             self.run.stop()
 
@@ -83,7 +83,7 @@ class Talk:
     def _check_free(self) -> None:
         """Two clicks in a moment are two events: the page greys its buttons only when the first has begun."""
         if self.busy:
-            raise UserError("An answer is being written. Stop it first, or wait for it.")
+            raise UserError("An answer is being generated. Stop it first, or wait for it.")
 
 
 def called(name: str) -> str:
@@ -113,7 +113,7 @@ async def answers(talk: Talk, answerer: Answerer) -> AsyncIterator[None]:
     try:
         shown: object = None
         while True:
-            # A look-up or a load cannot be interrupted; when it is done, the run's end is found to have come.
+            # A look-up or a load cannot be interrupted; when it is done, the run may have ended.
             if run.stopping:
                 for place, task in enumerate(asking):
                     if not task.done():

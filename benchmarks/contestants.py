@@ -135,7 +135,6 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     import torch
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
-    from sft.core.params import Count, Share
     from sft.modeling.loading import ModelParams, resolve
     from sft.modeling.packing import pack
     from sft.training.engines import load_trainable, prepare
@@ -145,8 +144,10 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
 
     prepare("trl")
     base = resolve(folder)
-    lora = LoraParams(Count(16), Count(16), Share(0.0), TARGETS)
-    model, tokenizer = load_trainable("trl", base, ModelParams(folder, "bfloat16", False), lora, 2048, 0)
+    lora = LoraParams(r=16, alpha=16, dropout=0.0, target_modules=TARGETS)
+    model, tokenizer = load_trainable(
+        "trl", base, ModelParams(reference=folder, dtype="bfloat16", load_in_4bit=False), lora, 2048, 0
+    )
     mix = pq.read_table(workspace / "data/mix.parquet")
     model.train()
     causal = model.get_base_model()

@@ -42,24 +42,24 @@ def main() -> None:
     if arguments.study:
         print(json.dumps(study(reference, folder)))
         return
-    results = arguments.work / "generate.json"
-    found: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    file = arguments.work / "generate.json"
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     ways: dict[str, Any] = {f"the stage, 16-bit, batch_size {size}": size for size in SIZES}
     for name, size in ({"the study's way: Unsloth 4-bit, batch 32": None} | ways).items():
-        if name in found:
+        if name in results:
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             if size is None:
                 command = ["-m", "benchmarks.generate_speed", "--study", "--work", str(arguments.work)]
-                found[name] = json.loads(run(command, folder).splitlines()[-1])
+                results[name] = json.loads(run(command, folder).splitlines()[-1])
             else:
-                found[name] = stage(folder, reference, size)
+                results[name] = stage(folder, reference, size)
         except subprocess.CalledProcessError as error:
             print(f"{name}: {error}", file=sys.stderr, flush=True)
-        write_json(results, found)
-    print("| way | tokens/s | of it written in, s | FLOP utilisation | peak GiB |\n|---|---|---|---|---|")
-    for name, row in found.items():
+        write_json(file, results)
+    print("| way | tokens/s | generated in, s | FLOP utilisation | peak GiB |\n|---|---|---|---|---|")
+    for name, row in results.items():
         used = row.get("model_flop_utilisation")
         print(
             f"| {name} | {row['tokens_per_second']:,.0f} | {row['seconds']:.1f} "
@@ -137,7 +137,7 @@ def study(reference: str, folder: Path) -> dict[str, Any]:
     rows = pq.read_table(folder / "data/holdout/evaluation.parquet")
     prompts = rows.filter(pa.compute.equal(rows["task"], "recipe"))["prompt"].to_pylist()[:64]
     tokenizer.padding_side = "left"
-    taken = []
+    timings = []
     for start in (0, 0, 32):  # the first to warm up
         inputs = tokenizer.apply_chat_template(
             prompts[start : start + 32],
@@ -148,13 +148,13 @@ def study(reference: str, folder: Path) -> dict[str, Any]:
         ).to("cuda")
         torch.cuda.synchronize()
         begun = time.perf_counter()
-        written = model.generate(
+        output = model.generate(
             **inputs, max_new_tokens=128, min_new_tokens=128, do_sample=True, temperature=0.7
         )
         torch.cuda.synchronize()
-        new = written.shape[0] * (written.shape[1] - inputs["input_ids"].shape[1])
-        taken.append((new, time.perf_counter() - begun))
-    tokens, seconds = (sum(of) for of in zip(*taken[1:], strict=True))
+        new = output.shape[0] * (output.shape[1] - inputs["input_ids"].shape[1])
+        timings.append((new, time.perf_counter() - begun))
+    tokens, seconds = (sum(of) for of in zip(*timings[1:], strict=True))
     return {
         "tokens_per_second": round(tokens / seconds, 1),
         "seconds": seconds,

@@ -18,7 +18,8 @@ from stages.cli import described
 def apply(name: str, params: Path | str = "params.yaml", folder: Path | str = "presets") -> list[str]:
     """Write the values of `folder/name.yaml` into `params`; return a line for each that changed.
 
-    Raises UserError for a preset that does not exist, or that names a param which `params` has not.
+    Raises UserError for a preset that does not exist, that names a param which `params` has not, or that has
+    a value for a group of params or the other way round; nothing is written then.
     """
     path = Path(folder) / f"{name}.yaml"
     if not path.exists():
@@ -42,6 +43,8 @@ def _overlay(target: Any, values: Any, prefix: str, path: Path, changes: list[st
         where = f"{prefix}{key}"
         if key not in target:
             raise UserError(f"{path}: {where}: params.yaml has no such param. Is it misspelt?")
+        if isinstance(value, dict) != isinstance(target[key], dict):
+            raise UserError(f"{path}: {where}: {_mismatch(target[key])}")
         if isinstance(value, dict):
             _overlay(target[key], value, f"{where}.", path, changes)
         elif target[key] != value:
@@ -50,6 +53,12 @@ def _overlay(target: Any, values: Any, prefix: str, path: Path, changes: list[st
                 _replace(target[key], value)
             else:
                 target[key] = value
+
+
+def _mismatch(target: Any) -> str:
+    if isinstance(target, dict):
+        return f"a group of params ({', '.join(target)}). Indent what it sets below it, or leave it out."
+    return "one param, not a group: give it a value."
 
 
 def _replace(old: Any, new: list[Any]) -> None:

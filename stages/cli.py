@@ -6,15 +6,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sft.core.errors import ParamError, UserError
+from sft.core.errors import MissingFile, ParamError, UserError
 from sft.core.params import leaves, load
+from stages.paths import RAW
 
 PARAMS = "params.yaml"
+PIPELINE = "dvc.yaml"
+# The groups of params whose names the user chooses: dvc.yaml lists such a group, of all others the leaves.
+GROUPS = ("tasks",)
 
 
 def described(error: UserError) -> str:
-    """Return the error's message; that of a param begins with the file that the param stands in."""
-    return f"{PARAMS}: {error}" if isinstance(error, ParamError) else str(error)
+    """Return the error's message with what only the command knows.
+
+    That is the file that a param stands in, and how to get a file that is missing.
+    """
+    if isinstance(error, ParamError):
+        return f"{PARAMS}: {error}"
+    if isinstance(error, MissingFile):
+        return f"{error} {_how_to_get(error.path)}"
+    return str(error)
+
+
+def _how_to_get(path: Path) -> str:
+    if path.is_relative_to(RAW):
+        return f"If it is tracked, fetch it with `dvc pull`; else put it there and run `dvc add {path}`."
+    stages = load(PIPELINE).get("stages", {}) if Path(PIPELINE).exists() else {}
+    for name, stage in stages.items():
+        for kind in ("outs", "metrics", "plots"):
+            outputs = (out if isinstance(out, str) else next(iter(out)) for out in stage.get(kind, []))
+            if any(path.is_relative_to(output) for output in outputs):
+                return f"Run the stage that writes it: dvc repro {name}"
+    return "Run the stage that writes it: dvc repro"
 
 
 def run(main: Callable[[dict[str, Any]], None]) -> None:
@@ -39,7 +62,7 @@ def run(main: Callable[[dict[str, Any]], None]) -> None:
         )
 
 
-def reject_unread(params: dict[str, Any], pipeline: Path | str = "dvc.yaml") -> None:
+def reject_unread(params: dict[str, Any], pipeline: Path | str = PIPELINE) -> None:
     """Raise UserError for a param that no stage in dvc.yaml reads: it is misspelt, or does nothing.
 
     DVC itself complains of a param that a stage lists and the file lacks, but not of the other way round.
@@ -49,7 +72,8 @@ def reject_unread(params: dict[str, Any], pipeline: Path | str = "dvc.yaml") -> 
     stages = load(pipeline).get("stages", {})
     read = {key for stage in stages.values() for key in stage.get("params", [])}
     for leaf in leaves(params):
-        if leaf not in read:
+        group = leaf.partition(".")[0]
+        if leaf not in read and not (group in GROUPS and group in read):
             raise ParamError(f"{leaf}: no stage reads such a param. Is it misspelt?{_near(leaf, read)}")
 
 

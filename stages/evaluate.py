@@ -21,6 +21,7 @@ from sft.evaluation.metrics import COMMON, MEASURES
 from sft.modeling import adapter, loading
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import ModelParams
+from stages import paths
 from stages.cli import run
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def main(values: dict[str, Any], which: str) -> None:
     name = "baseline" if which == "base" else "evaluate"
     clock = provenance.Clock()
     if which == "adapter":
-        baseline, trained = read_json("metrics/baseline.json"), read_json("metrics/train.json")
+        baseline, trained = read_json(paths.METRICS_BASELINE), read_json(paths.METRICS_TRAIN)
 
-    examples = choose(read_parquet("data/holdout/evaluation.parquet"), params.examples)
+    examples = choose(read_parquet(paths.EVALUATION), params.examples)
     with clock.phase("load"):
         base = loading.resolve(model_params.reference)
         if which == "adapter":
@@ -49,7 +50,7 @@ def main(values: dict[str, Any], which: str) -> None:
             model = loading.expanded(model)
         stop_ids = loading.stop_token_ids(tokenizer, model)
         if which == "adapter":
-            model = adapter.attach(model, "models/adapter")
+            model = adapter.attach(model, paths.ADAPTER)
         model.eval()
     answered = {}
     for task, rows in examples.items():
@@ -90,10 +91,9 @@ def main(values: dict[str, Any], which: str) -> None:
         metrics["trained_on"] = {
             key: trained[key] for key in ("rows_seen", "distinct_rows_seen", "tokens_seen", "epochs")
         }
-    write_text(
-        f"data/answers/{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scored)
-    )
-    write_json(f"metrics/{name}.json", metrics)
+    answers_path = paths.ANSWERS if which == "adapter" else paths.BASELINE_ANSWERS
+    write_text(answers_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scored))
+    write_json(paths.METRICS_EVALUATE if which == "adapter" else paths.METRICS_BASELINE, metrics)
     report(name, metrics, list(examples))
 
 

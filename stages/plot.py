@@ -7,7 +7,6 @@ Run as `python -m stages.plot`.
 """
 
 import csv
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,32 +15,30 @@ import pyarrow as pa
 
 from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_csv
-from sft.core.params import Count, section
+from sft.core.params import Count, Params, Text, section
 from sft.core.seeded_order import order
 from sft.evaluation.rouge import VARIANTS
 from sft.modeling import loading
 from sft.modeling.chat_template import TemplateRefusal, render
 from sft.plotting import pipeline
+from stages import paths
 from stages.cli import run
 
 
-@dataclass
-class PlotParams:
+class PlotParams(Params):
     """`plot`: dots an inch, and how many rows of the mix the length histogram samples."""
 
     dpi: Count
     length_sample: Count
 
 
-@dataclass
-class TokenizerParams:
+class TokenizerParams(Params):
     """`model`: the reference, whose tokenizer counts the tokens."""
 
-    reference: str
+    reference: Text
 
 
-@dataclass
-class LimitParams:
+class LimitParams(Params):
     """`train`: the length limit, drawn into the histogram."""
 
     max_length: Count
@@ -52,19 +49,19 @@ def main(values: dict[str, Any]) -> None:
     params = section(values, "plot", PlotParams)
     limit = section(values, "train", LimitParams).max_length
 
-    train, validation = read_csv("plots/train_loss.csv"), read_csv("plots/validation_loss.csv")
-    pipeline.loss_curves("plots/loss.png", train, validation, params.dpi)
+    train, validation = read_csv(paths.TRAIN_LOSS), read_csv(paths.VALIDATION_LOSS)
+    pipeline.loss_curves(paths.LOSS_FIGURE, train, validation, params.dpi)
 
-    rouge = rouge_rows(read_json("metrics/baseline.json"), read_json("metrics/evaluate.json"))
-    write_csv("plots/rouge.csv", rouge)
-    write_csv("plots/rouge_l.csv", bars(rouge))
-    pipeline.rouge_bars("plots/rouge.png", rouge, params.dpi)
+    rouge = rouge_rows(read_json(paths.METRICS_BASELINE), read_json(paths.METRICS_EVALUATE))
+    write_csv(paths.ROUGE, rouge)
+    write_csv(paths.ROUGE_L, bars(rouge))
+    pipeline.rouge_bars(paths.ROUGE_FIGURE, rouge, params.dpi)
 
-    pipeline.composition("plots/composition.png", read_json("metrics/mix.json")["composition"], params.dpi)
+    pipeline.composition(paths.COMPOSITION_FIGURE, read_json(paths.METRICS_MIX)["composition"], params.dpi)
 
     lengths = token_lengths(section(values, "model", TokenizerParams).reference, params.length_sample)
-    write_csv("plots/lengths.csv", histogram(lengths))
-    pipeline.token_lengths("plots/lengths.png", lengths, limit, params.dpi)
+    write_csv(paths.LENGTHS, histogram(lengths))
+    pipeline.token_lengths(paths.LENGTHS_FIGURE, lengths, limit, params.dpi)
     print(f"plots  loss.png, rouge.png, composition.png, lengths.png ({len(lengths):,} rows sampled)")
 
 
@@ -97,7 +94,7 @@ def bars(rouge: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def token_lengths(reference: str, sample: int) -> list[int]:
     """Count the tokens of a seeded sample of the mix's rows, as the model's template renders them."""
-    mix = read_parquet("data/mix.parquet", ["id", "messages"])
+    mix = read_parquet(paths.MIX, ["id", "messages"])
     chosen = mix.take(pa.array(order("lengths", mix["id"])[:sample]))
     tokenizer = loading.load_tokenizer(loading.resolve(reference))
     texts = []

@@ -6,30 +6,29 @@ rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet) and metri
 Run as `python -m stages.standardize`.
 """
 
-from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import ParamError
+from sft.core.errors import ParamError, UserError
 from sft.core.files import write_json, write_parquet
-from sft.core.params import Share, section
+from sft.core.params import Params, Share, Text, section
 from sft.data import rejects, sources
 from sft.data.holdout import HoldoutParams, evaluation_items, evaluation_pool, is_validation
 from sft.data.source_rows import Reject
+from sft.fetch.uri import FORMS, parse
+from stages import paths
 from stages.cli import run
 
-REJECTS = "data/standardized/rejects.jsonl"
 
-
-@dataclass
-class StandardizeParams:
+class StandardizeParams(Params):
     """`data`: the sources, the hold-out, and the share of rejected rows at which the stage fails."""
 
-    base: list[str]
-    extra: list[str]
-    evaluation: list[str]
+    base: list[Text]
+    extra: list[Text]
+    evaluation: list[Text]
     holdout: HoldoutParams
     max_rejects: Share
 
@@ -56,10 +55,10 @@ def main(values: dict[str, Any]) -> None:
     if not len(base_left):
         raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
 
-    write_parquet("data/standardized/base.parquet", base_left)
-    write_parquet("data/standardized/extra.parquet", extra_left)
-    write_parquet("data/holdout/evaluation.parquet", pool)
-    write_parquet("data/holdout/validation.parquet", validation)
+    write_parquet(paths.BASE, base_left)
+    write_parquet(paths.EXTRA, extra_left)
+    write_parquet(paths.EVALUATION, pool)
+    write_parquet(paths.VALIDATION, validation)
 
     counts = {
         "base": {"read": len(base), "rows": len(base_left)},
@@ -79,7 +78,7 @@ def main(values: dict[str, Any]) -> None:
             for uri, source in loaded.items()
         },
     }
-    write_json("metrics/standardize.json", counts)
+    write_json(paths.METRICS_STANDARDIZE, counts)
     print(
         f"base        {len(base_left):>9,} rows of {len(base):,}; {len(validation):,} held out for validation"
     )
@@ -88,17 +87,32 @@ def main(values: dict[str, Any]) -> None:
         f"evaluation  {len(pool):>9,} examples: "
         + ", ".join(f"{n} {k}" for k, n in counts["evaluation"].items())
     )
-    print(f"rejects     {sum(len(s.rejects) for s in loaded.values()):>9,} rows, in {REJECTS}")
+    print(f"rejects     {sum(len(s.rejects) for s in loaded.values()):>9,} rows, in {paths.REJECTS}")
 
 
 def load_all(uris: list[str], max_rejects: float) -> dict[str, sources.Loaded]:
     """Load each distinct source once, write the rejects of all, and check each source's share of them."""
+    for uri in uris:
+        check_tracked(uri)
     loaded = {uri: sources.load(uri) for uri in dict.fromkeys(uris)}
     every: list[Reject] = [reject for source in loaded.values() for reject in source.rejects]
-    rejects.write(REJECTS, every)
+    rejects.write(paths.REJECTS, every)
     for uri, source in loaded.items():
-        rejects.check(uri, source.rejects, len(source.table), max_rejects, REJECTS)
+        rejects.check(uri, source.rejects, len(source.table), max_rejects, paths.REJECTS)
     return loaded
+
+
+def check_tracked(uri: str) -> None:
+    """Raise UserError for a file that is not under data/raw, the folder that the pipeline tracks."""
+    address = parse(uri)
+    path = PurePosixPath(address.name)
+    if address.scheme != "file" or (path.is_relative_to(paths.RAW) and ".." not in path.parts):
+        return
+    name = path.name if path.name not in ("", "..") else "FILE"
+    raise UserError(
+        f"{uri}: not under {paths.RAW}/, so it would be missing in other clones and in queued experiments. "
+        f"Put it there, run `dvc add {paths.RAW}/{name}`, and name it {paths.RAW}/{name}. {FORMS}"
+    )
 
 
 def joined(loaded: dict[str, sources.Loaded], uris: list[str], name: str) -> pa.Table:

@@ -1,21 +1,40 @@
 """The small repository whose pipeline has run once, and a copy of it for each test that changes it."""
 
+import os
+import shutil
+
+# Before anything imports torch: the threads of two processes on two cores wait longer than they work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests import pipeline_repo
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> pipeline_repo.Repo:
-    """Make the small repository and run the whole pipeline in it."""
-    folder: Path = tmp_path_factory.mktemp("pipeline")
-    pipeline_repo.save_wheels(folder / "wheels")
-    repo = pipeline_repo.create(folder / "repo", folder / "wheels")
-    repo.dvc("repro")
-    repo.commit("run")
-    return repo
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the test run's own folder, which all of pytest-xdist's processes have."""
+    folder: Path = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def built(shared_folder: Path) -> pipeline_repo.Repo:
+    """Make the small repository and run the whole pipeline in it: once, whichever process comes first."""
+    folder = shared_folder / "pipeline"
+    with FileLock(shared_folder / "pipeline.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # where a first try failed
+            pipeline_repo.save_wheels(folder / "wheels")
+            repo = pipeline_repo.create(folder / "repo", folder / "wheels")
+            repo.dvc("repro")
+            repo.commit("run")
+            (folder / "done").touch()
+    return pipeline_repo.Repo(folder / "repo", folder / "wheels")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What only a GPU can show: packed attention, both engines, memory, reruns, and answering by slots."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -66,9 +65,8 @@ from tests.training.test_train import LORA, params, random_rows
 
 base = resolve(settings["base"])
 dtype, four_bit = settings["dtype"], settings["four_bit"]
-model, tokenizer = engines.load_trainable(
-    settings["engine"], base, ModelParams(base.reference, dtype, four_bit), LORA, 64, 42
-)
+model_params = ModelParams(reference=base.reference, dtype=dtype, load_in_4bit=four_bit)
+model, tokenizer = engines.load_trainable(settings["engine"], base, model_params, LORA, 64, 42)
 steps = settings["steps"]
 changed = params(engine=settings["engine"], micro_batch="auto", gradient_checkpointing="auto", steps=steps)
 changed.learning_rate = 1e-3
@@ -161,7 +159,7 @@ def train_here(model, tokenizer, rows, changed, dtype="float32"):
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_replays_are_the_passes_made_step_by_step(base, dtype, dropout):
     """To the bit on the same shape; without dropout also what the rows alone give, up to rounding."""
-    model, _ = trainable(base, dataclasses.replace(LORA, dropout=dropout), dtype)
+    model, _ = trainable(base, LORA.model_copy(update={"dropout": dropout}), dtype)
     model.train()
     for name, p in model.named_parameters():
         if "lora_B" in name:
@@ -214,7 +212,7 @@ def test_a_pass_that_waits_for_the_device_is_not_recorded(base, dropout, monkeyp
         return loss
 
     monkeypatch.setattr("sft.training.cuda_graphs.loss_sum", waiting)
-    model, tokenizer = trainable(base, dataclasses.replace(LORA, dropout=dropout), "bfloat16")
+    model, tokenizer = trainable(base, LORA.model_copy(update={"dropout": dropout}), "bfloat16")
     changed = params(steps=16, batch_size=4, micro_batch="auto", gradient_checkpointing="auto")
     logs = train_here(model, tokenizer, random_rows(64), changed, "bfloat16")
     assert logs.micro_batch["graphs"] == 0 and len(logs.steps) == 16
@@ -263,8 +261,7 @@ def test_auto_fits_the_memory(tmp_path):
         torch.cuda.set_per_process_memory_fraction(gib * 2**30 / total)
         try:
             model, tokenizer = trainable(wide, dtype="bfloat16")
-            changed = params(micro_batch="auto", gradient_checkpointing="auto")
-            changed = dataclasses.replace(changed, learning_rate=1e-6)
+            changed = params(micro_batch="auto", gradient_checkpointing="auto", learning_rate=1e-6)
             found[gib] = train_here(model, tokenizer, rows, changed, "bfloat16")
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
@@ -323,34 +320,34 @@ def test_a_4_bit_model_is_answered_with_in_16_bit(base):
     assert (of_16 - of_4).abs().max() < 0.05 * of_4.abs().max()
 
 
-WRITING = """
+STREAMING = """
 import json, sys
 import torch
-from app.writing import BASE, Batch, Text
+from app.streaming import BASE, Batch, Stream
 from sft.modeling.loading import load_model, resolve
 from sft.generation.keyed_sampling import key
 from tests.generation.test_generate import random_prompts
 
 torch.set_grad_enabled(False)
 batch = Batch(load_model(resolve(sys.argv[1]), "float32", sys.argv[2]).eval(), stop_ids=[])
-texts = [
-    Text(prompt.ids, BASE, key(3, 0, prompt.item), temperature, 12)
+streams = [
+    Stream(prompt.ids, BASE, key(3, 0, prompt.item), temperature, 12)
     for prompt in random_prompts(4)
     for temperature in (0.0, 0.7)
 ]
-for text in texts:
-    batch.join(text)
+for stream in streams:
+    batch.join(stream)
     batch.step()
-while batch.texts:
+while batch.streams:
     batch.step()
-print(json.dumps([str(batch.model.device), [text.ids for text in texts]]))
+print(json.dumps([str(batch.model.device), [stream.ids for stream in streams]]))
 """
 
 
-def test_the_chatbot_writes_on_a_gpu_what_it_writes_on_a_cpu(base, tmp_path):
+def test_the_chatbot_streams_on_a_gpu_what_it_streams_on_a_cpu(base, tmp_path):
     """Texts of one batch, in float32: in 16 bits the two round differently."""
     (of_cpu, on_cpu), (of_gpu, on_gpu) = (
-        python_apart(WRITING, [base.reference, device], tmp_path) for device in ("cpu", "cuda")
+        python_apart(STREAMING, [base.reference, device], tmp_path) for device in ("cpu", "cuda")
     )
     assert (of_cpu, of_gpu) == ("cpu", "cuda:0")
     assert on_cpu == on_gpu and all(len(ids) == 12 for ids in on_cpu)

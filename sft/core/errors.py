@@ -1,5 +1,7 @@
 """The exceptions for faults that the user can mend."""
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """A fault of a file, a param, a row or a source: the message says what, where and what to do.
@@ -14,3 +16,11 @@ class ParamError(UserError):
     The library does not know which file the params came from; the command that has read it puts its name
     before the message.
     """
+
+
+class MissingFile(UserError):
+    """A file, `path`, is not there. How to get it is for the command that reads it to say."""
+
+    def __init__(self, path: Path | str):
+        super().__init__(f"{path}: no such file.")
+        self.path = Path(path)

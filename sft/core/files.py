@@ -1,6 +1,10 @@
-"""Writing that leaves nothing half-written: to a temporary name beside the target, then renamed."""
+"""Files: writing that leaves nothing half-written, reading that says what is wrong, digests.
+
+What is written goes to a temporary name beside the target, which is then renamed.
+"""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile, UserError
 
 
 @contextmanager
@@ -51,13 +55,13 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file that a stage before has written; raises UserError where it is missing or broken."""
+    """Read a JSON file; raises MissingFile where it is not there, UserError where it is broken."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file. Run the stage that writes it: dvc repro") from error
+        raise MissingFile(path) from error
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Make it again: dvc repro --force") from error
+        raise UserError(f"{path}: not valid JSON ({error}). Delete it and make it again.") from error
 
 
 def write_csv(path: Path | str, rows: list[dict[str, Any]]) -> None:
@@ -81,12 +85,29 @@ def write_parquet(path: Path | str, table: pa.Table) -> None:
 
 
 def read_parquet(path: Path | str, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file; raises UserError where it is missing, truncated or lacks a column."""
+    """Read a Parquet file.
+
+    Raises MissingFile where it is not there, UserError where it is truncated or lacks a column.
+    """
     try:
         return pq.read_table(path, columns=columns, memory_map=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file. Run the stage that writes it: dvc repro") from error
+        raise MissingFile(path) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"{path}: not a readable Parquet file ({error}). Delete it and fetch or make it again."
         ) from error
+
+
+def sha256_of(path: Path | str) -> str:
+    """Return the SHA-256 of a file's content in hex digits.
+
+    Raises MissingFile where it is not there, UserError where it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise MissingFile(path) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}. Check its permissions.") from error

@@ -42,7 +42,7 @@ def content_ids(messages: pa.ChunkedArray | pa.Array) -> pa.Array:
     return pa.array([digest(text.encode()) for text in joined.to_pylist()], pa.string())
 
 
-def taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
+def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
     """Take rows by number; the messages come with 64-bit offsets.
 
     Arrow joins a column's chunks to take from them, and 32-bit offsets overflow beyond 2 GiB of text.

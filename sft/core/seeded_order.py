@@ -24,18 +24,18 @@ def order_of_copies(seed: int | str, ids: pa.Array | pa.ChunkedArray) -> np.ndar
 
     Copies then lie apart; in `order` they lie side by side. Without copies both are the same.
     """
-    found = ranks(seed, ids)
+    ranked = ranks(seed, ids)
     if pc.count_distinct(ids).as_py() < len(ids):
         times: Counter[str] = Counter()
         for row, text in enumerate(ids.to_pylist()):
             if times[text]:
-                found[row] = xxhash.xxh3_64_intdigest(f"{seed}:{text}:{times[text]}".encode())
+                ranked[row] = xxhash.xxh3_64_intdigest(f"{seed}:{text}:{times[text]}".encode())
             times[text] += 1
-    return _sorted(found, ids)
+    return _sorted(ranked, ids)
 
 
-def _sorted(found: np.ndarray, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    table = pa.table({"rank": found, "id": ids})
+def _sorted(ranked: np.ndarray, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    table = pa.table({"rank": ranked, "id": ids})
     return pc.sort_indices(table, [("rank", "ascending"), ("id", "ascending")]).to_numpy()
 
 

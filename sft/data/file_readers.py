@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile, UserError
 from sft.data import json_rows
-from sft.data.source_rows import Reject
+from sft.data.source_rows import Reason, Reject
 from sft.fetch.data_files import is_data_file
 
 _UNDERSTOOD = (
@@ -22,6 +22,12 @@ _UNDERSTOOD = (
 
 # Arrow cannot parse a line that is longer than its block; a long one takes the slow path.
 _BLOCK = 16 << 20
+
+
+class FileReason(Reason):
+    """Why a line of a file, or an entry of its array, is no row."""
+
+    INVALID_JSON = "invalid JSON"
 
 
 @dataclass
@@ -41,12 +47,12 @@ class Raw:
 def read(path: Path, label: str | None = None) -> Raw:
     """Read one data file; lines that are not JSON objects become rejects.
 
-    Rejects and errors name the file by `label` (its path if None). Raises UserError where the file itself is
-    at fault: missing, empty, truncated, not UTF-8, of an unknown kind.
+    Rejects and errors name the file by `label` (its path if None). Raises MissingFile where it is not
+    there, and UserError where the file itself is at fault: empty, truncated, not UTF-8, of an unknown kind.
     """
     label = label or str(path)
     if not path.is_file():
-        raise UserError(f"{label}: no such file. Check the path, or fetch it: dvc pull")
+        raise MissingFile(label)
     if not is_data_file(path.name):
         raise UserError(f"{label}: not a kind of file that is understood. Those are {_UNDERSTOOD}.")
     if path.stat().st_size == 0:
@@ -185,10 +191,12 @@ def _read_lines(path: Path, label: str) -> Raw:
             rows.append(json_rows.check(json_rows.parse(text)))
             numbers.append(number)
         except ValueError as error:
-            rejects.append(Reject(label, number, f"invalid JSON on line {number + 1}: {error}", text))
+            rejects.append(
+                Reject(label, number, FileReason.INVALID_JSON, text, f"line {number + 1}: {error}")
+            )
     if not rows:
         raise UserError(
-            f"{label}: no line of it is a JSON object ({rejects[0].reason}). "
+            f"{label}: no line of it is a JSON object ({rejects[0].why()}). "
             "Write one object a line, or one array of objects."
         )
     table, mixed = json_rows.to_table(rows)
@@ -210,7 +218,8 @@ def _read_array(path: Path, label: str) -> Raw:
             rows.append(json_rows.check(entry))
             numbers.append(number)
         except ValueError as error:
-            rejects.append(Reject(label, number, f"invalid JSON: entry {number + 1}: {error}", repr(entry)))
+            detail = f"entry {number + 1}: {error}"
+            rejects.append(Reject(label, number, FileReason.INVALID_JSON, repr(entry), detail))
     if not rows:
         raise UserError(f"{label}: the array holds no objects. Write one object a row.")
     table, mixed = json_rows.to_table(rows)

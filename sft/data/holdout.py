@@ -4,22 +4,19 @@ The unit is the item (what an answer is made from), so no other form of a held-o
 dialogue stays among the training rows.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
-from sft.core.params import Share
+from sft.core.params import Integer, Params, Share
 from sft.core.seeded_order import order, units
 
 
-@dataclass
-class HoldoutParams:
+class HoldoutParams(Params):
     """`data.holdout`: the seed, and the share of items held out for validation and for each task."""
 
-    seed: int
+    seed: Integer
     validation: Share
     recipe: Share
     definition: Share

@@ -15,7 +15,7 @@ _TEXT_PARTS = ["text", "input_text", "output_text"]
 
 
 @dataclass
-class Turns:
+class MessageColumns:
     """Parallel arrays over messages; `row`, ascending, is the position of the message's conversation."""
 
     row: np.ndarray
@@ -24,11 +24,11 @@ class Turns:
     calls: np.ndarray  # bool: it calls tools
     not_text: np.ndarray  # bool: its content is something else than text
 
-    def take(self, where: np.ndarray) -> "Turns":
+    def take(self, where: np.ndarray) -> "MessageColumns":
         """Return the messages at these positions, or under this mask."""
         positions = np.flatnonzero(where) if where.dtype == bool else where
         arrow = pa.array(positions)
-        return Turns(
+        return MessageColumns(
             self.row[positions],
             self.role.take(arrow),
             self.content.take(arrow),
@@ -37,16 +37,16 @@ class Turns:
         )
 
 
-def from_column(column: pa.Array, role: str, where: str) -> Turns:
-    """Read a column that holds conversations, or else one text a row, which is then said by `role`."""
+def from_column(column: pa.Array, role: str, where: str) -> MessageColumns:
+    """Read a column that holds conversations, or else one text a row, whose role is then `role`."""
     if is_list(column.type):
         return from_lists(column, where)
     content, not_text = text(column)
     rows = len(column)
-    return Turns(np.arange(rows), pa.repeat(role, rows), content, np.zeros(rows, bool), not_text)
+    return MessageColumns(np.arange(rows), pa.repeat(role, rows), content, np.zeros(rows, bool), not_text)
 
 
-def from_lists(column: pa.Array, where: str) -> Turns:
+def from_lists(column: pa.Array, where: str) -> MessageColumns:
     """Read a column of lists of messages; raises UserError, naming the column by `where`, if it is none."""
     messages = pc.list_flatten(column)
     fields = [field.name for field in messages.type] if pa.types.is_struct(messages.type) else []
@@ -63,7 +63,7 @@ def from_lists(column: pa.Array, where: str) -> Turns:
         if key in fields:
             calls |= _is_given(pc.struct_field(messages, key))
     nothing = pa.nulls(len(messages), pa.string())
-    return Turns(
+    return MessageColumns(
         np.repeat(np.arange(len(column)), _lengths(column)),
         pc.coalesce(*roles, nothing),
         pc.coalesce(*(content for content, _ in contents), nothing),
@@ -72,12 +72,12 @@ def from_lists(column: pa.Array, where: str) -> Turns:
     )
 
 
-def joined(parts: list[Turns]) -> Turns:
+def joined(parts: list[MessageColumns]) -> MessageColumns:
     """Put the messages that each part has for a row behind one another."""
     if len(parts) == 1:
         return parts[0]
     row = np.concatenate([part.row for part in parts])
-    together = Turns(
+    together = MessageColumns(
         row,
         pa.concat_arrays([part.role for part in parts]),
         pa.concat_arrays([part.content for part in parts]),

@@ -10,9 +10,12 @@ from sft.data.source_rows import Reject
 
 
 def write(path: Path | str, rejects: list[Reject]) -> None:
-    """Write one JSON object a line: source, row, reason, and the start of the text."""
+    """Write one JSON object a line: source, row, reason, detail, and the start of the text."""
     lines = [
-        json.dumps({"source": r.source, "row": r.row, "reason": r.reason, "text": r.text}, ensure_ascii=False)
+        json.dumps(
+            {"source": r.source, "row": r.row, "reason": r.reason, "detail": r.detail, "text": r.text},
+            ensure_ascii=False,
+        )
         for r in rejects
     ]
     write_text(path, "".join(line + "\n" for line in lines))
@@ -26,7 +29,7 @@ def check(uri: str, rejects: list[Reject], rows: int, limit: float, path: Path |
     total = rows + len(rejects)
     if not rejects or len(rejects) <= limit * total:
         return
-    first = "\n".join(f"  row {r.row}: {r.reason}: {r.text[:120]!r}" for r in rejects[:5])
+    first = "\n".join(f"  row {r.row}: {r.why()}: {r.text[:120]!r}" for r in rejects[:5])
     raise UserError(
         f"{uri}: {len(rejects):,} of {total:,} rows cannot be understood, "
         f"more than data.max_rejects ({limit:.2%}) allows. The first:\n{first}\n"
@@ -35,5 +38,5 @@ def check(uri: str, rejects: list[Reject], rows: int, limit: float, path: Path |
 
 
 def by_reason(rejects: list[Reject]) -> dict[str, int]:
-    """Count the rejects by reason, most frequent first; what varies from row to row is left out."""
-    return dict(Counter(r.reason.split(":")[0].split(" on line")[0] for r in rejects).most_common())
+    """Count the rejects by reason, most frequent first."""
+    return dict(Counter(str(r.reason) for r in rejects).most_common())

@@ -1,25 +1,38 @@
 """What reading a source gives: the usable rows, and an account of everything that is not among them."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import pyarrow as pa
 
 
+class Reason(StrEnum):
+    """Why an entry is not among the rows. Each reader lists its own, with the words that people read."""
+
+
 @dataclass
 class Reject:
-    """One raw entry that could not be understood; `row` counts from 0 within `source`."""
+    """One raw entry that could not be understood; `row` counts from 0 within `source`.
+
+    `text` is the start of the entry, `detail` what of the reason varies from one to the next.
+    """
 
     source: str
     row: int
-    reason: str
+    reason: Reason
     text: str
+    detail: str = ""
 
     def __post_init__(self) -> None:
         self.text = self.text[:200]
 
+    def why(self) -> str:
+        """Return the reason with its detail."""
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
 
 @dataclass
-class Read:
+class SourceRows:
     """A source's rows (`sft.core.schema.SCHEMA`, plus kept columns), rejects and skips.
 
     `skipped` counts entries left out by design, by reason; they are no faults, so not rejects.
@@ -27,4 +40,4 @@ class Read:
 
     table: pa.Table
     rejects: list[Reject] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
+    skipped: dict[Reason, int] = field(default_factory=dict)

@@ -7,7 +7,6 @@ over rejected rows.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import IntEnum
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +15,8 @@ import pyarrow.compute as pc
 from sft.core.errors import UserError
 from sft.core.schema import MESSAGES, SCHEMA, standard_table
 from sft.data import message_columns
-from sft.data.message_columns import Turns
-from sft.data.source_rows import Read, Reject
+from sft.data.message_columns import MessageColumns
+from sft.data.source_rows import Reason, Reject, SourceRows
 
 LISTS = ("messages", "conversations", "conversation")
 SYSTEMS = ("system", "system_prompt")
@@ -44,19 +43,23 @@ _CODES = {alias: _ROLES.index(role) for role, aliases in _ALIASES.items() for al
 _BATCH = 8_192
 
 
-class _Fault(IntEnum):
-    """What can be wrong with a message or a row; the names are the reasons that rejects give."""
+class RowReason(Reason):
+    """What can be wrong with a message or a row."""
 
-    NONE = 0
-    UNKNOWN_ROLE = 1
-    MISSING_ROLE = 2
-    CONTENT_IS_NOT_TEXT = 3
-    TOOL_CALLS_WITHOUT_TEXT = 4
-    MISSING_CONTENT = 5
-    BLANK_CONTENT = 6
-    EMPTY_CONVERSATION = 7
-    NO_ASSISTANT_TURN = 8
-    MIXED_TYPES = 9
+    UNKNOWN_ROLE = "unknown role"
+    MISSING_ROLE = "missing role"
+    CONTENT_IS_NOT_TEXT = "content is not text"
+    TOOL_CALLS_WITHOUT_TEXT = "tool calls without text"
+    MISSING_CONTENT = "missing content"
+    BLANK_CONTENT = "blank content"
+    EMPTY_CONVERSATION = "empty conversation"
+    NO_ASSISTANT_TURN = "no assistant turn"
+    MIXED_TYPES = "mixed types"
+
+
+# The reasons as numbers, in arrays over rows and messages; 0 is none.
+_REASONS = [None, *RowReason]
+_NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
 
 
 def standardize(
@@ -65,7 +68,7 @@ def standardize(
     label: str | None = None,
     numbers: Sequence[int] | None = None,
     mixed: dict[str, dict[int, str]] | None = None,
-) -> Read:
+) -> SourceRows:
     """Turn raw rows into standardized ones, with contents exactly as they are and ids by content.
 
     A system message without text says nothing and is left out. Scalar columns that are no part of the
@@ -85,21 +88,20 @@ def standardize(
     lists, rejects, good, start = [], [], np.ones(raw.num_rows, bool), 0
     for batch in raw.select(list(dict.fromkeys(used.values()))).to_batches(max_chunksize=_BATCH):
         end = start + len(batch)
-        said = _said(batch, used, label)
-        codes, faults, culprits = _judged(said, len(batch))
-        faults[mistyped[start:end]] = _Fault.MIXED_TYPES
+        messages = _messages(batch, used, label)
+        codes, faults, culprits = _checked(messages, len(batch))
+        faults[mistyped[start:end]] = _NUMBERS[RowReason.MIXED_TYPES]
         for at in np.flatnonzero(faults).tolist():
-            reason = _Fault(faults[at]).name.lower().replace("_", " ")
-            if faults[at] == _Fault.UNKNOWN_ROLE:
-                reason += f": {said.role[culprits[at]].as_py()!r}"
+            reason = _REASONS[faults[at]]
+            detail = repr(messages.role[culprits[at]].as_py()) if reason == RowReason.UNKNOWN_ROLE else ""
             number = numbers[start + at] if numbers is not None else start + at
             text = odd.get(start + at) or _excerpt(batch, at)
-            rejects.append(Reject(label, number, reason, text))
+            rejects.append(Reject(label, number, reason, text, detail))
         good[start:end] = faults == 0
-        lists.append(_lists(said, codes, faults == 0))
+        lists.append(_lists(messages, codes, faults == 0))
         start = end
     table = standard_table(pa.chunked_array(lists, MESSAGES), source)
-    return Read(_with_extras(table, raw, set(used.values()), good), rejects)
+    return SourceRows(_with_extras(table, raw, set(used.values()), good), rejects)
 
 
 def _used_columns(schema: pa.Schema, label: str) -> dict[str, str]:
@@ -128,10 +130,10 @@ def _used_columns(schema: pa.Schema, label: str) -> dict[str, str]:
     return used
 
 
-def _said(batch: pa.RecordBatch, used: dict[str, str], label: str) -> Turns:
+def _messages(batch: pa.RecordBatch, used: dict[str, str], label: str) -> MessageColumns:
     """Collect a batch's messages, whatever the columns that hold them."""
 
-    def read(what: str, role: str) -> Turns:
+    def read(what: str, role: str) -> MessageColumns:
         return message_columns.from_column(batch.column(used[what]), role, f"{label}: column {used[what]!r}")
 
     if "list" in used:
@@ -143,17 +145,17 @@ def _said(batch: pa.RecordBatch, used: dict[str, str], label: str) -> Turns:
         parts = [request, read("answer", "assistant")]
     else:
         parts = [read("question", "user"), read("answer", "assistant")]
-    said = message_columns.joined(parts)
+    messages = message_columns.joined(parts)
     if "system" not in used:
-        return said
+        return messages
     has_own = np.zeros(len(batch), bool)
-    has_own[said.row[_role_codes(said.role) == _SYSTEM]] = True
+    has_own[messages.row[_role_codes(messages.role) == _SYSTEM]] = True
     system = read("system", "system")
     wanted = ~has_own[system.row] & (~message_columns.blank(system.content) | system.not_text)
-    return message_columns.joined([system.take(wanted), said])
+    return message_columns.joined([system.take(wanted), messages])
 
 
-def _with_input(request: Turns, given: Turns) -> Turns:
+def _with_input(request: MessageColumns, given: MessageColumns) -> MessageColumns:
     """Put Alpaca's optional input below the instruction."""
     both = pc.binary_join_element_wise(request.content, given.content, "\n\n")
     no_input, no_request = message_columns.blank(given.content), message_columns.blank(request.content)
@@ -173,50 +175,50 @@ def _role_codes(role: pa.Array) -> np.ndarray:
     return np.array([*codes, _MISSING], np.int8)[indices]
 
 
-def _judged(said: Turns, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(messages: MessageColumns, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each message's role code, each row's fault (0: none) and each row's first faulty message."""
-    codes = _role_codes(said.role)
-    blank = message_columns.blank(said.content)
+    codes = _role_codes(messages.role)
+    blank = message_columns.blank(messages.content)
     faults = np.select(
         [
             codes == _UNKNOWN,
             codes == _MISSING,
-            said.not_text,
-            blank & said.calls,
-            blank & (codes != _SYSTEM) & pc.is_null(said.content).to_numpy(zero_copy_only=False),
+            messages.not_text,
+            blank & messages.calls,
+            blank & (codes != _SYSTEM) & pc.is_null(messages.content).to_numpy(zero_copy_only=False),
             blank & (codes != _SYSTEM),
         ],
         [
-            _Fault.UNKNOWN_ROLE,
-            _Fault.MISSING_ROLE,
-            _Fault.CONTENT_IS_NOT_TEXT,
-            _Fault.TOOL_CALLS_WITHOUT_TEXT,
-            _Fault.MISSING_CONTENT,
-            _Fault.BLANK_CONTENT,
+            _NUMBERS[RowReason.UNKNOWN_ROLE],
+            _NUMBERS[RowReason.MISSING_ROLE],
+            _NUMBERS[RowReason.CONTENT_IS_NOT_TEXT],
+            _NUMBERS[RowReason.TOOL_CALLS_WITHOUT_TEXT],
+            _NUMBERS[RowReason.MISSING_CONTENT],
+            _NUMBERS[RowReason.BLANK_CONTENT],
         ],
-        _Fault.NONE,
+        _NUMBERS[None],
     )
     # Of several faults of a row the first counts: it is assigned last.
     faulty = np.flatnonzero(faults)[::-1]
     of_row, culprits = np.zeros(rows, np.int8), np.zeros(rows, np.int64)
-    of_row[said.row[faulty]] = faults[faulty]
-    culprits[said.row[faulty]] = faulty
+    of_row[messages.row[faulty]] = faults[faulty]
+    culprits[messages.row[faulty]] = faulty
     answered = np.zeros(rows, bool)
-    answered[said.row[codes == _ASSISTANT]] = True
-    of_row[(of_row == 0) & ~answered] = _Fault.NO_ASSISTANT_TURN
-    of_row[np.bincount(said.row, minlength=rows) == 0] = _Fault.EMPTY_CONVERSATION
+    answered[messages.row[codes == _ASSISTANT]] = True
+    of_row[(of_row == 0) & ~answered] = _NUMBERS[RowReason.NO_ASSISTANT_TURN]
+    of_row[np.bincount(messages.row, minlength=rows) == 0] = _NUMBERS[RowReason.EMPTY_CONVERSATION]
     return codes, of_row, culprits
 
 
-def _lists(said: Turns, codes: np.ndarray, good: np.ndarray) -> pa.Array:
+def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.Array:
     """Build the good rows' conversations, without the system messages that say nothing."""
-    wanted = good[said.row] & ~((codes == _SYSTEM) & message_columns.blank(said.content))
+    wanted = good[messages.row] & ~((codes == _SYSTEM) & message_columns.blank(messages.content))
     if not wanted.all():
-        said, codes = said.take(wanted), codes[wanted]
-    lengths = np.bincount(said.row, minlength=len(good))[good]
+        messages, codes = messages.take(wanted), codes[wanted]
+    lengths = np.bincount(messages.row, minlength=len(good))[good]
     role = pa.array(_ROLES).take(pa.array(codes))
-    messages = pa.StructArray.from_arrays([role, said.content], fields=list(MESSAGES.value_type))
-    return message_columns.list_array(lengths, messages, MESSAGES)
+    values = pa.StructArray.from_arrays([role, messages.content], fields=list(MESSAGES.value_type))
+    return message_columns.list_array(lengths, values, MESSAGES)
 
 
 def _with_extras(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarray) -> pa.Table:

@@ -1,21 +1,20 @@
 """Scoring a model on the four tasks: which examples, how they are answered, and the scores."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import model_validator
 from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError
-from sft.core.params import Count
+from sft.core.params import Count, Integer, Number, Params
 
 if TYPE_CHECKING:
     from sft.generation.generate import Answer, Prompt
 
 
-@dataclass
-class MaxNewTokens:
+class MaxNewTokens(Params):
     """`evaluate.max_new_tokens`: where an answer is cut off, by task."""
 
     recipe: Count
@@ -24,21 +23,21 @@ class MaxNewTokens:
     question: Count
 
 
-@dataclass
-class EvaluateParams:
+class EvaluateParams(Params):
     """`evaluate`: examples a task, decoding runs and their seed, temperature, prompts in a batch."""
 
     examples: Count
     runs: Count
-    seed: int
-    temperature: float
+    seed: Integer
+    temperature: Number
     batch_size: Literal["auto"] | Count
     max_new_tokens: MaxNewTokens
 
-    def __post_init__(self) -> None:
-        """Raise UserError for a negative temperature."""
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.temperature < 0:
             raise ParamError(f"evaluate.temperature: {self.temperature} is below 0 (0 is greedy).")
+        return self
 
 
 def choose(pool: pa.Table, examples: int) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""How likely a model finds an answer that it did not write: a measure without decoding noise."""
+"""How likely a model finds an answer that it did not write: a metric without decoding noise."""
 
 from typing import Any
 
@@ -14,7 +14,8 @@ TOKENS = 4096  # in a batch, padding included: a fixed number, so that every mac
 def reference_nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> list[float]:
     """Return each example's mean negative log-likelihood, in nats a token, of `reference` after `prompt`.
 
-    The token that ends the turn counts. Raises as `encode` does.
+    The token that ends the turn counts. Raises UserError where the chat template never shows which tokens are
+    the assistant's, TemplateRefusal where it refuses an example or does not show it there.
     """
     rows = []
     for example in examples:
@@ -23,7 +24,7 @@ def reference_nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) ->
         start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
         counted = [n for n, ours in enumerate(encoded.assistant_mask) if ours and n >= start]
         rows.append((encoded.input_ids, counted))
-    found = [0.0] * len(rows)
+    means = [0.0] * len(rows)
     for places in _batches([len(ids) for ids, _ in rows]):
         longest = max(len(rows[n][0]) for n in places)
         pad = tokenizer.pad_token_id
@@ -35,8 +36,8 @@ def reference_nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) ->
         for row, n in enumerate(places):
             targets = torch.tensor(rows[n][1])
             scores = logits[row, (targets - 1).to(model.device)].float()
-            found[n] = cross_entropy(scores, ids[row, targets].to(model.device)).item()
-    return found
+            means[n] = cross_entropy(scores, ids[row, targets].to(model.device)).item()
+    return means
 
 
 def _batches(lengths: list[int]) -> list[list[int]]:

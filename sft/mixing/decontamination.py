@@ -62,13 +62,13 @@ class _Places:
             return
         grams = batch.grams(self.n)
         place = np.minimum(np.searchsorted(self.hashes, grams.hashes), len(self.hashes) - 1)
-        found = self.hashes[place] == grams.hashes
-        once = np.unique(grams.row[found] * len(self.hashes) + place[found])
+        known = self.hashes[place] == grams.hashes
+        once = np.unique(grams.row[known] * len(self.hashes) + place[known])
         self.row.append(once // len(self.hashes) + start)
         self.gram.append(once % len(self.hashes))
 
-    def found(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return pairs of a row and a place in the texts: of all runs that were found."""
+    def occurrences(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return pairs of a row and a place in the texts: of all runs that rows have."""
         if not self.row:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         row, gram = np.concatenate(self.row), np.concatenate(self.gram)
@@ -106,7 +106,7 @@ def contaminated(messages: pa.ChunkedArray, examples: pa.Table, n: int) -> Conta
     # Sums up to each word, so that a run's own words are a difference.
     before = np.concatenate([[0], np.cumsum(own)])
 
-    row, at = runs.found()
+    row, at = runs.occurrences()
     telling = 2 * (before[at + n] - before[at]) > n
     row, at = row[telling], at[telling]
     text = np.searchsorted(texts.offsets, at, side="right") - 1

@@ -1,23 +1,27 @@
 """Filters of the pool: which rows are no good for training, each with its reason.
 
 Every filter sees the whole pool, in the order of rank with base before extra, so what it removes depends on
-neither data.size nor the order of the sources' rows, and mixes stay nested.
+neither data.size nor the order of the sources' rows, and mixes stay nested. A filter is a function here, its
+row in `_FILTERS` and its param.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import model_validator
 
 from sft.core.errors import ParamError
-from sft.core.files import read_parquet
-from sft.core.params import Count, Share
+from sft.core.params import Count, Number, Params, Share, Text
 from sft.core.seeded_order import order
 from sft.mixing import word_ngrams
 
-EVALUATION = "data/holdout/evaluation.parquet"
+# The evaluation's, for the filters that compare with them.
+Examples: TypeAlias = pa.Table | None
+
 NEAREST = 0.5
 # Only punctuation. Not "n/a" and "tbd" too: as answers these can be right, in a dictionary for one.
 _PLACEHOLDER = r"^[\p{P}\s]*$"
@@ -35,9 +39,8 @@ REMOVED = pa.schema(
 )
 
 
-@dataclass
-class FilterParams:
-    """`data.filters`: what rows must have to stay; see params.yaml.
+class FilterParams(Params):
+    """`data.filters`: what rows must have to stay.
 
     `overlap` is not for `filtered`: mixing removes it with the exact duplicates, before.
     """
@@ -45,14 +48,15 @@ class FilterParams:
     overlap: Literal["remove", "keep"]
     min_words: Literal["none"] | Count
     max_words: Literal["none"] | Count
-    min_score: Literal["none"] | float
+    min_score: Literal["none"] | Number
     placeholders: Literal["keep", "remove"]
-    languages: Literal["any"] | list[str]
+    languages: Literal["any"] | list[Text]
     decontaminate: Literal["none"] | Count
     near_duplicates: Literal["none"] | Share
     random: bool
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         numbers = isinstance(self.min_words, int) and isinstance(self.max_words, int)
         if numbers and self.min_words > self.max_words:  # type: ignore[operator]
             raise ParamError(
@@ -66,6 +70,7 @@ class FilterParams:
             )
         if self.languages != "any" and not self.languages:
             raise ParamError("data.filters.languages: the list is empty. Name one code, such as en, or any.")
+        return self
 
     @property
     def active(self) -> list[str]:
@@ -74,32 +79,33 @@ class FilterParams:
 
 
 @dataclass
-class Verdict:
-    """What a filter found, for each row: whether it goes, and for those that go why, and what they match."""
+class Removal:
+    """The rows that a filter removes: a mask over all rows, and of those that go the reasons, for people.
 
-    gone: np.ndarray
+    `matches` has the ids of what they are like, where the filter compares.
+    """
+
+    mask: np.ndarray
     reasons: list[str]
-    matches: list[str | None]
+    matches: list[str] | None = None
 
 
-def verdict(gone: np.ndarray, reasons: list[str], matches: list[str] | None = None) -> Verdict:
-    """Build a Verdict; `reasons` and `matches` are of the rows that go."""
-    return Verdict(gone, reasons, list(matches) if matches is not None else [None] * len(reasons))
-
-
-def filtered(rows: pa.Table, params: FilterParams, seed: int) -> tuple[np.ndarray, pa.Table]:
-    """Tell which rows of the pool stay, and give those that go as a table of REMOVED.
+def filtered(
+    rows: pa.Table, params: FilterParams, seed: int, examples: Examples = None
+) -> tuple[np.ndarray, pa.Table]:
+    """Return the numbers of the rows that stay, and those that go as a table of REMOVED.
 
     `rows` has the columns messages, id, source and part, and score where min_score needs it, in the
-    order in which rows are preferred. A row goes by the first filter that it fails: near-duplicates come
-    last, so that the one that stays is one that no other filter removes.
+    order in which rows are preferred. `examples` are those of the evaluation (columns prompt, reference, id),
+    which decontaminate needs. A row goes by the first filter that it fails: near-duplicates come last, so
+    that the one that stays is one that no other filter removes.
     With `random`, the rows that go are drawn instead: of each part and source as many as the filters would
     remove.
     """
     kept = np.arange(len(rows))
     removed = [REMOVED.empty_table()]
     for name in params.active:
-        kept, gone = _applied(name, rows, kept, params)
+        kept, gone = _applied(name, rows, kept, params, examples)
         removed.append(gone)
     table = pa.concat_tables(removed)
     if params.random and len(table):
@@ -108,21 +114,22 @@ def filtered(rows: pa.Table, params: FilterParams, seed: int) -> tuple[np.ndarra
 
 
 def _applied(
-    name: str, rows: pa.Table, kept: np.ndarray, params: FilterParams
+    name: str, rows: pa.Table, kept: np.ndarray, params: FilterParams, examples: Examples
 ) -> tuple[np.ndarray, pa.Table]:
     """Apply one filter to the rows that are left."""
     left = rows if len(kept) == len(rows) else rows.take(pa.array(kept))
-    found = _FILTERS[name](left, params)
-    gone = left.filter(pa.array(found.gone))
+    removal = _FILTERS[name](left, params, examples)
+    gone = left.filter(pa.array(removal.mask))
+    matches = [None] * len(gone) if removal.matches is None else removal.matches
     columns = {
         "id": gone["id"],
         "part": gone["part"],
         "source": gone["source"],
         "filter": pa.array([name] * len(gone), pa.string()),
-        "reason": pa.array(found.reasons, pa.string()),
-        "match": pa.array(found.matches, pa.string()),
+        "reason": pa.array(removal.reasons, pa.string()),
+        "match": pa.array(matches, pa.string()),
     }
-    return kept[~found.gone], pa.table(columns, schema=REMOVED)
+    return kept[~removal.mask], pa.table(columns, schema=REMOVED)
 
 
 def _word_counts(rows: pa.Table) -> np.ndarray:
@@ -131,25 +138,25 @@ def _word_counts(rows: pa.Table) -> np.ndarray:
     )
 
 
-def _too_short(rows: pa.Table, params: FilterParams) -> Verdict:
+def _too_short(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     counts = _word_counts(rows)
     gone = counts < int(params.min_words)
-    return verdict(gone, [f"{count} words" for count in counts[gone]])
+    return Removal(gone, [f"{count} words" for count in counts[gone]])
 
 
-def _too_long(rows: pa.Table, params: FilterParams) -> Verdict:
+def _too_long(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     counts = _word_counts(rows)
     gone = counts > int(params.max_words)
-    return verdict(gone, [f"{count} words" for count in counts[gone]])
+    return Removal(gone, [f"{count} words" for count in counts[gone]])
 
 
-def _low_score(rows: pa.Table, params: FilterParams) -> Verdict:
+def _low_score(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     scores = rows["score"].to_numpy()
     gone = scores < float(params.min_score)  # false for a row without a score
-    return verdict(gone, [f"score {score:g}" for score in scores[gone]])
+    return Removal(gone, [f"score {score:g}" for score in scores[gone]])
 
 
-def _placeholders(rows: pa.Table, params: FilterParams) -> Verdict:
+def _placeholders(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     flags = []
     for batch in rows.select(["messages"]).to_batches(max_chunksize=16_384):
         messages = batch["messages"]
@@ -159,35 +166,36 @@ def _placeholders(rows: pa.Table, params: FilterParams) -> Verdict:
         of_row = np.repeat(np.arange(len(batch)), pc.list_value_length(messages).to_numpy())
         flags.append(np.bincount(of_row, answers.to_numpy(zero_copy_only=False), len(batch)) == 0)
     gone = np.concatenate([np.zeros(0, bool), *flags])
-    return verdict(gone, ["no answer says anything"] * int(gone.sum()))
+    return Removal(gone, ["no answer says anything"] * int(gone.sum()))
 
 
-def _languages(rows: pa.Table, params: FilterParams) -> Verdict:
+def _languages(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     from sft.mixing.language_id import other_languages
 
-    found = other_languages(rows["messages"], params.languages)
-    gone = found != ""
-    return verdict(gone, [f"language {code}" for code in found[gone]])
+    others = other_languages(rows["messages"], params.languages)
+    gone = others != ""
+    return Removal(gone, [f"language {code}" for code in others[gone]])
 
 
-def _contaminated(rows: pa.Table, params: FilterParams) -> Verdict:
+def _contaminated(rows: pa.Table, params: FilterParams, examples: Examples) -> Removal:
     from sft.mixing.decontamination import contaminated
 
-    found = contaminated(rows["messages"], read_parquet(EVALUATION), int(params.decontaminate))
-    reasons = [f"holds {share:.2f} of an evaluation example" for share in found.share[found.removed]]
-    return verdict(found.removed, reasons, found.example[found.removed].tolist())
+    assert examples is not None, "decontaminate is on, but no evaluation examples were handed in"
+    held = contaminated(rows["messages"], examples, int(params.decontaminate))
+    reasons = [f"holds {share:.2f} of an evaluation example" for share in held.share[held.removed]]
+    return Removal(held.removed, reasons, held.example[held.removed].tolist())
 
 
-def _near_duplicates(rows: pa.Table, params: FilterParams) -> Verdict:
+def _near_duplicates(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     from sft.mixing.near_duplicates import near_duplicates
 
     match, similarity = near_duplicates(rows["messages"], float(params.near_duplicates))
     gone = match >= 0
     matches = rows["id"].take(pa.array(match[gone])).to_pylist()
-    return verdict(gone, [f"Jaccard similarity {value:.3f}" for value in similarity[gone]], matches)
+    return Removal(gone, [f"Jaccard similarity {value:.3f}" for value in similarity[gone]], matches)
 
 
-_FILTERS = {
+_FILTERS: dict[str, Callable[[pa.Table, FilterParams, Examples], Removal]] = {
     "min_words": _too_short,
     "max_words": _too_long,
     "min_score": _low_score,

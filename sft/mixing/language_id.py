@@ -27,13 +27,13 @@ def other_languages(messages: pa.ChunkedArray, wanted: Iterable[str]) -> np.ndar
     unknown = [code for code in wanted if code not in known]
     if unknown:
         raise ParamError(
-            f"data.filters.languages: {unknown[0]!r} is no language that can be told. "
+            f"data.filters.languages: {unknown[0]!r} is no language that can be recognized. "
             f"Those are {', '.join(sorted(known))}."
         )
     keep = {*wanted, NO_LANGUAGE}
-    found = []
+    codes = []
     for batch in word_ngrams.texts(messages):
         for text in batch.to_pylist():
             language, probability = model.classify(text[:LETTERS])
-            found.append(language if language not in keep and probability >= SURE else "")
-    return np.array(found, object)
+            codes.append(language if language not in keep and probability >= SURE else "")
+    return np.array(codes, object)

@@ -8,18 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
-from sft.core.params import Count
-from sft.core.schema import taken
+from sft.core.params import Count, Integer, Params
+from sft.core.schema import take_rows
 from sft.core.seeded_order import order
-from sft.mixing.filters import REMOVED, FilterParams, filtered
+from sft.mixing.filters import REMOVED, Examples, FilterParams, filtered
 
 
-@dataclass
-class MixParams:
+class MixParams(Params):
     """`data`: how many rows the mix has, the seed that ranks them, and the filters before that."""
 
     size: Count
-    seed: int
+    seed: Integer
     filters: FilterParams
 
 
@@ -32,7 +31,7 @@ class Pool:
     removed: dict[str, int]
 
 
-def pool(
+def rank_pool(
     base_ids: pa.ChunkedArray, extra_ids: pa.ChunkedArray, seed: int, keep_overlap: bool = False
 ) -> Pool:
     """Remove exact duplicates, and rows of extra that base has; rank what is left by hash(seed, id).
@@ -56,8 +55,11 @@ def pool(
     return Pool(ranked[0], ranked[1], removed)
 
 
-def repeats(pool: Pool, base: pa.Table, extra: pa.Table) -> pa.Table:
-    """List the rows that `pool` removed as a table of filters.REMOVED; each matches the one row of its id."""
+def removed_duplicates(pool: Pool, base: pa.Table, extra: pa.Table) -> pa.Table:
+    """List the rows that `rank_pool` removed, as a table of filters.REMOVED.
+
+    Each matches the one row of its id.
+    """
     tables = []
     base_ids = pc.unique(base["id"])
     for part, rows, kept in (("base", base, pool.base), ("extra", extra, pool.extra)):
@@ -78,19 +80,22 @@ def repeats(pool: Pool, base: pa.Table, extra: pa.Table) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def filter_pool(pool: Pool, base: pa.Table, extra: pa.Table, params: MixParams) -> tuple[Pool, pa.Table]:
+def filter_pool(
+    pool: Pool, base: pa.Table, extra: pa.Table, params: MixParams, examples: Examples = None
+) -> tuple[Pool, pa.Table]:
     """Apply the filters to the whole pool; return what is left of it, and the removed rows.
 
+    `examples` are the evaluation's, which the filter decontaminate compares with.
     Raises UserError for a filter that the rows cannot answer to.
     """
     columns = ["messages", "id", "source"]
-    parts = [taken(base.select(columns), pool.base), taken(extra.select(columns), pool.extra)]
+    parts = [take_rows(base.select(columns), pool.base), take_rows(extra.select(columns), pool.extra)]
     rows = pa.concat_tables(parts)
     names = ["base"] * len(pool.base) + ["extra"] * len(pool.extra)
     rows = rows.append_column("part", pa.array(names, pa.string()))
     if params.filters.min_score != "none":
         rows = rows.append_column("score", _scores(rows["id"], base, extra))
-    kept, removed = filtered(rows, params.filters, params.seed)
+    kept, removed = filtered(rows, params.filters, params.seed, examples)
     boundary = len(pool.base)
     counts = dict(Counter(removed["filter"].to_pylist()))
     on = ["random"] if params.filters.random else params.filters.active
@@ -123,7 +128,7 @@ def _scores(ids: pa.ChunkedArray, base: pa.Table, extra: pa.Table) -> pa.Array:
     return best["score_max"].combine_chunks().take(pc.index_in(ids, value_set=best["id"].combine_chunks()))
 
 
-def members(pool: Pool, size: int) -> tuple[np.ndarray, np.ndarray]:
+def choose_members(pool: Pool, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Take the first `size` rows: of base, then of extra. A smaller size is a part of a larger one.
 
     Raises UserError where there are not that many.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from sft.core.errors import ParamError, UserError
 from sft.core.files import replacing
+from sft.core.params import Params, Text
 from sft.fetch.cache import cache_dir
 from sft.modeling.chat_template import end_of_turn
 
@@ -26,11 +27,10 @@ Dtype = Literal["bfloat16", "float16", "float32"]
 PADDING = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")
 
 
-@dataclass
-class ModelParams:
+class ModelParams(Params):
     """`model`: the pinned base model, the type its weights are computed in, and whether they are 4-bit."""
 
-    reference: str
+    reference: Text
     dtype: Dtype
     load_in_4bit: bool
 

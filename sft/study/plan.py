@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sft.core.errors import ParamError, UserError
-from sft.core.params import Count, coerce
+from sft.core.params import Count, parse_value
 
 # What the base model's scores depend on: these are the same in every run, so it is evaluated once.
 _SHARED = ("model.", "evaluate.", "data.evaluation", "data.holdout.")
@@ -54,7 +54,10 @@ def plan(
     for all. Raises UserError for what makes no plan.
     """
     for size in sizes:
-        coerce(_read(size), Count, "data.size")
+        try:
+            parse_value(_read(size), Count, "size")
+        except ParamError as error:  # but it is none of the params' file
+            raise UserError(str(error)) from None
     if len(replicates) == 1:
         replicates = replicates * len(conditions)
     if len(replicates) != len(conditions) or min(replicates) < 1:
@@ -70,7 +73,7 @@ def plan(
     seen: dict[str, str] = {}
     for run in runs:
         params = applied(values, run.changes)
-        params["data"]["size"] = coerce(params["data"]["size"], Count, "data.size")
+        params["data"]["size"] = parse_value(params["data"]["size"], Count, "data.size")
         for key in (json.dumps(params, sort_keys=True), run.name):
             if key in seen:
                 raise UserError(

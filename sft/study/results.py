@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sft.core.params import Count, coerce, leaves
+from sft.core.params import Count, leaves, parse_value
 from sft.study.intervals import across_tasks, aligned, by_example
 from sft.tasks.metrics import METRICS
 
@@ -29,7 +29,7 @@ class Result:
     @property
     def size(self) -> int:
         """The mix's rows."""
-        return coerce(self.params["data"]["size"], Count, "data.size")
+        return parse_value(self.params["data"]["size"], Count, "data.size")
 
     @property
     def tasks(self) -> list[str]:

@@ -1,20 +1,18 @@
 """LoRA on a base model, by PEFT."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from sft.core.errors import ParamError
-from sft.core.params import Count, Share
+from sft.core.params import Count, Params, Share, Text
 
 
-@dataclass
-class LoraParams:
+class LoraParams(Params):
     """`train.lora`: rank, scale (alpha / r), dropout, and the names of the linear layers to adapt."""
 
     r: Count
     alpha: Count
     dropout: Share
-    target_modules: list[str]
+    target_modules: list[Text]
 
 
 def check_targets(model: Any, targets: list[str]) -> None:

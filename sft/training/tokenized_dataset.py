@@ -18,8 +18,8 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError, UserError
-from sft.core.params import Count, coerce
-from sft.core.schema import taken
+from sft.core.params import Count, Number, parse_value
+from sft.core.schema import take_rows
 from sft.core.seeded_order import order_of_copies
 from sft.modeling.chat_template import TemplateRefusal, encode
 from sft.modeling.labels import IGNORED, loss_tokens
@@ -54,7 +54,7 @@ class Budget:
                 f"train.budget: {text!r} is not an amount and a unit, such as 60 steps, "
                 "1 epoch, 300k rows or 2M tokens."
             )
-        amount = coerce(number, float if unit == "epochs" else Count, "train.budget")
+        amount = parse_value(number, Number if unit == "epochs" else Count, "train.budget")
         if amount <= 0:
             raise ParamError(f"train.budget: {text!r} is not above 0.")
         return cls(amount, cast(Unit, unit), batch_size)
@@ -147,7 +147,7 @@ class _Reader:
 
     def tokenize(self, places: np.ndarray) -> Iterator[Tokenized]:
         """Tokenize the rows at these places of the mix, one after another."""
-        for row in taken(self.mix, places).to_pylist():
+        for row in take_rows(self.mix, places).to_pylist():
             yield row["id"], *_labelled(row["messages"], self.tokenizer, self.shape)
 
     def chunks(self, ranked: np.ndarray, wanted: int) -> Iterator[Iterable[Tokenized]]:

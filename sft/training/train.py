@@ -4,18 +4,19 @@ import importlib.util
 import math
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
 
 from sft.core.errors import ParamError, UserError
-from sft.core.params import Count
+from sft.core.params import Count, Integer, Number, Params, Text
 from sft.modeling.labels import Rows
 from sft.training.engines import Engine
 from sft.training.lora import LoraParams
 from sft.training.tokenized_dataset import Budget
 
 
-@dataclass
-class TrainParams:
+class TrainParams(Params):
     """`train`: the budget, the rows' shape, the optimizer and the LoRA.
 
     `batch_size` counts the rows of one optimizer step, whose loss is the mean over its loss tokens. It is
@@ -23,17 +24,17 @@ class TrainParams:
     """
 
     engine: Engine
-    seed: int
-    budget: str
+    seed: Integer
+    budget: Text
     batch_size: Count
     micro_batch: Literal["auto"] | Count
     max_length: Count
     too_long: Literal["truncate", "drop"]
     loss_on: Literal["assistant", "all"]
-    learning_rate: float
+    learning_rate: Number
     lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
-    warmup_steps: int
-    weight_decay: float
+    warmup_steps: Integer
+    weight_decay: Number
     optimizer: Literal["adamw_torch", "adamw_8bit"]
     gradient_checkpointing: Literal["auto"] | bool
     deterministic: bool
@@ -41,8 +42,8 @@ class TrainParams:
     validation_every: Count
     lora: LoraParams
 
-    def __post_init__(self) -> None:
-        """Raise UserError for values that are not what they should be, or do not go together."""
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         Budget.parse(self.budget, self.batch_size)
         if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
             raise ParamError(
@@ -55,6 +56,7 @@ class TrainParams:
                 raise ParamError(f"train.{name}: {getattr(self, name)} is below 0.")
         if not 0 <= self.seed < 2**32:  # numpy's range
             raise ParamError(f"train.seed: {self.seed} is not from 0 to {2**32 - 1}.")
+        return self
 
 
 @dataclass

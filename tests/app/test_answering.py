@@ -1,4 +1,4 @@
-"""Many users, one thread that writes: all answers whole, none another's, faults that stay where they are."""
+"""Many users, one generating thread: all answers whole, none another's, faults that stay where they are."""
 
 import asyncio
 import dataclasses
@@ -16,7 +16,7 @@ from app.answering import Answerer, follow
 from app.prompts import Wish
 from app.revisions import Source
 from app.talk import Talk, answers
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 from sft.modeling import adapter
 from sft.modeling.loading import ModelParams, load_model
 from tests.imports import ROOT, closure
@@ -27,18 +27,18 @@ from tests.tiny import save_model
 def sources(tmp_path_factory):
     """A base with three adapters, and another base."""
     folder = tmp_path_factory.mktemp("models")
-    found = {}
+    made = {}
     for base in ("first", "second"):
         resolved = save_model(folder / base, spread=0.35)
-        params = ModelParams(str(folder / base), "float32", False)
-        found[base] = Source(base, params, 0.7, None, "")
+        params = ModelParams(reference=str(folder / base), dtype="float32", load_in_4bit=False)
+        made[base] = Source(base, params, 0.7, None, "")
         for number in range(3 if base == "first" else 0):
             torch.manual_seed(number)
             config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
             path = folder / f"adapter{number}"
             adapter.save(get_peft_model(load_model(resolved, "float32", "cpu"), config), path, "first")
-            found[f"adapter{number}"] = Source(f"adapter{number}", params, 0.7, path, f"key{number}")
-    return found
+            made[f"adapter{number}"] = Source(f"adapter{number}", params, 0.7, path, f"key{number}")
+    return made
 
 
 def asked(text):
@@ -84,7 +84,7 @@ def test_more_than_fit_wait_in_line(sources):
     tickets = [answerer.ask(sources["first"], asked(f"{n} eggs?")) for n in range(20)]
     ahead = [ticket.ahead for ticket in tickets]
     assert len(set(read(*tickets))) == 20 and max(ahead) > 4
-    assert not answerer.waiting and not answerer.writing
+    assert not answerer.waiting and not answerer.generating
     assert all(loaded.users == 0 for loaded in answerer.shelf.loaded.values())
 
 
@@ -113,17 +113,17 @@ def endless(sources, most_tokens):
     return answerer
 
 
-def test_stop_ends_the_writing_and_keeps_the_text(sources):
+def test_stop_ends_an_answer_and_keeps_its_text(sources):
     answerer = endless(sources, 1900)
     ticket = answerer.ask(sources["first"], asked("Rice?"))
-    while len(ticket.written.ids) < 5 and not ticket.over:
+    while len(ticket.stream.ids) < 5 and not ticket.over:
         ticket.look(0.1)
     ticket.stop()
     read(ticket)
-    written = len(ticket.written.ids)
+    tokens = len(ticket.stream.ids)
     time.sleep(0.2)
-    assert ticket.state == "stopped" and len(ticket.written.ids) == written < 1900
-    assert not ticket.loaded.batch.texts
+    assert ticket.state == "stopped" and len(ticket.stream.ids) == tokens < 1900
+    assert not ticket.loaded.batch.streams
 
 
 def test_an_answer_without_a_reader_is_given_up(sources, monkeypatch):
@@ -160,7 +160,7 @@ def test_answers_go_on_while_another_model_loads(sources, monkeypatch):
     def slow(params, report):
         stopped.stop()
         for _ in range(2):
-            seen.append(len(running.written.ids))
+            seen.append(len(running.stream.ids))
             time.sleep(0.5)
             running.look(0)
         return load(params, report)
@@ -197,7 +197,7 @@ def test_an_adapter_that_is_none_is_a_message_and_the_next_answer_is_whole(sourc
 
 
 def run_of(talk, answerer, then=lambda: None):
-    """Have a conversation's last question answered as the page does; `then` is called once it is written."""
+    """Have a conversation's last question answered as the page does; `then` is called once it has begun."""
 
     async def follow():
         begun = False
@@ -216,7 +216,7 @@ def test_one_run_at_a_time_and_nothing_kept_of_it(sources, monkeypatch):
 
     def meanwhile():
         for event in (lambda: talk.begin(Wish("eggs"), ["second"]), lambda: talk.go_on("Why?"), talk.again):
-            with pytest.raises(UserError, match="An answer is being written"):
+            with pytest.raises(UserError, match="An answer is being generated"):
                 event()
         talk.stop()
 
@@ -258,23 +258,34 @@ def test_stop_while_a_model_loads(sources, monkeypatch):
         if all(loaded.users == 0 for loaded in answerer.shelf.loaded.values()) and answerer.shelf.loaded:
             break
         time.sleep(0.1)
-    assert not answerer.waiting and not answerer.writing
+    assert not answerer.waiting and not answerer.generating
 
 
 def test_a_fault_of_the_model_ends_its_answers_only(sources, capsys):
     answerer = endless(sources, 1500)
     (hit, well) = (answerer.ask(sources[name], asked("Rice?")) for name in ("first", "second"))
-    while not hit.written.ids:
+    while not hit.stream.ids:
         hit.look(0.1)
     hit.loaded.batch.model = None
     while not hit.over:
         hit.look(0.1)
     assert hit.state == "failed" and hit.fault == "Something went wrong. Please try again."
-    assert well.state in ("writing", "ended", "cut off")
+    assert well.state in ("generating", "ended", "cut off")
     well.stop()
     read(well)
     (text,) = read(answerer.ask(sources["first"], asked("Rice?"), most_tokens=10))
     assert text and "Traceback" in capsys.readouterr().err
+
+
+def test_a_fault_of_a_param_names_the_file_that_it_stands_in(sources, monkeypatch):
+    def fault(*_):
+        raise ParamError("model.reference: this model is of no use. Use another.")
+
+    answerer = Answerer(most_tokens=5)
+    monkeypatch.setattr("app.streaming.Batch.join", fault)
+    ticket = answerer.ask(sources["first"], asked("Rice?"))
+    read(ticket)
+    assert ticket.fault == "params.yaml: model.reference: this model is of no use. Use another."
 
 
 def test_conversations_are_cut_to_what_the_model_takes(sources):
@@ -284,9 +295,9 @@ def test_conversations_are_cut_to_what_the_model_takes(sources):
         long += [{"role": "assistant", "content": f"Answer {n}. " * 10}, {"role": "user", "content": f"{n}?"}]
     ticket = answerer.ask(sources["first"], long)
     read(ticket)
-    prompt = ticket.loaded.tokenizer.decode(ticket.written.prompt)
+    prompt = ticket.loaded.tokenizer.decode(ticket.stream.prompt)
     assert "Leeks?" in prompt and "Answer 0." in prompt and "39?" in prompt and "Answer 10." not in prompt
-    assert len(ticket.written.prompt) + 20 <= ticket.loaded.context
+    assert len(ticket.stream.prompt) + 20 <= ticket.loaded.context
     with pytest.raises(UserError, match="too long for this model"):
         answerer.ask(sources["first"], asked("Leeks? " * 2000))
     with pytest.raises(UserError, match=r"That cannot be asked: .*<\|eot\|>"):
@@ -297,7 +308,7 @@ def test_conversations_are_cut_to_what_the_model_takes(sources):
 def test_serving_imports_no_unsloth():
     for script in ("app/chat.py", "app/recipe.py"):
         modules = closure(ROOT / script)
-        assert {"app/writing.py", "sft/modeling/chat_template.py", "sft/modeling/loading.py"} <= modules
+        assert {"app/streaming.py", "sft/modeling/chat_template.py", "sft/modeling/loading.py"} <= modules
         assert "sft/training/engine_unsloth.py" not in modules
         for module in modules:
             assert "import unsloth" not in (ROOT / module).read_text(encoding="utf-8"), module

@@ -75,7 +75,7 @@ def test_a_number_on_its_own_line_belongs_to_its_step():
     assert read("Sure:\n1.\n\nBoil it.\n2.\n\nEat it.").steps == ["Boil it.", "Eat it."]
 
 
-@pytest.mark.parametrize("state", ["waiting", "writing", "ended", "cut off", "stopped", "failed"])
+@pytest.mark.parametrize("state", ["waiting", "generating", "ended", "cut off", "stopped", "failed"])
 @pytest.mark.parametrize(
     "answer", ["", EVIL, WHOLE, WHOLE.replace("Lemon", EVIL), f"# {EVIL}\n## Steps\n1. {EVIL}"]
 )
@@ -100,7 +100,8 @@ def test_nothing_written_is_obeyed(answer, state):
 
 def test_states_are_told():
     assert "2 ahead of you" in render(pane("", "waiting", ahead=2))
-    assert "writing" in render(pane("# Ri", "writing")) and "Download" not in render(pane("# Ri", "writing"))
+    under_way = render(pane("# Ri", "generating"))
+    assert "generating" in under_way and "Download" not in under_way
     assert "cut off: too long" in render(pane(WHOLE, "cut off"))
     assert 'role="alert">no such revision' in render(pane("", "failed", fault="no such revision"))
     loading = Pane("main", [Turn("q")], loading="reading the weights")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import revisions
+from app import recipe, revisions
 from app.answering import Answerer
 from app.revisions import ADAPTER, find, listed
 from app.startup import Startup
@@ -131,16 +131,24 @@ def test_a_folder_that_is_no_git_repository(tmp_path: Path, monkeypatch: pytest.
             find(name)
 
 
-def test_the_command_streams_a_recipe(here: Repo) -> None:
-    command = ("python", "-m", "app.recipe", "rice, leeks", "--max-tokens", "30")
-    first, again = here.run(*command), here.run(*command, "--model", "main")
-    assert first.stdout == again.stdout != "\n" and "no dietician" in first.stderr
-    assert here.run(*command, "--seed", "1").stdout != first.stdout
-    assert here.run(*command, "--model", "base").stdout != ""
-    unknown = here.run(*command, "--model", "nowhere", ok=False)
-    assert unknown.returncode == 1 and unknown.stderr.startswith("error: nowhere: no such revision")
-    empty = here.run("python", "-m", "app.recipe", "12", ok=False)
-    assert empty.returncode == 1 and "Traceback" not in empty.stderr and "no ingredient" in empty.stderr
+def test_the_command_streams_a_recipe(here: Repo, monkeypatch, capsys) -> None:
+    command = ["rice, leeks", "--max-tokens", "30"]
+    first = here.run("python", "-m", "app.recipe", *command)
+    assert first.stdout != "\n" and "no dietician" in first.stderr
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process's own signals are not the command's
+
+    def printed(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["recipe", *arguments])
+        recipe.main()
+        return capsys.readouterr().out
+
+    assert printed(*command, "--model", "main") == first.stdout
+    assert printed(*command, "--seed", "1") != first.stdout
+    assert printed(*command, "--model", "base") != "\n"
+    with pytest.raises(SystemExit, match=r"^error: nowhere: no such revision"):
+        printed(*command, "--model", "nowhere")
+    with pytest.raises(SystemExit, match=r"^error: .*no ingredient"):
+        printed("12")
     assert json.loads(here.run("dvc", "status", "--json").stdout) == {}
 
 

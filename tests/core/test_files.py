@@ -8,8 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sft.core.errors import UserError
-from sft.core.files import read_parquet, replacing, write_csv, write_json, write_parquet, write_text
+from sft.core.errors import MissingFile, UserError
+from sft.core.files import (
+    read_json,
+    read_parquet,
+    replacing,
+    sha256_of,
+    write_csv,
+    write_json,
+    write_parquet,
+    write_text,
+)
 from tests.imports import ROOT
 
 TABLE = pa.table({"id": [str(n) for n in range(120_000)], "n": list(range(120_000))})
@@ -71,7 +80,7 @@ def test_a_parquet_file_that_does_not_fit(tmp_path, old):
     program = """if True:
         import resource, sys
         import pyarrow as pa
-        from sft.core.errors import UserError
+        from sft.core.errors import MissingFile, UserError
         from sft.core.files import write_parquet
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
         try:
@@ -109,8 +118,9 @@ def test_where_nothing_can_be_written(tmp_path):
 
 
 def test_reading_what_is_no_parquet(tmp_path):
-    with pytest.raises(UserError, match="Run the stage that writes it"):
+    with pytest.raises(MissingFile, match=r"mix\.parquet: no such file") as caught:
         read_parquet(tmp_path / "mix.parquet")
+    assert caught.value.path == tmp_path / "mix.parquet"
     write_parquet(tmp_path / "mix.parquet", TABLE)
     whole = (tmp_path / "mix.parquet").read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"no parquet at all"):
@@ -120,3 +130,21 @@ def test_reading_what_is_no_parquet(tmp_path):
     write_parquet(tmp_path / "mix.parquet", TABLE)
     with pytest.raises(UserError, match="messages"):
         read_parquet(tmp_path / "mix.parquet", ["messages"])
+
+
+def test_reading_what_is_no_json(tmp_path):
+    with pytest.raises(MissingFile, match=r"a\.json: no such file"):
+        read_json(tmp_path / "a.json")
+    write_text(tmp_path / "a.json", '{"rows": 1')
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_the_digest_of_a_file(tmp_path):
+    write_text(tmp_path / "a.txt", "abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(tmp_path / "a.txt") == digest
+    with pytest.raises(MissingFile):
+        sha256_of(tmp_path / "b.txt")
+    with pytest.raises(UserError, match="cannot be read"):
+        sha256_of(tmp_path)

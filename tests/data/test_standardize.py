@@ -20,7 +20,7 @@ def standardized(rows: list[dict], **options) -> list[list[tuple[str, str]]]:
 
 
 def reasons(rows: list[dict]) -> list[tuple[int, str]]:
-    return [(reject.row, reject.reason) for reject in standardize(pa.Table.from_pylist(rows), "test").rejects]
+    return [(reject.row, reject.why()) for reject in standardize(pa.Table.from_pylist(rows), "test").rejects]
 
 
 def sharegpt(*turns: tuple[str | None, str | None]) -> dict:
@@ -131,7 +131,7 @@ def test_rejects_name_row_and_reason_and_lose_nothing_else():
         sharegpt(("system", None), ("human", "q"), ("gpt", "a2")),
     ]
     read = standardize(pa.Table.from_pylist(rows), "test", "file.json")
-    assert [(reject.source, reject.row, reject.reason) for reject in read.rejects] == [
+    assert [(reject.source, reject.row, reject.why()) for reject in read.rejects] == [
         ("file.json", 1, "unknown role: 'narrator'"),
         ("file.json", 2, "missing role"),
         ("file.json", 4, "missing content"),

@@ -208,15 +208,3 @@ def test_faults_of_a_wheel(tmp_path: Path) -> None:
     wheel.write_bytes(b"not a zip")
     with pytest.raises(UserError, match="not a readable wheel"):
         pypi.member_bytes(wheel, "tiny_data/file.bin")
-
-
-def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SFT_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_dir() == tmp_path / "xdg" / "sft" and cache_dir().is_dir()
-    monkeypatch.setenv("SFT_CACHE", str(tmp_path / "own"))
-    assert cache_dir() == tmp_path / "own"
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("SFT_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(UserError, match="SFT_CACHE"):
-        cache_dir()

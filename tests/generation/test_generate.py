@@ -34,7 +34,7 @@ def random_prompts(count, shortest=1, longest=30, seed=0):
 def answers(tiny, prompts, runs=1, temperature=0.0, batch_size=16, max_new_tokens=12, seed=42, stops=None):
     """Return the answers by item and run."""
     model, tokenizer, stop_ids = tiny
-    found = {}
+    answered = {}
     for batch in generate(
         model,
         tokenizer,
@@ -49,10 +49,10 @@ def answers(tiny, prompts, runs=1, temperature=0.0, batch_size=16, max_new_token
         assert len(batch) <= batch_size * runs
         for answer in batch:
             place = (prompts[answer.prompt].item, answer.run)
-            assert place not in found
-            found[place] = (answer.text, answer.tokens, answer.finished)
-    assert len(found) == len(prompts) * runs
-    return found
+            assert place not in answered
+            answered[place] = (answer.text, answer.tokens, answer.finished)
+    assert len(answered) == len(prompts) * runs
+    return answered
 
 
 @torch.no_grad()
@@ -75,26 +75,26 @@ def plainly(tiny, prompt, run, temperature, max_new_tokens=12, seed=42):
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_batches_answer_as_a_plain_loop_does(tiny, temperature):
     prompts = random_prompts(20)
-    found = answers(tiny, prompts, runs=2, temperature=temperature, batch_size=8)
+    answered = answers(tiny, prompts, runs=2, temperature=temperature, batch_size=8)
     for prompt in prompts:
         for run in range(2):
-            assert found[prompt.item, run] == plainly(tiny, prompt, run, temperature), prompt
-    assert len({text for text, _, _ in found.values()}) > 10  # the model does not say one thing always
-    assert {finished for _, _, finished in found.values()} == {True, False}
+            assert answered[prompt.item, run] == plainly(tiny, prompt, run, temperature), prompt
+    assert len({text for text, _, _ in answered.values()}) > 10  # the model does not say one thing always
+    assert {finished for _, _, finished in answered.values()} == {True, False}
 
 
 def test_prompts_of_a_single_token(tiny):
     prompts = [Prompt(f"item {n}", [n + 60]) for n in range(5)]
-    found = answers(tiny, prompts, runs=2, temperature=0.7)
-    assert found == {(p.item, run): plainly(tiny, p, run, 0.7) for p in prompts for run in range(2)}
+    answered = answers(tiny, prompts, runs=2, temperature=0.7)
+    assert answered == {(p.item, run): plainly(tiny, p, run, 0.7) for p in prompts for run in range(2)}
 
 
 def test_a_single_token_beside_a_long_prompt(tiny):
     """Its row of the prompts' cache is padding throughout."""
     prompts = [Prompt("short", [60]), Prompt("long", list(range(30, 70)))]
     for temperature in (0.0, 0.7):
-        found = answers(tiny, prompts, temperature=temperature)
-        assert found == {(p.item, 0): plainly(tiny, p, 0, temperature) for p in prompts}
+        answered = answers(tiny, prompts, temperature=temperature)
+        assert answered == {(p.item, 0): plainly(tiny, p, 0, temperature) for p in prompts}
 
 
 def test_an_answer_does_not_depend_on_its_batch(tiny):
@@ -111,19 +111,19 @@ def test_an_answer_does_not_depend_on_its_batch(tiny):
 
 def test_runs_and_seeds(tiny):
     prompts = random_prompts(10, shortest=2)
-    found = answers(tiny, prompts, runs=3, temperature=1.0)
+    answered = answers(tiny, prompts, runs=3, temperature=1.0)
     for prompt in prompts:
-        assert len({found[prompt.item, run][0] for run in range(3)}) > 1
-    assert answers(tiny, prompts, runs=3, temperature=1.0) == found
+        assert len({answered[prompt.item, run][0] for run in range(3)}) > 1
+    assert answers(tiny, prompts, runs=3, temperature=1.0) == answered
     other = answers(tiny, prompts, runs=3, temperature=1.0, seed=43)
-    assert sum(other[place] != found[place] for place in found) > len(found) * 0.8
+    assert sum(other[place] != answered[place] for place in answered) > len(answered) * 0.8
     greedy = answers(tiny, prompts, runs=3)
     assert all(greedy[prompt.item, 0] == greedy[prompt.item, run] for prompt in prompts for run in (1, 2))
 
 
 def test_two_prompts_alike_of_two_items_are_answered_apart(tiny):
-    found = answers(tiny, [Prompt("one", [60, 61, 62]), Prompt("two", [60, 61, 62])], temperature=1.0)
-    assert found["one", 0] != found["two", 0]
+    answered = answers(tiny, [Prompt("one", [60, 61, 62]), Prompt("two", [60, 61, 62])], temperature=1.0)
+    assert answered["one", 0] != answered["two", 0]
 
 
 def test_stop_tokens_end_an_answer(tiny):
@@ -143,9 +143,9 @@ def test_stop_tokens_end_an_answer(tiny):
 
 @pytest.mark.parametrize("limit", [1, 5])
 def test_answers_are_cut_off(tiny, limit):
-    found = answers(tiny, random_prompts(20), max_new_tokens=limit)
-    assert all(tokens <= limit for _, tokens, _ in found.values())
-    unfinished = [tokens for _, tokens, finished in found.values() if not finished]
+    answered = answers(tiny, random_prompts(20), max_new_tokens=limit)
+    assert all(tokens <= limit for _, tokens, _ in answered.values())
+    unfinished = [tokens for _, tokens, finished in answered.values() if not finished]
     assert unfinished and set(unfinished) == {limit}
 
 

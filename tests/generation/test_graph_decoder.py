@@ -1,11 +1,12 @@
-"""Writing by slots, on the CPU without a graph: the same answers as by transformers' generate."""
+"""Generating by slots, on the CPU without a graph: the same answers as by transformers' generate."""
 
 import pytest
 import torch
 
 from sft.core.errors import UserError
-from sft.generation import graph_decoder, slot_cache
-from sft.generation.graph_decoder import Job, Written
+from sft.generation import graph_decoder, slot_cache, transformers_generate
+from sft.generation.generate import generate, generator_for
+from sft.generation.generator import Completion, Request
 from sft.generation.keyed_sampling import choose, key
 from tests.generation.test_generate import answers, random_prompts, tiny  # noqa: F401
 
@@ -23,53 +24,51 @@ def test_slots_answer_as_batches_do(tiny, temperature, request):  # noqa: F811
     prompts = random_prompts(30)
     expected = answers(tiny, prompts, runs=2, temperature=temperature)
     request.getfixturevalue("by_slots")
+    assert generator_for(tiny[0]) is graph_decoder
     assert {finished for _, _, finished in expected.values()} == {True, False}
     for batch_size in (1, 3, 50):
-        found = answers_by_slots(tiny, prompts, temperature, batch_size)
-        assert found == expected
+        assert answers_by_slots(tiny, prompts, temperature, batch_size) == expected
     assert answers_by_slots(tiny, prompts[::-1], temperature, "auto") == expected
 
 
 def answers_by_slots(tiny, prompts, temperature, batch_size):  # noqa: F811
-    found = {}
-    for batch in decoding_of(tiny, prompts, temperature, batch_size):
+    answered = {}
+    for batch in generate(
+        *tiny, prompts, runs=2, seed=42, temperature=temperature, max_new_tokens=12, batch_size=batch_size
+    ):
         for answer in batch:
             place = (prompts[answer.prompt].item, answer.run)
-            assert place not in found
-            found[place] = (answer.text, answer.tokens, answer.finished)
-    return found
+            assert place not in answered
+            answered[place] = (answer.text, answer.tokens, answer.finished)
+    return answered
 
 
-def decoding_of(tiny, prompts, temperature, batch_size):  # noqa: F811
-    from sft.generation.generate import generate
-
-    return generate(
-        *tiny,
-        prompts,
-        runs=2,
-        seed=42,
-        temperature=temperature,
-        max_new_tokens=12,
-        batch_size=batch_size,
-    )
+def completions(tiny, requests, temperature=0.0, max_new_tokens=3, batch_size=1):  # noqa: F811
+    return [
+        completion
+        for batch in graph_decoder.generate(
+            *tiny,
+            requests,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+        )
+        for completion in batch
+    ]
 
 
 def test_the_model_is_left_as_it_was(tiny):  # noqa: F811
-    model, _, stops = tiny
+    model, _, _ = tiny
     before = model.config._attn_implementation
-    jobs = [Job(0, [5, 6, 7], [1]), Job(1, [8], [2])]
-    written = [
-        text
-        for texts in graph_decoder.write(model, jobs, stops, temperature=0, max_new_tokens=3, most_slots=1)
-        for text in texts
-    ]
+    generated = completions(tiny, [Request(0, [5, 6, 7], [1]), Request(1, [8], [2])])
     assert model.config._attn_implementation == before != slot_cache.SLOTTED
-    assert {text.prompt for text in written} == {0, 1}
-    assert all(isinstance(text, Written) and 1 <= len(text.ids) <= 3 for text in written)
+    assert {completion.prompt for completion in generated} == {0, 1}
+    assert all(isinstance(one, Completion) and 1 <= len(one.ids) <= 3 for one in generated)
 
 
-def test_what_cannot_be_decoded_by_slots(tiny):  # noqa: F811
+def test_what_slots_cannot_do_transformers_does(tiny):  # noqa: F811
     assert not graph_decoder.usable(tiny[0])  # no GPU, or float32
+    assert generator_for(tiny[0]) is transformers_generate
 
 
 @pytest.mark.parametrize(
@@ -85,31 +84,22 @@ def test_models_that_need_more_are_answered_otherwise(tiny, monkeypatch, name, v
 
 
 def test_slots_that_do_not_fit(tiny, monkeypatch):  # noqa: F811
-    model, _, stops = tiny
-
     def no_memory(*_, **__):
         raise torch.OutOfMemoryError("too much")
 
     monkeypatch.setattr(graph_decoder, "Slots", no_memory)
     with pytest.raises(UserError, match=r"out of memory: 2 texts of up to 6 tokens do not fit"):
-        list(
-            graph_decoder.write(
-                model, [Job(0, [5, 6, 7], [1, 2])], stops, temperature=0, max_new_tokens=3, most_slots=0
-            )
-        )
-    assert model.config._attn_implementation != slot_cache.SLOTTED
+        completions(tiny, [Request(0, [5, 6, 7], [1, 2])])
+    assert tiny[0].config._attn_implementation != slot_cache.SLOTTED
 
 
-def test_more_runs_than_slots(tiny):  # noqa: F811
-    """A prompt's runs are written together, however few slots are thought to fit."""
-    model, _, stops = tiny
-    jobs = [Job(n, [5, 6 + n], [1, 2, 3]) for n in range(3)]
-    written = [
-        (text.prompt, text.run)
-        for texts in graph_decoder.write(model, jobs, stops, temperature=1, max_new_tokens=4, most_slots=1)
-        for text in texts
-    ]
-    assert sorted(written) == [(n, run) for n in range(3) for run in range(3)]
+def test_more_runs_than_slots(tiny, monkeypatch):  # noqa: F811
+    """A prompt's runs are generated together, however few slots are thought to fit."""
+    monkeypatch.setattr(graph_decoder, "slots_that_fit", lambda model, length: 1)
+    requests = [Request(n, [5, 6 + n], [1, 2, 3]) for n in range(3)]
+    generated = completions(tiny, requests, temperature=1, max_new_tokens=4, batch_size="auto")
+    places = [(completion.prompt, completion.run) for completion in generated]
+    assert sorted(places) == [(n, run) for n in range(3) for run in range(3)]
 
 
 def test_choose_is_the_processors_choice():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from scripts import preset
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile, UserError
 from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, section
 from sft.core.schema import standard_table
@@ -252,18 +252,26 @@ def test_mixes_nest_and_row_order_changes_nothing(pools: Pools, filters: dict[st
     assert read_parquet("data/removed.parquet") == reasons
 
 
+def test_evaluation_examples_are_read_by_the_filter_that_needs_them_only(pools: Pools) -> None:
+    pools.write()
+    Path("data/holdout/evaluation.parquet").unlink()
+    assert mixed(min_words=9)
+    with pytest.raises(MissingFile, match=r"evaluation\.parquet"):
+        mixed(decontaminate=8)
+
+
 def test_counts_add_up(pools: Pools) -> None:
     pools.write()
     mixed(**EVERY)
-    found = metrics()
+    counted = metrics()
     rows = read_parquet("data/removed.parquet")
     read = sum(len(read_parquet(f"data/standardized/{part}.parquet")) for part in ("base", "extra"))
-    assert sum(found["removed"].values()) == len(rows) == read - sum(found["available"].values())
+    assert sum(counted["removed"].values()) == len(rows) == read - sum(counted["available"].values())
     by_filter: dict[str, int] = {}
-    for counts in found["removed_by_source"].values():
+    for counts in counted["removed_by_source"].values():
         for name, count in counts.items():
             by_filter[name] = by_filter.get(name, 0) + count
-    assert by_filter == {name: count for name, count in found["removed"].items() if count}
+    assert by_filter == {name: count for name, count in counted["removed"].items() if count}
 
 
 def test_overlap_left_in_is_kept_and_not_counted(pools: Pools) -> None:

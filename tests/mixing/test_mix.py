@@ -13,10 +13,10 @@ import pytest
 from sft.core.errors import UserError
 from sft.core.files import read_parquet
 from sft.core.params import load
-from sft.core.schema import MESSAGES, taken
+from sft.core.schema import MESSAGES, take_rows
 from sft.core.seeded_order import order, order_of_copies, ranks, units
 from sft.data.holdout import TASKS, HoldoutParams, evaluation_items, evaluation_pool, is_validation
-from sft.mixing.mix import members, pool
+from sft.mixing.mix import choose_members, rank_pool
 from tests.imports import ROOT
 from tests.tiny import dialogue, table
 
@@ -37,7 +37,7 @@ def random_ids(rng, rows, kinds=10_000):
 
 def chosen(base, extra, seed, size):
     """Return the ids of the members, base's before extra's, and how many are base's."""
-    from_base, from_extra = members(pool(base, extra, seed), size)
+    from_base, from_extra = choose_members(rank_pool(base, extra, seed), size)
     ids = base.take(pa.array(from_base)).to_pylist() + extra.take(pa.array(from_extra)).to_pylist()
     return ids, len(from_base)
 
@@ -56,9 +56,9 @@ def test_ranks_are_pinned():
 def test_ranks_do_not_depend_on_the_process(hash_seed):
     program = """if True:
         import pyarrow as pa
-        from sft.mixing.mix import members, pool
+        from sft.mixing.mix import choose_members, rank_pool
         ids = pa.chunked_array([[f"{n:032x}" for n in range(500)]])
-        print(members(pool(ids.slice(0, 300), ids.slice(200), 42), 450)[1].tolist())
+        print(choose_members(rank_pool(ids.slice(0, 300), ids.slice(200), 42), 450)[1].tolist())
     """
     result = subprocess.run(
         [sys.executable, "-c", program],
@@ -69,14 +69,16 @@ def test_ranks_do_not_depend_on_the_process(hash_seed):
         check=True,
     )
     ids = pa.chunked_array([[f"{n:032x}" for n in range(500)]])
-    assert result.stdout.strip() == str(members(pool(ids.slice(0, 300), ids.slice(200), 42), 450)[1].tolist())
+    assert result.stdout.strip() == str(
+        choose_members(rank_pool(ids.slice(0, 300), ids.slice(200), 42), 450)[1].tolist()
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_smaller_mix_is_the_beginning_of_a_larger(seed):
     rng = np.random.default_rng(seed)
     base, extra = random_ids(rng, 400, 500), random_ids(rng, 600, 900)
-    ranked = pool(base, extra, seed)
+    ranked = rank_pool(base, extra, seed)
     available = len(ranked.base) + len(ranked.extra)
     whole, _ = chosen(base, extra, seed, available)
     assert len(whole) == len(set(whole)) == available
@@ -107,7 +109,7 @@ def test_another_seed_gives_another_order():
 def test_duplicates_and_overlap_are_removed_and_counted():
     base = pa.chunked_array([["a", "b", "a"], ["c", "a"]])
     extra = pa.chunked_array([["c", "d", "d"], ["e", "c", "b"]])
-    ranked = pool(base, extra, 42)
+    ranked = rank_pool(base, extra, 42)
     assert ranked.removed == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 2}
     assert sorted(ranked.base.tolist()) == [0, 1, 3]  # the first occurrence of each
     assert sorted(ranked.extra.tolist()) == [1, 3]
@@ -116,7 +118,7 @@ def test_duplicates_and_overlap_are_removed_and_counted():
 def test_overlap_can_be_left_in():
     base = pa.chunked_array([["a", "b", "a"], ["c", "a"]])
     extra = pa.chunked_array([["c", "d", "d"], ["e", "c", "b"]])
-    ranked = pool(base, extra, 42, keep_overlap=True)
+    ranked = rank_pool(base, extra, 42, keep_overlap=True)
     assert ranked.removed == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 0}
     assert sorted(ranked.base.tolist()) == [0, 1, 3]
     assert sorted(ranked.extra.tolist()) == [0, 1, 3, 5]
@@ -138,16 +140,16 @@ def test_copies_lie_apart_where_training_reads():
 def test_no_extra():
     base = pa.chunked_array([["a", "b"]])
     empty = pa.chunked_array([[]], pa.string())
-    assert sorted(members(pool(base, empty, 1), 2)[0].tolist()) == [0, 1]
+    assert sorted(choose_members(rank_pool(base, empty, 1), 2)[0].tolist()) == [0, 1]
 
 
 def test_more_rows_than_there_are():
     rng = np.random.default_rng(0)
     base, extra = random_ids(rng, 2_000, 10**9), random_ids(rng, 1_500, 10**9)
-    ranked = pool(base, extra, 42)
-    members(ranked, 3_500)
+    ranked = rank_pool(base, extra, 42)
+    choose_members(ranked, 3_500)
     with pytest.raises(UserError) as caught:
-        members(ranked, 4_000)
+        choose_members(ranked, 4_000)
     message = str(caught.value)
     assert message.startswith("data.size: 4,000 rows")
     assert all(number in message for number in ("3,500", "2,000 of base", "1,500 of extra"))
@@ -286,5 +288,5 @@ def test_more_than_two_gibibytes_of_text_can_be_taken() -> None:
     """Arrow's own take overflows 32-bit offsets there. The chunks share one buffer."""
     chats = [[{"role": "user", "content": "x" * (1 << 20)}]] * 256
     text = pa.chunked_array([pa.array(chats, MESSAGES)] * 9)
-    rows = taken(pa.table({"messages": text}), np.array([3, 2200]))
+    rows = take_rows(pa.table({"messages": text}), np.array([3, 2200]))
     assert [len(chat[0]["content"]) for chat in rows["messages"].to_pylist()] == [1 << 20] * 2

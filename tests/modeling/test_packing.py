@@ -291,8 +291,7 @@ def test_models_whose_logits_are_scaled_are_refused(tiny):
 
 
 def test_the_output_layer_cannot_be_a_target(tiny):
-    import dataclasses
 
-    model, _ = trainable(tiny, dataclasses.replace(LORA, target_modules=["lm_head"]))
+    model, _ = trainable(tiny, LORA.model_copy(update={"target_modules": ["lm_head"]}))
     with pytest.raises(UserError, match=r"target_modules: the output layer \(lm_head\)"):
         check_head(model)

@@ -94,6 +94,24 @@ def test_a_param_that_there_is_not(project, text, named):
     assert (project / "params.yaml").read_text() == PARAMS
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data:\n  seed:\n    rows: 1\n", "data.seed: one param, not a group"),
+        ("data:\n  size:\n    k: 1\n", "data.size: one param, not a group"),
+        ("data:\n  base:\n    k: 1\n", "data.base: one param, not a group"),
+        ("model:\n  reference: gone\ntrain:\n", "train: a group of params (learning_rate, note). Indent"),
+        ("train: fast\n", "train: a group of params"),
+        ("train: []\n", "train: a group of params"),
+    ],
+)
+def test_a_group_for_a_value_and_a_value_for_a_group(project, text, message):
+    with pytest.raises(UserError) as caught:
+        preset(project, text)
+    assert f"mine.yaml: {message}" in str(caught.value)
+    assert (project / "params.yaml").read_text() == PARAMS
+
+
 def test_a_preset_that_there_is_not(project):
     preset(project, "data:\n  seed: 1\n", "large")
     with pytest.raises(UserError, match=r"no such preset\. There are: large\."):

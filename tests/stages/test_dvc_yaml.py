@@ -1,13 +1,11 @@
 """dvc.yaml, params.yaml and presets/ against the code: what a stage reads and imports is what it lists."""
 
 import ast
-import dataclasses
 import importlib
 import re
 import shutil
 import subprocess
 import sys
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ from typing import Any
 import pytest
 
 from scripts import preset
-from sft.core.params import leaves, load, section
-from sft.data import sources
+from sft.core.params import Params, leaves, load, mapping, section
+from sft.fetch import uri
 from sft.modeling import loading
-from stages.cli import reject_unread
+from stages import paths
+from stages.cli import GROUPS, reject_unread
 from tests.imports import ROOT, closure
 from tests.pipeline_repo import STAGES
 
@@ -32,11 +31,11 @@ def module_name(stage: str) -> str:
     return name
 
 
-def schemas(stage: str) -> Iterator[tuple[str, Any]]:
-    """Yield each section that a stage's script reads, with its dataclass: the calls of section()."""
+def schemas(stage: str, function: str = "section") -> Iterator[tuple[str, type[Params]]]:
+    """Yield each part of params that a stage's script reads, with its schema: the calls of `function`."""
     module = importlib.import_module(module_name(stage))
     for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "section":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function:
             _, name, schema = node.args
             assert isinstance(name, ast.Constant)
             value: Any = module
@@ -45,12 +44,21 @@ def schemas(stage: str) -> Iterator[tuple[str, Any]]:
             yield str(name.value), value
 
 
-def fields(schema: Any, prefix: str) -> Iterator[str]:
-    for name, kind in typing.get_type_hints(schema).items():
-        if dataclasses.is_dataclass(kind):
-            yield from fields(kind, f"{prefix}.{name}")
+def fields(schema: type[Params], prefix: str) -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Params):
+            yield from fields(field.annotation, f"{prefix}.{name}")
         else:
             yield f"{prefix}.{name}"
+
+
+def keys(value: Any) -> Iterator[str]:
+    """Yield the keys of mappings at any depth."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    for item in value if isinstance(value, list) else []:
+        yield from keys(item)
 
 
 def test_the_stages() -> None:
@@ -59,10 +67,18 @@ def test_the_stages() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_are_leaves(stage: str) -> None:
-    """DVC's run cache ignores the keys size and nfiles inside a group or a list of mappings."""
+    """DVC's run cache ignores the keys size and nfiles inside a group or a list of mappings.
+
+    The exception is a group whose names the user chooses, so that dvc.yaml cannot list its leaves: there
+    sft.core.params.mapping refuses these keys.
+    """
     known = set(leaves(PARAMS))
     for entry in PIPELINE[stage]["params"]:
         assert isinstance(entry, str), f"{entry}: params of another file"
+        if entry in GROUPS:
+            assert entry in {name for name, _ in schemas(stage, "mapping")}
+            assert not {"size", "nfiles"} & set(keys(PARAMS[entry]))
+            continue
         assert entry in known, f"{entry}: a group, or no param"
         value: Any = PARAMS
         for part in entry.split("."):
@@ -73,13 +89,15 @@ def test_params_are_leaves(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_are_those_that_the_script_reads(stage: str) -> None:
     read = [leaf for name, schema in schemas(stage) for leaf in fields(schema, name)]
+    read += [name for name, _ in schemas(stage, "mapping")]
     assert sorted(PIPELINE[stage]["params"]) == sorted(read)
 
 
 def test_every_param_is_read_by_a_stage() -> None:
     reject_unread(PARAMS, ROOT / "dvc.yaml")
     listed = {param for stage in PIPELINE.values() for param in stage["params"]}
-    assert set(leaves(PARAMS)) == listed
+    in_groups = {leaf for leaf in leaves(PARAMS) if leaf.partition(".")[0] in GROUPS}
+    assert set(leaves(PARAMS)) - in_groups == listed - set(GROUPS)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -100,14 +118,26 @@ def test_the_packages_that_decide_results_are_a_dep_of_the_stages_that_run_the_m
     assert with_packages == {"train", "baseline", "evaluate"}
 
 
+def written() -> set[str]:
+    """Return the paths of all that the stages write."""
+    outs = [
+        out
+        for stage in PIPELINE.values()
+        for kind in ("outs", "metrics", "plots")
+        for out in stage.get(kind, [])
+    ]
+    return {out if isinstance(out, str) else next(iter(out)) for out in outs}
+
+
+def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
+    named = [value for name, value in vars(paths).items() if name.isupper()]
+    assert len(named) == len(set(named)) and set(named) == written() | {paths.RAW}
+
+
 def test_what_a_stage_reads_another_writes() -> None:
-    written = set()
-    for stage in PIPELINE.values():
-        for kind in ("outs", "metrics", "plots"):
-            written |= {out if isinstance(out, str) else next(iter(out)) for out in stage.get(kind, [])}
     for name, stage in PIPELINE.items():
         for dep in stage["deps"]:
-            assert dep in written or (ROOT / dep).exists(), f"{name}: {dep}"
+            assert dep in written() or (ROOT / dep).exists(), f"{name}: {dep}"
 
 
 @pytest.mark.parametrize("name", [None, *PRESETS])
@@ -124,8 +154,10 @@ def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
     for stage in STAGES:
         for part, schema in schemas(stage):
             section(values, part, schema)
-    for uri in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
-        assert sources.parse(uri).scheme in ("dataset", "pypi")
+        for part, schema in schemas(stage, "mapping"):
+            mapping(values, part, schema)
+    for address in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
+        assert uri.parse(address).scheme in ("dataset", "pypi")
     reference = values["model"]["reference"]
     assert loading._HUB.fullmatch(reference) or loading._PYPI.fullmatch(reference)
 

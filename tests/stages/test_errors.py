@@ -19,7 +19,18 @@ def error(repo: Repo, *command: str) -> str:
 
 
 def stage(repo: Repo, name: str, *arguments: str) -> str:
-    return error(repo, "python", "-m", f"stages.{name}", *arguments)
+    """Run a stage, in this process, that must exit with one error message; return the message."""
+    message = repo.stage(name, *arguments)
+    assert isinstance(message, str), message
+    before, *messages = re.split(r"^error: ", message, flags=re.MULTILINE)
+    assert before == "" and len(messages) == 1, message
+    return messages[0]
+
+
+def test_a_stage_of_its_own_process(repo: Repo) -> None:
+    repo.set_params({"data.size": -5})
+    message = error(repo, "python", "-m", "stages.mix")
+    assert message == stage(repo, "mix") + "\n"
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -44,7 +55,7 @@ def test_more_rows_than_there_are(repo: Repo, size: object) -> None:
 
 def test_all_the_rows_there_are(repo: Repo) -> None:
     repo.set_params({"data.size": 340})
-    repo.run("python", "-m", "stages.mix")
+    assert repo.stage("mix") is None
     assert repo.json("metrics/mix.json")["rows"] == 340
 
 
@@ -109,8 +120,7 @@ def test_params_that_cannot_evaluate(repo: Repo, change: dict, message: str) -> 
 
 @pytest.mark.parametrize("arguments", [[], ["both"], ["base", "adapter"]])
 def test_evaluate_says_how_it_is_called(repo: Repo, arguments: list[str]) -> None:
-    result = repo.run("python", "-m", "stages.evaluate", *arguments, ok=False)
-    assert (result.returncode, result.stderr) == (1, "usage: python -m stages.evaluate base|adapter\n")
+    assert repo.stage("evaluate", *arguments) == "usage: python -m stages.evaluate base|adapter"
 
 
 def test_a_wrong_checksum(repo: Repo) -> None:
@@ -122,7 +132,7 @@ def test_a_wrong_checksum(repo: Repo) -> None:
 
 
 def test_a_source_that_the_index_has_not(repo: Repo) -> None:
-    repo.set_params({"data.extra": [f"pypi://no-such-data==1.0?sha256={'0' * 64}"]})
+    repo.set_params({"data.extra": [f"pypi://no-such-data==1.0?sha256={'1' * 64}"]})
     assert stage(repo, "standardize").startswith("pypi://no-such-data==1.0: the package index has no")
 
 
@@ -132,6 +142,7 @@ def test_a_source_that_the_index_has_not(repo: Repo) -> None:
         ("data.base", [], "params.yaml: data.base: the list is empty"),
         ("data.base", ["data/raw/none.jsonl"], "data/raw/none.jsonl: no such file"),
         ("data.base", ["mine.jsonl"], "mine.jsonl: not under data/raw/"),
+        ("data.extra", ["data/raw/../mine.jsonl"], "data/raw/../mine.jsonl: not under data/raw/"),
         ("data.evaluation", [], "params.yaml: data.evaluation: the list is empty"),
         ("data.holdout.recipe", 0, "params.yaml: data.holdout.recipe: no item of the task 'recipe'"),
         ("data.holdout.recipe", 1.5, "params.yaml: data.holdout.recipe: 1.5 is not a number from 0 to 1"),
@@ -148,7 +159,8 @@ def test_a_file_of_the_stage_before_that_is_missing_or_cut_off(repo: Repo, path:
     content = (repo.path / path).read_bytes()
     (repo.path / path).unlink()
     message = stage(repo, "train")
-    assert message.startswith(f"{path}: no such file") and "dvc repro" in message
+    writer = "mix" if "mix" in path else "standardize"
+    assert message == f"{path}: no such file. Run the stage that writes it: dvc repro {writer}\n"
     (repo.path / path).write_bytes(content[: len(content) // 2])
     message = stage(repo, "train")
     assert message.startswith(f"{path}: not a readable Parquet file") and "Delete it" in message
@@ -169,7 +181,7 @@ def test_more_rejects_than_allowed(repo: Repo) -> None:
     assert [json.loads(line)["row"] for line in rejects] == [95, 96, 97, 98, 99]
 
     repo.set_params({"data.max_rejects": 0.05})
-    repo.run("python", "-m", "stages.standardize")
+    assert repo.stage("standardize") is None
     source = repo.json("metrics/standardize.json")["sources"]["data/raw/mine.jsonl"]
     assert (source["rows"], source["rejects"]) == (95, 5)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sft.core.params import Count, coerce
+from sft.core.params import Count, parse_value
 from sft.study.intervals import Interval, Refusal
 from sft.study.results import Result
 from sft.tasks.metrics import COMMON
@@ -16,7 +16,7 @@ MEANS = {"nll": 2.0, "chrf": 20.0}  # of the others: 0.2
 
 def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", **params):
     """Make a result whose scores are `shift` times a tenth of their mean better."""
-    generator = np.random.default_rng([int(coerce(size, Count, "size")), seed])
+    generator = np.random.default_rng([int(parse_value(size, Count, "size")), seed])
     easy = np.random.default_rng(0).normal(0, 0.2, (len(TASKS), EXAMPLES))
     answers = []
     for number, task in enumerate(TASKS):
@@ -35,7 +35,7 @@ def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", *
     metrics = {
         "device": device,
         "versions": {"torch": "2"},
-        "trained_on": {"rows_seen": 480, "epochs": 480 / coerce(size, Count, "size")},
+        "trained_on": {"rows_seen": 480, "epochs": 480 / parse_value(size, Count, "size")},
     }
     seeds = {"data": {"size": size, "seed": seed}, "train": {"seed": seed, **params}}
     trained = {"device": device, "versions": {"torch": "2"}}

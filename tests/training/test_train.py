@@ -1,7 +1,6 @@
 """Training a tiny model: the order of the rows, the loss of a step, the adapter's files, and refusals."""
 
 import copy
-import dataclasses
 import importlib.util
 import json
 import os
@@ -47,7 +46,7 @@ PARAMS = TrainParams(
 def params(**changed):
     if "steps" in changed:
         changed["budget"] = f"{changed.pop('steps')} steps"
-    return dataclasses.replace(PARAMS, **changed)
+    return TrainParams(**{**dict(PARAMS), **changed})
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,8 @@ def tiny(tmp_path_factory):
 
 
 def trainable(tiny, lora=LORA, dtype="float32"):
-    return load_trainable("trl", tiny, ModelParams(tiny.reference, dtype, False), lora, 64, 42)
+    model = ModelParams(reference=tiny.reference, dtype=dtype, load_in_4bit=False)
+    return load_trainable("trl", tiny, model, lora, 64, 42)
 
 
 def random_rows(count, seed=0):
@@ -252,7 +252,7 @@ def test_the_seed_makes_the_lora(tiny):
 
 
 def test_a_target_that_the_model_has_not(tiny):
-    wrong = dataclasses.replace(LORA, target_modules=["q_proj", "query"])
+    wrong = LORA.model_copy(update={"target_modules": ["q_proj", "query"]})
     with pytest.raises(UserError) as caught:
         trainable(tiny, wrong)
     message = str(caught.value)
@@ -273,13 +273,14 @@ def test_values_that_do_not_work():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU can do this")
 def test_what_needs_a_gpu(tiny):
-    model = ModelParams(tiny.reference, "float32", False)
+    model = ModelParams(reference=tiny.reference, dtype="float32", load_in_4bit=False)
     with pytest.raises(UserError, match=r"train\.engine: unsloth needs an NVIDIA GPU"):
         load_trainable("unsloth", tiny, model, LORA, 64, 42)
     with pytest.raises(UserError, match=r"model\.dtype: float16 trains on a GPU only"):
         check_machine(params(), "float16")
+    model = ModelParams(reference=tiny.reference, dtype="float32", load_in_4bit=True)
     with pytest.raises(UserError, match=r"model\.load_in_4bit"):
-        load_trainable("trl", tiny, ModelParams(tiny.reference, "float32", True), LORA, 64, 42)
+        load_trainable("trl", tiny, model, LORA, 64, 42)
 
 
 def test_a_run_that_diverges_fails(tiny):
@@ -293,7 +294,7 @@ def test_a_run_that_diverges_fails(tiny):
 
 def test_no_target_at_all(tiny):
     with pytest.raises(UserError, match="target_modules: the list is empty"):
-        trainable(tiny, dataclasses.replace(LORA, target_modules=[]))
+        trainable(tiny, LORA.model_copy(update={"target_modules": []}))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")

@@ -5,8 +5,8 @@ from typing import Any
 
 from sft.core.errors import UserError
 from sft.core.schema import standard_table
-from sft.data.embedded.wordings import chats, no_parts, normalized, one_line
-from sft.data.source_rows import Read, Reject
+from sft.data.embedded.wordings import chats, normalized, one_line, refuse_parts
+from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes, member_names
 
 SOURCE = "chatterbot"
@@ -16,9 +16,15 @@ FOLDER = "chatterbot_corpus/data/english"
 ALTERNATIVES = {"computers", "emotion"}
 
 
-def read(wheel: Path, fragment: str = "") -> Read:
+class ChatterbotReason(Reason):
+    """Why an entry is no row."""
+
+    NO_QUESTION = "not a question and its answer"
+
+
+def read(wheel: Path, fragment: str = "") -> SourceRows:
     """Read every topic; a question with several answers gives one row an answer, all of one item."""
-    no_parts("chatterbot-corpus", fragment)
+    refuse_parts("chatterbot-corpus", fragment)
     kept: list[list[str]] = []
     rejects: list[Reject] = []
     row = 0
@@ -30,13 +36,13 @@ def read(wheel: Path, fragment: str = "") -> Read:
             if _is_conversation(entry):
                 kept += _conversations([_tidy(text) for text in entry], path.stem)
             else:
-                rejects.append(Reject(SOURCE, row, f"{path.name}: not a question and its answer", str(entry)))
+                rejects.append(Reject(SOURCE, row, ChatterbotReason.NO_QUESTION, str(entry), path.name))
             row += 1
     if not kept:
         raise UserError(f"{wheel.name}: no questions under {FOLDER}. Check the package's version.")
     items = ["question:" + normalized(chat[0]) for chat in kept]
     tasks = ["question" if len(chat) == 2 else None for chat in kept]
-    return Read(standard_table(chats(kept), SOURCE, items, tasks), rejects)
+    return SourceRows(standard_table(chats(kept), SOURCE, items, tasks), rejects)
 
 
 def _entries(wheel: Path, name: str) -> list[Any]:

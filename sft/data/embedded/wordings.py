@@ -39,7 +39,7 @@ def chats(conversations: Sequence[Sequence[str]]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, messages, type=MESSAGES)
 
 
-def no_parts(package: str, fragment: str) -> None:
+def refuse_parts(package: str, fragment: str) -> None:
     """Raise UserError where a source names a part of a package that has none."""
     if fragment:
         raise UserError(

