@@ -48,7 +48,7 @@ def test_the_plan():
         (["train=3"], "train: params.yaml has no such param"),
         (["train.budget"], "is not PARAM=VALUE"),
         (["evaluate.runs=2"], "all cells of a study share evaluate.runs"),
-        (["data.holdout.recipe=0.2"], "all cells of a study share data.holdout.recipe"),
+        (["tasks.recipe.holdout=0.2"], "all cells of a study share tasks.recipe.holdout"),
         (["data.seed=2"], "the study itself varies data.seed"),
         (["train.budget=[1"], "is no value"),
     ],
