@@ -53,12 +53,13 @@ CHAT ?=
 chat: install
 	.venv/bin/python -m app.chat $(CHAT)
 
-# The chatbot's tests need a browser: Debian's, where this may install it; else they are skipped, and say so.
+# The chatbot's tests need a browser: Debian's, where this may install it; else they are skipped, and say so
+# (or fail, where CI is set).
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 	  || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	       && { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } >/dev/null; } \
-	  || echo "No Chromium here, and none could be installed: the tests of the chatbot's page are skipped."
+	  || echo "No Chromium here, and none could be installed: the tests of the chatbot's page are skipped, or fail where CI is set."
 
 preset: install
 	.venv/bin/python -m scripts.preset $(NAME)

@@ -24,13 +24,13 @@ def stage(repo: Repo, name: str, *arguments: str) -> str:
     assert isinstance(message, str), message
     before, *messages = re.split(r"^error: ", message, flags=re.MULTILINE)
     assert before == "" and len(messages) == 1, message
-    return messages[0]
+    return f"{messages[0]}\n"
 
 
 def test_a_stage_of_its_own_process(repo: Repo) -> None:
     repo.set_params({"data.size": -5})
     message = error(repo, "python", "-m", "stages.mix")
-    assert message == stage(repo, "mix") + "\n"
+    assert message == stage(repo, "mix")
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -164,7 +164,7 @@ def test_a_file_of_the_stage_before_that_is_missing_or_cut_off(repo: Repo, path:
     (repo.path / path).unlink()
     message = stage(repo, "train")
     writer = "mix" if "mix" in path else "standardize"
-    assert message == f"{path}: no such file. Run the stage that writes it: dvc repro {writer}\n"
+    assert message == f"{path}: no such file. Run the stage that writes it: dvc repro {writer}"
     (repo.path / path).write_bytes(content[: len(content) // 2])
     message = stage(repo, "train")
     assert message.startswith(f"{path}: not a readable Parquet file") and "Delete it" in message
