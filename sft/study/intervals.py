@@ -92,7 +92,7 @@ def aligned(members: dict[str, dict[str, list[float]]]) -> dict[str, np.ndarray]
             raise UserError(
                 f"{first} and {name} do not hold the same examples: {len(alone[0]):,} are in {first} only "
                 f"and {len(alone[1]):,} in {name} only ({example!r} for one). Evaluate both with the same "
-                "evaluate.examples, data.holdout and data.evaluation."
+                "evaluate.examples, data.holdout and tasks."
             )
     return {name: np.array([scores[example] for example in reference]).T for name, scores in members.items()}
 

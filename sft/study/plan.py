@@ -14,7 +14,7 @@ from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, parse_value
 
 # What the base model's scores depend on: these are the same in every run, so it is evaluated once.
-_SHARED = ("model.", "evaluate.", "data.evaluation", "data.holdout.")
+_SHARED = ("model.", "evaluate.", "tasks.", "data.holdout.")
 
 
 @dataclass(frozen=True)

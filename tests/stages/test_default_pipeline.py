@@ -18,10 +18,10 @@ SHORT = {
     "train.validation_rows": 2,
     "evaluate.examples": 1,
     "evaluate.runs": 1,
-    "evaluate.max_new_tokens.recipe": 8,
-    "evaluate.max_new_tokens.definition": 8,
-    "evaluate.max_new_tokens.dialogue": 8,
-    "evaluate.max_new_tokens.question": 8,
+    "tasks.recipe.max_new_tokens": 8,
+    "tasks.definition.max_new_tokens": 8,
+    "tasks.dialogue.max_new_tokens": 8,
+    "tasks.question.max_new_tokens": 8,
     "plot.length_sample": 50,
 }
 

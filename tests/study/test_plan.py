@@ -42,7 +42,7 @@ def test_the_plan():
         (["train=3"], "train: no such param"),
         (["train.budget"], "is not PARAM=VALUE"),
         (["evaluate.runs=2"], "all runs of a study share evaluate.runs"),
-        (["data.holdout.recipe=0.2"], "all runs of a study share data.holdout.recipe"),
+        (["tasks.recipe.holdout=0.2"], "all runs of a study share tasks.recipe.holdout"),
         (["data.seed=2"], "the study itself varies data.seed"),
         (["train.budget=[1"], "is no value"),
     ],
