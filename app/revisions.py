@@ -24,8 +24,8 @@ from sft.fetch.cache import cache_dir
 from sft.modeling.adapter import KEPT
 from sft.modeling.loading import ModelParams
 from stages.cli import PARAMS
+from stages.paths import ADAPTER
 
-ADAPTER = "models/adapter"
 WORKSPACE, BASE = "workspace", "base"
 MOST_NAME = 200  # characters of a revision's name
 MOST_LISTED = 30  # branches, tags and experiments each; others can be typed

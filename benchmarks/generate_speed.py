@@ -103,7 +103,10 @@ def stage(folder: Path, reference: str, size: int | str) -> dict[str, Any]:
             "seed": 42,
             "temperature": 0.7,
             "batch_size": size,
-            "max_new_tokens": {"recipe": NEW_TOKENS, "definition": 8, "dialogue": 8, "question": 8},
+        },
+        "tasks": {
+            task: {"source": "none", "holdout": 0, "max_new_tokens": tokens, "metrics": []}
+            for task, tokens in (("question", 8), ("recipe", NEW_TOKENS))
         },
     }
     (folder / "params.yaml").write_text(json.dumps(params))

@@ -11,8 +11,10 @@ from typing import Any
 
 from benchmarks.material import SMOLLM2
 from sft.core.files import read_parquet
+from sft.core.params import load, mapping
 from sft.evaluation.evaluate import choose
 from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
+from sft.tasks.task import TaskParams, tasks_of
 
 EXAMPLES = 100
 NEW_TOKENS = 128
@@ -28,7 +30,8 @@ def main() -> None:
     tokenizer = load_tokenizer(base)
     model = load_model(base, "bfloat16").eval()
     stops = stop_token_ids(tokenizer, model)
-    examples = choose(read_parquet("data/holdout/evaluation.parquet"), EXAMPLES)
+    tasks = tasks_of(mapping(load("params.yaml"), "tasks", TaskParams))
+    examples = choose(read_parquet("data/holdout/evaluation.parquet"), tasks, EXAMPLES)
     prompts = [
         Prompt(row["item"], prompt_ids(tokenizer, row["prompt"]))
         for rows in examples.values()

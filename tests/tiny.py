@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sft.core.schema import MESSAGES, standard_table
 from sft.modeling.loading import resolve
+from sft.tasks.task import Task, TaskParams, tasks_of
 
 TEMPLATE = """{%- for message in messages %}
 {{- '<|start|>' + message.role + '\n' + message.content + '<|eot|>' }}
@@ -55,6 +56,12 @@ def dialogue(question: str, answer: str) -> list[dict[str, str]]:
 
 def table(conversations: list[list[dict[str, str]]], source: str = "made", **columns: Any) -> pa.Table:
     return standard_table(pa.array(conversations, MESSAGES), source, **columns)
+
+
+def task(name: str, metrics: tuple[str, ...] = (), **values: Any) -> Task:
+    """Make a task; `metrics` are those beyond the common ones."""
+    defaults = {"source": "source", "holdout": 0.1, "max_new_tokens": 8}
+    return tasks_of({name: TaskParams(**{**defaults, **values}, metrics=list(metrics))})[0]
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:

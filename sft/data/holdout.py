@@ -4,28 +4,23 @@ The unit is the item (what an answer is made from), so no other form of a held-o
 dialogue stays among the training rows.
 """
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
 from sft.core.params import Integer, Params, Share
 from sft.core.seeded_order import order, units
+from sft.tasks.task import Task
 
 
 class HoldoutParams(Params):
-    """`data.holdout`: the seed, and the share of items held out for validation and for each task."""
+    """`data.holdout`: the seed of all that is held out, and the share of base's items for validation."""
 
     seed: Integer
     validation: Share
-    recipe: Share
-    definition: Share
-    dialogue: Share
-    question: Share
-
-    def share(self, task: str) -> float:
-        """Return the share of a task's items that is held out for evaluation."""
-        return float(getattr(self, task))
 
 
 EXAMPLES = pa.schema(
@@ -39,13 +34,65 @@ EXAMPLES = pa.schema(
 )
 
 
-def evaluation_items(rows: pa.Table, params: HoldoutParams) -> pa.Array:
-    """Return the items held out for evaluation: by seeded hash, among rows whose form is a task's."""
-    held = []
-    for task in pc.unique(rows["task"]).drop_null().to_pylist():
-        items = pc.unique(rows.filter(pc.equal(rows["task"], task))["item"])
-        held.append(items.filter(pa.array(units(f"{params.seed}:evaluation", items) < params.share(task))))
-    return pc.unique(pa.concat_arrays(held)) if held else pa.array([], pa.string())
+@dataclass
+class Split:
+    """Rows to train on, of base and of extra, and those held out for validation."""
+
+    base: pa.Table
+    extra: pa.Table
+    validation: pa.Table
+
+
+def evaluation_pool(sources: Mapping[str, pa.Table], tasks: Sequence[Task], seed: int) -> pa.Table:
+    """Build the examples of EXAMPLES, one an item held out for a task: task by task, ranked by seeded hash.
+
+    `sources` has the rows of the tasks' sources by URI. A prefix of a task's examples is what
+    `evaluate.examples` takes. Raises ParamError where a source has no row of its task's form, or no item is
+    held out.
+    """
+    return pa.concat_tables([_examples(_of_form(sources[task.source], task), task, seed) for task in tasks])
+
+
+def _of_form(rows: pa.Table, task: Task) -> pa.Table:
+    """Return the rows marked with the task's name; where none is marked with any, all have its form."""
+    marks = pc.unique(rows["task"]).drop_null().to_pylist()
+    if not marks:
+        return rows
+    if task.name not in marks:
+        raise ParamError(
+            f"tasks.{task.name}.source: {task.source} has rows of the tasks {', '.join(sorted(marks))} and "
+            f"none of {task.name!r}. Name the task as one of those, or take another source."
+        )
+    return rows.filter(pc.equal(rows["task"], task.name))
+
+
+def _examples(rows: pa.Table, task: Task, seed: int) -> pa.Table:
+    """Build a task's examples from the rows of its form.
+
+    The reference is the second assistant turn (the first where there is one only) and the prompt all that
+    comes before it, so a long dialogue does not cost a long prompt.
+    """
+    items = pc.unique(rows["item"])
+    held = items.filter(pa.array(units(f"{seed}:evaluation", items) < task.holdout))
+    rows = rows.select(["messages", "id", "item"]).filter(pc.is_in(rows["item"], value_set=held))
+    examples: dict[str, dict] = {}
+    for row in rows.take(order(seed, rows["id"])).to_pylist():
+        if row["item"] in examples:
+            continue
+        turns = [n for n, message in enumerate(row["messages"]) if message["role"] == "assistant"][:2]
+        examples[row["item"]] = {
+            "task": task.name,
+            "id": row["id"],
+            "item": row["item"],
+            "prompt": row["messages"][: turns[-1]],
+            "reference": row["messages"][turns[-1]]["content"],
+        }
+    if not examples:
+        raise ParamError(
+            f"tasks.{task.name}.holdout: no item of {task.source} is held out for the task. Raise the share, "
+            "or take a source with more items."
+        )
+    return pa.Table.from_pylist(list(examples.values()), EXAMPLES)
 
 
 def is_validation(rows: pa.Table, params: HoldoutParams) -> pa.Array:
@@ -53,38 +100,17 @@ def is_validation(rows: pa.Table, params: HoldoutParams) -> pa.Array:
     return pa.array(units(f"{params.seed}:validation", rows["item"]) < params.validation)
 
 
-def evaluation_pool(rows: pa.Table, held: pa.Array, params: HoldoutParams) -> pa.Table:
-    """Build the examples of EXAMPLES from the held-out rows, one a task and item, ranked by seeded hash.
+def split(base: pa.Table, extra: pa.Table, evaluation: pa.Table, params: HoldoutParams) -> Split:
+    """Take the items of `evaluation` out of base and extra, and validation items out of what is left.
 
-    The reference is the second assistant turn (the first where there is one only) and the prompt all
-    that comes before it, so a long dialogue does not cost a long prompt. A prefix of a task's examples
-    is what `evaluate.examples` takes. Raises UserError where a task has no example left.
+    Raises ParamError where nothing of base is left.
     """
-    rows = rows.filter(pc.and_(pc.is_valid(rows["task"]), pc.is_in(rows["item"], value_set=held)))
-    rows = rows.select(["messages", "id", "item", "task"]).take(order(params.seed, rows["id"]))
-    examples, seen = [], set()
-    for row in rows.to_pylist():
-        if (row["task"], row["item"]) in seen:
-            continue
-        seen.add((row["task"], row["item"]))
-        turns = [n for n, message in enumerate(row["messages"]) if message["role"] == "assistant"][:2]
-        examples.append(
-            {
-                "task": row["task"],
-                "id": row["id"],
-                "item": row["item"],
-                "prompt": row["messages"][: turns[-1]],
-                "reference": row["messages"][turns[-1]]["content"],
-            }
-        )
-    pool = pa.Table.from_pylist(examples, EXAMPLES)
-    missing = [task for task in TASKS if task not in set(pool["task"].to_pylist())]
-    if missing:
-        raise ParamError(
-            f"data.holdout.{missing[0]}: no item of the task {missing[0]!r} is held out. "
-            "Raise its share, or list a source that brings the task in data.evaluation."
-        )
-    return pool.take(np.argsort([TASKS.index(task) for task in pool["task"].to_pylist()], kind="stable"))
-
-
-TASKS = ["recipe", "definition", "dialogue", "question"]
+    held = pc.unique(evaluation["item"])
+    base = base.filter(pc.invert(pc.is_in(base["item"], value_set=held)))
+    mask = is_validation(base, params)
+    validation, base = base.filter(mask), base.filter(pc.invert(mask))
+    held = pa.concat_arrays([held, pc.unique(validation["item"])])
+    extra = extra.filter(pc.invert(pc.is_in(extra["item"], value_set=held)))
+    if not len(base):
+        raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
+    return Split(base, extra, validation)

@@ -1,5 +1,6 @@
-"""Scoring a model on the four tasks: which examples, how they are answered, and the scores."""
+"""Scoring a model on the tasks: which examples, how they are answered, and the scores."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pyarrow as pa
@@ -9,18 +10,13 @@ from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Number, Params
+from sft.evaluation.metrics import OF_MODEL, OF_TEXTS
+from sft.tasks.task import Task
 
 if TYPE_CHECKING:
     from sft.generation.generate import Answer, Prompt
 
-
-class MaxNewTokens(Params):
-    """`evaluate.max_new_tokens`: where an answer is cut off, by task."""
-
-    recipe: Count
-    definition: Count
-    dialogue: Count
-    question: Count
+Example = dict[str, Any]  # a row of the pool: task, id, item, prompt and reference
 
 
 class EvaluateParams(Params):
@@ -31,7 +27,6 @@ class EvaluateParams(Params):
     seed: Integer
     temperature: Number
     batch_size: Literal["auto"] | Count
-    max_new_tokens: MaxNewTokens
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -40,20 +35,20 @@ class EvaluateParams(Params):
         return self
 
 
-def choose(pool: pa.Table, examples: int) -> dict[str, list[dict[str, Any]]]:
+def choose(pool: pa.Table, tasks: Sequence[Task], examples: int) -> dict[str, list[Example]]:
     """Take the first `examples` of each task: the pool is in hash-ranked order, so fewer are a part of more.
 
-    Raises UserError naming the task that has not so many.
+    Raises ParamError naming the task that has not so many.
     """
     chosen = {}
-    for task in pc.unique(pool["task"]).to_pylist():
-        rows = pool.filter(pc.equal(pool["task"], task))
+    for task in tasks:
+        rows = pool.filter(pc.equal(pool["task"], task.name))
         if len(rows) < examples:
             raise ParamError(
-                f"evaluate.examples: {examples:,} a task are asked for, but {len(rows):,} "
-                f"of the task {task!r} are held out. Ask for fewer, or raise data.holdout.{task}."
+                f"evaluate.examples: {examples:,} a task are asked for, but {len(rows):,} of the task "
+                f"{task.name!r} are held out. Ask for fewer, or raise tasks.{task.name}.holdout."
             )
-        chosen[task] = rows.slice(0, examples).to_pylist()
+        chosen[task.name] = rows.slice(0, examples).to_pylist()
     return chosen
 
 
@@ -61,8 +56,8 @@ def answer(
     model: Any,
     tokenizer: Any,
     stop_ids: list[int],
-    task: str,
-    rows: list[dict[str, Any]],
+    task: Task,
+    rows: list[Example],
     params: EvaluateParams,
 ) -> list[tuple["Prompt", list["Answer"]]]:
     """Answer a task's examples in every run; return each example's prompt and its answers, run by run."""
@@ -72,7 +67,7 @@ def answer(
     prompts = [Prompt(row["item"], prompt_ids(tokenizer, row["prompt"])) for row in rows]
     answers: list[list[Answer]] = [[] for _ in prompts]
     with tqdm(
-        total=len(rows) * params.runs, desc=f"answering {task}", unit="answer", mininterval=1
+        total=len(rows) * params.runs, desc=f"answering {task.name}", unit="answer", mininterval=1
     ) as progress:
         for batch in generate(
             model,
@@ -82,7 +77,7 @@ def answer(
             runs=params.runs,
             seed=params.seed,
             temperature=params.temperature,
-            max_new_tokens=getattr(params.max_new_tokens, task),
+            max_new_tokens=task.max_new_tokens,
             batch_size=params.batch_size,
         ):
             for given in batch:
@@ -93,44 +88,41 @@ def answer(
     ]
 
 
+def likelihoods(model: Any, tokenizer: Any, task: Task, rows: list[Example]) -> dict[str, list[float]]:
+    """Return the task's metrics that the model itself gives, by name: a score for each example."""
+    return {name: OF_MODEL[name](model, tokenizer, rows) for name in task.metrics if name in OF_MODEL}
+
+
 def score(
-    examples: dict[str, list[dict[str, Any]]],
-    answered: dict[str, list[tuple["Prompt", list["Answer"]]]],
-    likelihoods: dict[str, list[float]],
+    task: Task,
+    rows: list[Example],
+    answered: list[tuple["Prompt", list["Answer"]]],
+    by_example: dict[str, list[float]],
 ) -> list[dict[str, Any]]:
-    """Score the answers against the references; one dict an answer, by task, example and run.
+    """Score a task's answers; return one dict an answer, by example and run.
 
-    `likelihoods` has each task's references' negative log-likelihoods, the same in every run.
+    `by_example` is what `likelihoods` returned.
     """
-    from sft.evaluation import metrics, rouge
-
-    scored = []
-    for task, rows in examples.items():
-        answers = [
-            (row, given) for row, (_, written) in zip(rows, answered[task], strict=True) for given in written
-        ]
-        references, predictions = (
-            [row["reference"] for row, _ in answers],
-            [given.text for _, given in answers],
-        )
-        nll = dict(zip((row["id"] for row in rows), likelihoods[task], strict=True))
-        figures = rouge.score(references, predictions)
-        chrf = metrics.chrf(references, predictions)
-        for (row, given), of_rouge, of_chrf in zip(answers, figures, chrf, strict=True):
-            scored.append(
-                {
-                    "task": task,
-                    "id": row["id"],
-                    "run": given.run,
-                    **of_rouge,
-                    "chrf": of_chrf,
-                    "nll": nll[row["id"]],
-                    **metrics.own(task, given.text),
-                    "tokens": given.tokens,
-                    "finished": given.finished,
-                    "prompt": row["prompt"],
-                    "reference": row["reference"],
-                    "prediction": given.text,
-                }
-            )
-    return scored
+    answers = [(place, given) for place, (_, in_runs) in enumerate(answered) for given in in_runs]
+    references = [rows[place]["reference"] for place, _ in answers]
+    predictions = [given.text for _, given in answers]
+    scores = {}
+    for name in task.metrics:
+        if name in by_example:
+            scores[name] = [by_example[name][place] for place, _ in answers]
+        else:
+            scores[name] = OF_TEXTS[name](references, predictions)
+    return [
+        {
+            "task": task.name,
+            "id": rows[place]["id"],
+            "run": given.run,
+            **{name: values[number] for name, values in scores.items()},
+            "tokens": given.tokens,
+            "finished": given.finished,
+            "prompt": rows[place]["prompt"],
+            "reference": rows[place]["reference"],
+            "prediction": given.text,
+        }
+        for number, (place, given) in enumerate(answers)
+    ]

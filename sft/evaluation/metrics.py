@@ -1,15 +1,18 @@
-"""What an answer is measured by, task by task."""
+"""The metrics' functions; `sft.tasks.metrics` has their names, labels and directions.
 
-from sft.evaluation import recipe_format
-from sft.evaluation.rouge import VARIANTS
+A new metric is a function and a row here, and a row there.
+"""
 
-# chrf: character n-gram F-score, 0 to 100 (sacreBLEU's defaults). nll: the mean negative log-likelihood of
-# the reference's tokens in nats, which has no decoding noise; lower is better.
-COMMON = [*VARIANTS, "chrf", "nll"]
-LOWER_IS_BETTER = {"nll"}
-# format: 1 for a recipe with a title, an ingredient at least and numbered steps, else 0; an answer that is
-# cut off in its steps has them.
-MEASURES = {"recipe": [*COMMON, "format"], "definition": COMMON, "dialogue": COMMON, "question": COMMON}
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sft.evaluation import recipe_format, rouge
+
+# (references, predictions) -> a score for each pair.
+OfTexts = Callable[[list[str], list[str]], list[float]]
+# (model, tokenizer, examples) -> a score for each example, the same for all answers to it.
+OfModel = Callable[[Any, Any, list[dict[str, Any]]], list[float]]
 
 
 def chrf(references: list[str], predictions: list[str]) -> list[float]:
@@ -23,6 +26,28 @@ def chrf(references: list[str], predictions: list[str]) -> list[float]:
     ]
 
 
-def own(task: str, prediction: str) -> dict[str, float]:
-    """Return what only this task is measured by, of one answer."""
-    return {"format": float(recipe_format.parse(prediction).complete)} if task == "recipe" else {}
+def whole_recipe(references: list[str], predictions: list[str]) -> list[float]:
+    """Return 1 for a prediction with a title, an ingredient at least and numbered steps, else 0.
+
+    One that is cut off in its steps has them.
+    """
+    return [float(recipe_format.parse(prediction).complete) for prediction in predictions]
+
+
+def nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> list[float]:
+    """Return the mean negative log-likelihood of each example's reference in nats a token.
+
+    Raises UserError where the chat template refuses an example, or does not show which tokens are the
+    assistant's.
+    """
+    from sft.evaluation.likelihood import reference_nll
+
+    return reference_nll(model, tokenizer, examples)
+
+
+OF_TEXTS: dict[str, OfTexts] = {
+    **{variant: partial(rouge.f_measures, variant) for variant in rouge.VARIANTS},
+    "chrf": chrf,
+    "format": whole_recipe,
+}
+OF_MODEL: dict[str, OfModel] = {"nll": nll}

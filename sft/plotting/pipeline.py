@@ -1,5 +1,6 @@
 """The pipeline's figures, by matplotlib; equal numbers give equal files."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from sft.core.files import replacing
+from sft.tasks.metrics import METRICS, ROUGE
 
 BASE, TUNED, ACCENT = "#9aa5b1", "#1f6feb", "#d9730d"
 
@@ -47,10 +49,29 @@ def loss_curves(path: Path | str, train: list[dict], validation: list[dict], dpi
     save(figure, path, dpi)
 
 
+def rouge_rows(base: dict[str, Any], tuned: dict[str, Any]) -> list[dict[str, Any]]:
+    """List task, model, variant, mean and std of two models' metrics, for the tasks and their average."""
+    return [
+        {"task": task, "model": model, "variant": variant, **metrics[task][variant]}
+        for variant in ROUGE
+        for task in tuned["difference"]
+        for model, metrics in (("base", base), ("tuned", tuned))
+    ]
+
+
+def bars(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
+    """List one variant by task and model, one row a bar: DVC's bar plots sum the rows of a bar."""
+    return [
+        {"task": f"{row['task']}, {row['model']}", variant: row["mean"]}
+        for row in rows
+        if row["variant"] == variant
+    ]
+
+
 def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
     """Draw a panel a ROUGE variant: base and tuned for every task, bars of one standard deviation over runs.
 
-    `rows` are dicts of `task`, `model` ("base" or "tuned"), `variant`, `mean` and `std` (or "").
+    `rows` are those of `rouge_rows`.
     """
     variants = list(dict.fromkeys(row["variant"] for row in rows))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -70,7 +91,7 @@ def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
                 label=model,
             )
         axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right")
-        axes.set_title({"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}[variant])
+        axes.set_title(METRICS[variant].label)
     panels[0][0].set_ylabel("F-measure, mean ± std over runs")
     panels[0][-1].legend(frameon=False)
     save(figure, path, dpi)
@@ -93,6 +114,13 @@ def length_edges(longest: int) -> list[int]:
     while edges[-1] <= longest:
         edges.append(max(edges[-1] + 1, round(2 ** (len(edges) / 2))))
     return edges
+
+
+def histogram(lengths: list[int]) -> list[dict[str, int]]:
+    """Count the lengths by bins from `tokens` to the next bin's, each a half-power of two."""
+    edges = length_edges(max(lengths))
+    counts = [sum(low <= length < high for length in lengths) for low, high in pairwise(edges)]
+    return [{"tokens": low, "rows": count} for low, count in zip(edges, counts, strict=False)]
 
 
 def token_lengths(path: Path | str, lengths: list[int], limit: int, dpi: int) -> None:

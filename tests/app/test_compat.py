@@ -3,8 +3,8 @@
 from dvc.repo.experiments import refs
 
 from app import compat
-from app.revisions import ADAPTER
 from stages.cli import PARAMS
+from stages.paths import ADAPTER
 from tests.pipeline_repo import Repo
 
 LOOK_AT = "changed in this version: see {} and mend app/compat.py"

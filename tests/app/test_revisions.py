@@ -9,9 +9,10 @@ import pytest
 
 from app import recipe, revisions
 from app.answering import Answerer
-from app.revisions import ADAPTER, find, listed
+from app.revisions import find, listed
 from app.startup import Startup
 from sft.core.errors import UserError
+from stages.paths import ADAPTER
 from tests.pipeline_repo import Repo
 from tests.tiny import folder_bytes
 

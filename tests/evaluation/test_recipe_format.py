@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sft.data.embedded import read
-from sft.evaluation.metrics import MEASURES, own
+from sft.evaluation.metrics import whole_recipe
 from sft.evaluation.recipe_format import RecipeCard, parse
 from tests.pipeline_repo import save_wheel
 
@@ -126,7 +126,5 @@ def test_the_references_of_the_task_pass(tmp_path):
     assert cards[0].servings == "4" and cards[0].tips == ["Serve with bread."]
 
 
-def test_only_recipes_have_a_format():
-    assert own("recipe", WHOLE) == {"format": 1.0} and own("recipe", "Boil it.") == {"format": 0.0}
-    assert own("dialogue", WHOLE) == {}
-    assert [task for task, measures in MEASURES.items() if "format" in measures] == ["recipe"]
+def test_the_metric():
+    assert whole_recipe(["", ""], [WHOLE, "Boil it."]) == [1.0, 0.0]

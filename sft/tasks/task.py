@@ -1,0 +1,68 @@
+"""The evaluation tasks, as params define them: one record a task, in their order there."""
+
+from typing import Any
+
+from pydantic import ConfigDict, model_validator
+
+from sft.core.errors import ParamError
+from sft.core.param_errors import fault
+from sft.core.params import Count, Params, Share, Text
+from sft.tasks.metrics import COMMON, METRICS
+
+# The other keys of the metrics files in which the tasks' names are keys.
+RESERVED = {
+    *("average", "difference", "runs", "answers", "tokens_generated", "seconds", "tokens_per_second"),
+    *("model_flop_utilisation", "speed", "peak_memory_gib", "device", "base_model", "versions", "trained_on"),
+}
+
+
+class TaskParams(Params):
+    """`tasks.NAME`: the source of the held-out items, the share of them, an answer's limit in tokens, and the
+    metrics that this task has beyond the common ones.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: Text
+    holdout: Share
+    max_new_tokens: Count
+    metrics: list[Text]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        """Refuse a key that is no field of a task: no other stage reads it."""
+        for key in values if isinstance(values, dict) else ():
+            if key not in cls.model_fields:
+                raise fault(f"a task has no such param, but {', '.join(cls.model_fields)}.", key)
+        return values
+
+
+class Task(TaskParams):
+    """An evaluation task: its name and params; `metrics` are all that it has, the common ones first."""
+
+    name: str
+
+
+def tasks_of(params: dict[str, TaskParams]) -> list[Task]:
+    """Return the tasks that params define, by their names.
+
+    Raises ParamError where there is none, a name cannot be a task's, or a metric is none of a task's own.
+    """
+    if not params:
+        raise ParamError("tasks: there is none. Define one at least.")
+    return [_task(name, values) for name, values in params.items()]
+
+
+def _task(name: str, params: TaskParams) -> Task:
+    if name in RESERVED:
+        raise ParamError(f"tasks.{name}: the metrics files use this name for something else. Take another.")
+    own = [metric for metric in METRICS if metric not in COMMON]
+    for metric in params.metrics:
+        if metric not in own:
+            kind = "one that every task has" if metric in COMMON else "no metric"
+            raise ParamError(
+                f"tasks.{name}.metrics: {metric!r} is {kind}. A task may list: {', '.join(own)}."
+            )
+    metrics = [*COMMON, *(metric for metric in own if metric in params.metrics)]
+    return Task(**{**dict(params), "metrics": metrics}, name=name)

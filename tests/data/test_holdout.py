@@ -1,0 +1,171 @@
+"""Held-out items: which they are, what examples they make, and that they appear nowhere else."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from sft.core.errors import UserError
+from sft.core.files import read_parquet
+from sft.core.params import load
+from sft.core.seeded_order import units
+from sft.data.holdout import HoldoutParams, evaluation_pool, is_validation, split
+from tests.imports import ROOT
+from tests.tiny import dialogue, table, task
+
+TASKS = ["recipe", "definition", "dialogue", "question"]
+
+
+def standard(forms=3, items=200):
+    """Make `forms` rows of every item, of which the first has the form of the item's task."""
+    rows, names, tasks = [], [], []
+    for number in range(items):
+        name = TASKS[number % 4]
+        for form in range(forms):
+            rows.append(dialogue(f"question {number}, form {form}", f"answer {number}"))
+            names.append(f"{name}:{number}")
+            tasks.append(name if form == 0 else None)
+    return table(rows, items=names, tasks=tasks)
+
+
+def pooled(rows, seed=42, **shares):
+    """Return the examples of all tasks, from one source."""
+    tasks = [task(name, holdout=shares.get(name, 0.2)) for name in TASKS]
+    return evaluation_pool({"source": rows}, tasks, seed)
+
+
+def items_of(rows):
+    return set(rows["item"].to_pylist())
+
+
+def test_shares_of_the_items_are_held_out():
+    rows = standard(items=4_000)
+    for share in (0.1, 0.5, 1.0):
+        held = items_of(evaluation_pool({"source": rows}, [task("recipe", holdout=share)], 42))
+        assert {name.split(":")[0] for name in held} <= {"recipe"}
+        assert abs(len(held) - share * 1_000) <= 50 and (share != 1 or len(held) == 1_000)
+    some = is_validation(rows, HoldoutParams(seed=42, validation=0.25))
+    assert abs(pc.sum(some).as_py() / len(rows) - 0.25) < 0.03
+
+
+def test_the_smaller_holdout_is_a_part_of_the_larger():
+    rows = standard(items=1_000)
+    held = [items_of(pooled(rows, recipe=share, question=share)) for share in (0.05, 0.2, 0.6)]
+    assert held[0] < held[1] < held[2]
+    validation = [
+        items_of(rows.filter(is_validation(rows, HoldoutParams(seed=42, validation=share))))
+        for share in (0.05, 0.2, 0.6)
+    ]
+    assert validation[0] < validation[1] < validation[2]
+    assert items_of(pooled(rows, seed=43)) != items_of(pooled(rows))
+    # Of the items not held out for evaluation the share held out for validation is the same: two hashes.
+    assert not validation[1] <= held[1]
+
+
+def test_the_pool_has_one_example_a_held_out_item():
+    rows = standard()
+    examples = pooled(rows)
+    items = [item for item in items_of(rows) if units("42:evaluation", pa.array([item]))[0] < 0.2]
+    assert sorted(examples["item"].to_pylist()) == sorted(items)
+    assert pc.unique(examples["task"]).to_pylist() == TASKS
+    for row in examples.to_pylist():
+        number = row["item"].split(":")[1]
+        assert row["reference"] == f"answer {number}"
+        assert row["prompt"] == [{"role": "user", "content": f"question {number}, form 0"}]
+
+
+def test_the_pool_is_ranked_and_does_not_depend_on_row_order():
+    rows = standard()
+    shuffled = rows.take(pa.array(np.random.default_rng(0).permutation(len(rows))))
+    one, two = pooled(rows), pooled(shuffled)
+    assert one == two
+    # With a larger share the examples there were keep their order.
+    large = pooled(rows, recipe=0.9)
+    kept = large.filter(pc.is_in(large["id"], value_set=one["id"].combine_chunks()))
+    assert kept == one and len(large) > len(one)
+
+
+def test_the_examples_come_in_the_order_of_the_tasks():
+    rows = standard()
+    tasks = [task(name, holdout=0.2) for name in reversed(TASKS)]
+    assert pc.unique(evaluation_pool({"source": rows}, tasks, 42)["task"]).to_pylist() == TASKS[::-1]
+
+
+def test_a_dialogue_is_asked_for_its_second_answer():
+    turns = [{"role": role, "content": f"turn {n}"} for n, role in enumerate(["user", "assistant"] * 3)]
+    rows = table(
+        [turns, [{"role": "system", "content": "Be kind."}, *turns[:2]]],
+        items=["d", "q"],
+        tasks=["dialogue", "question"],
+    )
+    whole = [task("dialogue", holdout=1), task("question", holdout=1)]
+    examples = {row["task"]: row for row in evaluation_pool({"source": rows}, whole, 42).to_pylist()}
+    assert examples["dialogue"]["prompt"] == turns[:3] and examples["dialogue"]["reference"] == "turn 3"
+    assert [m["role"] for m in examples["question"]["prompt"]] == ["system", "user"]
+    assert examples["question"]["reference"] == "turn 1"
+
+
+def test_of_a_source_without_marks_every_row_has_the_form():
+    """So a task on one's own file needs nothing but params; and two tasks may share a source."""
+    rows = table([dialogue(f"question {n}", f"answer {n}") for n in range(200)])
+    tasks = [task("mine", holdout=0.1), task("more", holdout=0.3)]
+    examples = evaluation_pool({"source": rows}, tasks, 42)
+    mine, more = (examples.filter(pc.equal(examples["task"], name)) for name in ("mine", "more"))
+    assert 5 < len(mine) < 40 < len(more) < 80 and items_of(mine) < items_of(more)
+    parts = split(rows, rows, examples, HoldoutParams(seed=42, validation=0.1))
+    assert len(parts.validation) > 2 and len(parts.base) > 100
+    assert items_of(parts.base) | items_of(parts.validation) | items_of(examples) == items_of(rows)
+    assert not (items_of(parts.base) | items_of(parts.validation)) & items_of(examples)
+    assert items_of(parts.extra) == items_of(parts.base)
+
+
+def test_each_task_has_its_own_source():
+    rows, other = standard(), table([dialogue(f"mine {n}", "yes") for n in range(100)])
+    tasks = [task("recipe", holdout=0.2), task("mine", holdout=0.2, source="other")]
+    examples = evaluation_pool({"source": rows, "other": other}, tasks, 42).to_pylist()
+    assert all(row["prompt"][0]["content"].startswith("mine") == (row["task"] == "mine") for row in examples)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_without_held_out_items(name):
+    with pytest.raises(UserError, match=rf"^tasks\.{name}\.holdout: no item of source is held out"):
+        pooled(standard(), **{name: 0})
+
+
+def test_a_source_that_marks_rows_with_other_tasks():
+    with pytest.raises(UserError, match=r"^tasks\.riddle\.source: source has rows of the tasks def"):
+        evaluation_pool({"source": standard()}, [task("riddle")], 42)
+
+
+def test_nothing_left_to_train_on():
+    rows = standard()
+    with pytest.raises(UserError, match=r"^data\.holdout: nothing of data\.base is left"):
+        split(rows, rows.slice(0, 0), pooled(rows), HoldoutParams(seed=42, validation=1))
+
+
+def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkeypatch):
+    """The real sources through the stage: base, validation, evaluation and extra share no item."""
+    from stages import standardize
+
+    params = load(ROOT / "params.yaml")
+    params["data"]["extra"] = [uri for uri in params["data"]["extra"] if "french" not in uri]
+    monkeypatch.chdir(tmp_path)
+    standardize.main(params)
+    base, extra = (read_parquet(f"data/standardized/{name}.parquet") for name in ("base", "extra"))
+    validation, evaluation = (
+        read_parquet(f"data/holdout/{name}.parquet") for name in ("validation", "evaluation")
+    )
+    assert min(map(len, (base, extra, validation, evaluation))) > 100
+    assert not items_of(evaluation) & items_of(validation)
+    training = items_of(base) | items_of(extra)
+    assert not training & items_of(evaluation) and not training & items_of(validation)
+    texts = {
+        message["content"]
+        for rows in (base, extra)
+        for messages in rows["messages"].to_pylist()
+        for message in messages
+    }
+    for row in evaluation.to_pylist():
+        if row["task"] in ("recipe", "definition"):
+            assert row["reference"] not in texts
+            assert row["prompt"][-1]["content"] not in texts or row["task"] == "definition"

@@ -1,0 +1,65 @@
+"""Tasks from params: one record each, and what is refused."""
+
+import json
+
+import pytest
+
+from sft.core.errors import ParamError
+from sft.core.params import load, mapping
+from sft.tasks.metrics import COMMON
+from sft.tasks.task import RESERVED, TaskParams, tasks_of
+from tests.imports import ROOT
+
+RIDDLE = {"source": "data/raw/riddles.jsonl", "holdout": 0.2, "max_new_tokens": "1k", "metrics": ["format"]}
+
+
+def read(tasks):
+    return tasks_of(mapping({"tasks": tasks}, "tasks", TaskParams))
+
+
+def test_a_task_is_what_params_say() -> None:
+    one, two = read({"riddle": RIDDLE, "haiku": {**RIDDLE, "metrics": []}})
+    assert (one.name, one.source, one.holdout, one.max_new_tokens) == ("riddle", RIDDLE["source"], 0.2, 1000)
+    assert one.metrics == [*COMMON, "format"] and two.metrics == COMMON and two.name == "haiku"
+
+
+def test_the_default_has_four_in_the_order_of_the_file() -> None:
+    tasks = tasks_of(mapping(load(ROOT / "params.yaml"), "tasks", TaskParams))
+    assert [task.name for task in tasks] == ["recipe", "definition", "dialogue", "question"]
+    assert [task.name for task in tasks if "format" in task.metrics] == ["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({}, "tasks: there is none"),
+        ({"riddle": {**RIDDLE, "holdout": 1.5}}, "tasks.riddle.holdout: 1.5 is not a number from 0 to 1"),
+        ({"riddle": {**RIDDLE, "max_new_tokens": 0}}, "tasks.riddle.max_new_tokens: 0 is not a positive"),
+        (
+            {"riddle": {**RIDDLE, "metrics": ["bleu"]}},
+            "tasks.riddle.metrics: 'bleu' is no metric. A",
+        ),
+        (
+            {"riddle": {**RIDDLE, "metrics": ["chrf"]}},
+            "tasks.riddle.metrics: 'chrf' is one that every",
+        ),
+        ({"riddle": {**RIDDLE, "metrics": "format"}}, "tasks.riddle.metrics: 'format' is not a list"),
+        ({"riddle": {**RIDDLE, "weight": 2}}, "tasks.riddle.weight: a task has no such param, but source,"),
+        ({"riddle": {"source": "a"}}, "tasks.riddle.holdout: missing."),
+        ({"riddle": None}, "tasks.riddle: None is not a mapping"),
+        ({"average": RIDDLE}, "tasks.average: the metrics files use this name for something else"),
+        ({"size": RIDDLE}, "tasks.size: a key in here cannot be called size"),
+        ({"riddle": {**RIDDLE, "size": 3}}, "tasks.riddle.size: a key in here cannot be called size"),
+        ({"Two words": RIDDLE}, "tasks.Two words: "),
+    ],
+)
+def test_what_is_no_task(tasks, message) -> None:
+    with pytest.raises(ParamError) as caught:
+        read(tasks)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_reserved_names_are_the_other_keys_of_the_metrics_files() -> None:
+    metrics = json.loads((ROOT / "metrics/evaluate.json").read_text())
+    tasks = {key for key, value in metrics.items() if isinstance(value, dict) and "mean_tokens" in value}
+    assert set(metrics) - tasks == RESERVED
