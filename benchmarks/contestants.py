@@ -135,24 +135,24 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     import torch
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
-    from sft.modeling.loading import ModelParams, resolve
+    from sft.modeling.loading import ModelParams, load_tokenizer, resolve
     from sft.modeling.packing import pack
-    from sft.training.engines import load_trainable, prepare
+    from sft.training.engines import prepare
     from sft.training.lora import LoraParams
     from sft.training.packed_trainer import deterministic_algorithms
     from sft.training.tokenized_dataset import Budget, RowShape, read
 
-    prepare("trl")
+    engine = prepare("trl")
     base = resolve(folder)
+    tokenizer = load_tokenizer(base)
+    params = ModelParams(reference=folder, dtype="bfloat16", load_in_4bit=False)
     lora = LoraParams(r=16, alpha=16, dropout=0.0, target_modules=TARGETS)
-    model, tokenizer = load_trainable(
-        "trl", base, ModelParams(reference=folder, dtype="bfloat16", load_in_4bit=False), lora, 2048, 0
-    )
+    model = engine.load(base, params, lora, 2048, 0)
     mix = pq.read_table(workspace / "data/mix.parquet")
     model.train()
     causal = model.get_base_model()
     loss_of = LigerFusedLinearCrossEntropyLoss(reduction="sum")
-    found = {}
+    figures = {}
     for size in sizes:
         rows = read(mix, Budget(steps * size, "rows"), tokenizer, RowShape(2048, "truncate", "all"), 42).rows
         batches = [pack(rows[start : start + size], "cuda") for start in range(0, len(rows), size)]
@@ -163,19 +163,19 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
                 torch.cuda.synchronize()
                 start = time.perf_counter()
                 with torch.autocast("cuda", torch.bfloat16):
-                    hidden = causal.base_model(**batch.inputs()).last_hidden_state[0]
+                    hidden = causal.base_model(**engine.inputs(batch)).last_hidden_state[0]
                     loss = loss_of(causal.lm_head.weight, hidden[batch.predicting], batch.targets)
                 with deterministic_algorithms(same_order):
                     loss.backward()
                 model.zero_grad()
                 torch.cuda.synchronize()
                 seconds.append(time.perf_counter() - start)
-            found[f", {size} rows{', deterministic' if same_order else ''}"] = {
+            figures[f", {size} rows{', deterministic' if same_order else ''}"] = {
                 "tokens": [sum(batch.lengths) for batch in batches],
                 "seconds": seconds,
                 "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1),
             }
-    return found
+    return figures
 
 
 def main() -> None:

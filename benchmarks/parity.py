@@ -16,9 +16,9 @@ from benchmarks.material import SMOLLM2, workspace
 from benchmarks.train_speed import run, stage_params
 from sft.fetch.cache import cache_dir
 from sft.modeling.loading import resolve
+from sft.training.engines import ENGINES
 
 STEPS = 40
-ENGINES = ("trl", "unsloth")
 # Engine, type, rows in a micro-batch.
 RUNS = {f"trl float32 {cut}": ("trl", "float32", 8 // cut) for cut in (1, 2, 4, 8)}
 RUNS |= {f"{engine} bfloat16 {cut}": (engine, "bfloat16", 8 // cut) for engine in ENGINES for cut in (1, 8)}
@@ -48,10 +48,10 @@ def main() -> None:
         return [float(line.split(",")[1]) for line in lines]
 
     with ThreadPoolExecutor(len(RUNS)) as pool:
-        found = dict(zip(RUNS, pool.map(train, RUNS), strict=True))
+        losses = dict(zip(RUNS, pool.map(train, RUNS), strict=True))
 
     def differ(one: str, other: str) -> float:
-        return max(abs(a - b) / abs(a) for a, b in zip(found[one], found[other], strict=True))
+        return max(abs(a - b) / abs(a) for a, b in zip(losses[one], losses[other], strict=True))
 
     print("| compared over 40 steps | largest relative difference of the loss |\n|---|---|")
     for cut in (2, 4, 8):

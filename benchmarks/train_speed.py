@@ -55,9 +55,9 @@ def main() -> None:
     reference = str(llama_3b(work / "llama")) if arguments.model == "llama" else SMOLLM2
     folder = work / f"workspace-{arguments.model}"
     results = work / f"train-{arguments.model}.json"
-    found: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    measured: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
     for name, what, steps in LLAMA if arguments.model == "llama" else SMALL:
-        if any(done == name or done.startswith(f"{name}, ") for done in found):
+        if any(done == name or done.startswith(f"{name}, ") for done in measured):
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         workspace(folder, reference)
@@ -73,9 +73,9 @@ def main() -> None:
             continue
         for kind, figures in rows.items():
             figures["process_seconds"] = round(time.perf_counter() - start, 1)
-            found[f"{name}{kind}"] = figures
-        write_json(results, found)
-    table(found)
+            measured[f"{name}{kind}"] = figures
+        write_json(results, measured)
+    table(measured)
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -168,14 +168,14 @@ def contestant(name: str, folder: Path, reference: str, steps: int) -> dict[str,
     return rows
 
 
-def table(found: dict[str, Any]) -> None:
+def table(measured: dict[str, Any]) -> None:
     """Print the results as a Markdown table; raise where they are of several cards or packages."""
-    kinds = {json.dumps([row["device"], row["versions"]], sort_keys=True) for row in found.values()}
+    kinds = {json.dumps([row["device"], row["versions"]], sort_keys=True) for row in measured.values()}
     if len(kinds) > 1:
         sys.exit("the results kept are of several cards or packages: delete them and run again")
     print("| recipe | s/step | tokens/s | FLOP utilisation | peak GiB | whole process, s |")
     print("|---|---|---|---|---|---|")
-    for name, row in found.items():
+    for name, row in measured.items():
         used = row.get("model_flop_utilisation")
         print(
             f"| {name} | {row['seconds_a_step']:.3f} | {row['tokens_per_second']:,.0f} "

@@ -161,7 +161,7 @@ def evaluated(
         seconds = sum(clock.seconds[f"answer_{name}"] for name in names)
         pairs = [pair for name in names for pair in answered[name]]
         cost = Cost.of(model.model)
-        flops = sum(cost.writing(len(prompt.ids), [a.tokens for a in given]) for prompt, given in pairs)
+        flops = sum(cost.generating(len(prompt.ids), [a.tokens for a in given]) for prompt, given in pairs)
         return {
             "tokens_per_second": round(sum(a.tokens for _, given in pairs for a in given) / seconds, 1),
             "model_flop_utilisation": utilisation(

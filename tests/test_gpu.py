@@ -16,7 +16,7 @@ from sft.modeling.labels import IGNORED
 from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
 from sft.modeling.packing import pack
 from sft.training.chunked_loss import loss_sum
-from sft.training.cuda_graphs import Recorder
+from sft.training.cuda_graphs import GraphRunner
 from sft.training.packed_trainer import deterministic_algorithms
 from tests.generation.test_generate import random_prompts
 from tests.imports import ROOT
@@ -57,16 +57,17 @@ PROGRAM = """
 import json, sys
 from sft.training import engines
 settings = json.loads(sys.argv[1])
-engines.prepare(settings["engine"])
+engine = engines.prepare(settings["engine"])
 from sft.modeling import adapter
-from sft.modeling.loading import ModelParams, resolve
+from sft.modeling.loading import ModelParams, load_tokenizer, resolve
 from sft.training.train import train
 from tests.training.test_train import LORA, params, random_rows
 
 base = resolve(settings["base"])
 dtype, four_bit = settings["dtype"], settings["four_bit"]
+tokenizer = load_tokenizer(base)
 model_params = ModelParams(reference=base.reference, dtype=dtype, load_in_4bit=four_bit)
-model, tokenizer = engines.load_trainable(settings["engine"], base, model_params, LORA, 64, 42)
+model = engine.load(base, model_params, LORA, 64, 42)
 steps = settings["steps"]
 changed = params(engine=settings["engine"], micro_batch="auto", gradient_checkpointing="auto", steps=steps)
 changed.learning_rate = 1e-3
@@ -132,7 +133,7 @@ def test_both_engines_do_the_same(smollm2, dtype, four_bit, tmp_path):
 def test_a_rerun_is_the_same_to_the_bit(smollm2, engine, tmp_path):
     one, two = (train_apart(smollm2, tmp_path / name, engine, steps=16) for name in ("one", "two"))
     assert (one["cut"]["graphs"] > 0) == (engine == "trl")
-    # How it is cut can differ where others use the card: the cut is recorded, and a step fits in any here.
+    # How it is cut can differ where others use the card: the cut is in the log, and a step fits in any here.
     assert (one["steps"], one["validation"]) == (two["steps"], two["validation"])
     assert folder_bytes(tmp_path / "one") == folder_bytes(tmp_path / "two")
 
@@ -168,8 +169,8 @@ def test_replays_are_the_passes_made_step_by_step(base, dtype, dropout):
     def context():
         return torch.autocast("cuda", getattr(torch, dtype))
 
-    recorder, alone = (
-        Recorder(model, tokens, 8, 40, context, partial(deterministic_algorithms, True))
+    runner, alone = (
+        GraphRunner(model, loss_sum, tokens, 8, 40, context, partial(deterministic_algorithms, True))
         for tokens in (4096, 0)
     )
 
@@ -186,12 +187,12 @@ def test_replays_are_the_passes_made_step_by_step(base, dtype, dropout):
         }
         for row in rows
     ]
-    first, second, replayed = (passed(recorder, rows) for _ in range(3))
-    assert len(recorder.graphs) == 1
-    other = passed(recorder, others)  # other rows in the same graph
-    assert len(recorder.graphs) == 1
+    first, second, replayed = (passed(runner, rows) for _ in range(3))
+    assert len(runner.graphs) == 1
+    other = passed(runner, others)  # other rows in the same graph
+    assert len(runner.graphs) == 1
     if dropout:
-        assert len({first[0], second[0], replayed[0], passed(recorder, rows)[0]}) == 4
+        assert len({first[0], second[0], replayed[0], passed(runner, rows)[0]}) == 4
         return
     assert first[0] == second[0] == replayed[0]
     assert all(torch.equal(*pair) for pair in zip(first[1], replayed[1], strict=True))
@@ -203,31 +204,31 @@ def test_replays_are_the_passes_made_step_by_step(base, dtype, dropout):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_pass_that_waits_for_the_device_is_not_recorded(base, dropout, monkeypatch, capsys):
+def test_a_pass_that_waits_for_the_device_is_not_captured(base, dropout, monkeypatch, capsys):
     real = loss_sum
 
-    def waiting(model, packed):
-        loss = real(model, packed)
+    def waiting(model, packed, inputs):
+        loss = real(model, packed, inputs)
         loss.item()
         return loss
 
-    monkeypatch.setattr("sft.training.cuda_graphs.loss_sum", waiting)
+    monkeypatch.setattr("sft.training.chunked_loss.loss_sum", waiting)
     model, tokenizer = trainable(base, LORA.model_copy(update={"dropout": dropout}), "bfloat16")
     changed = params(steps=16, batch_size=4, micro_batch="auto", gradient_checkpointing="auto")
     logs = train_here(model, tokenizer, random_rows(64), changed, "bfloat16")
     assert logs.micro_batch["graphs"] == 0 and len(logs.steps) == 16
-    assert "not recorded as CUDA graphs from here on" in capsys.readouterr().err
+    assert "not captured as CUDA graphs from here on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_training_replays_its_steps(base, dtype, monkeypatch):
     rows, losses = random_rows(64), []
-    for recorded in (True, False):
-        if not recorded:
-            monkeypatch.setattr("sft.training.cuda_graphs.recordable", lambda *_: 0)
+    for captured in (True, False):
+        if not captured:
+            monkeypatch.setattr("sft.training.cuda_graphs.capturable_tokens", lambda *_: 0)
         changed = params(steps=16, batch_size=4, micro_batch="auto", gradient_checkpointing="auto")
         logs = train_here(*trainable(base, dtype=dtype), rows, changed, dtype)
-        assert (logs.micro_batch["graphs"] > 0) == recorded
+        assert (logs.micro_batch["graphs"] > 0) == captured
         losses.append([entry["loss"] for entry in [*logs.steps, *logs.validation]])
     assert losses[0] == pytest.approx(losses[1], rel=5e-3)
 
@@ -236,14 +237,14 @@ def test_out_of_memory_halves_the_micro_batch(base, monkeypatch, capsys):
     """A real one: the loss of more than 60 tokens asks for more memory than there is."""
     real = loss_sum
 
-    def greedy(model, packed):
+    def greedy(model, packed, inputs):
         if sum(packed.lengths) > 60:
             torch.empty(2**40, dtype=torch.uint8, device="cuda")
-        return real(model, packed)
+        return real(model, packed, inputs)
 
     rows = random_rows(12)
     expected = train_here(*trainable(base), rows, params(micro_batch=4))
-    monkeypatch.setattr("sft.training.packed_trainer.loss_sum", greedy)
+    monkeypatch.setattr("sft.training.chunked_loss.loss_sum", greedy)
     logs = train_here(*trainable(base), rows, params(micro_batch=4))
     assert logs.micro_batch["rows"] < 4 and logs.micro_batch["out_of_memory"] > 0
     assert "out of memory: micro-batches of" in capsys.readouterr().err
@@ -255,20 +256,20 @@ def test_auto_fits_the_memory(tmp_path):
     """With an eighth of the memory fewer tokens fit, and the losses are the same."""
     wide = save_model(tmp_path / "wide", hidden=512)
     rows = [{"input_ids": [n % 256 for n in range(2048)], "labels": [n % 256 for n in range(2048)]}] * 12
-    found = {}
+    logs = {}
     total = torch.cuda.get_device_properties(0).total_memory
     for gib in (8, 1):
         torch.cuda.set_per_process_memory_fraction(gib * 2**30 / total)
         try:
             model, tokenizer = trainable(wide, dtype="bfloat16")
             changed = params(micro_batch="auto", gradient_checkpointing="auto", learning_rate=1e-6)
-            found[gib] = train_here(model, tokenizer, rows, changed, "bfloat16")
+            logs[gib] = train_here(model, tokenizer, rows, changed, "bfloat16")
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
             del model
             torch.cuda.empty_cache()
-    assert found[8].micro_batch["tokens"] > 3 * found[1].micro_batch["tokens"]
-    losses = [[entry["loss"] for entry in found[gib].steps] for gib in (8, 1)]
+    assert logs[8].micro_batch["tokens"] > 3 * logs[1].micro_batch["tokens"]
+    losses = [[entry["loss"] for entry in logs[gib].steps] for gib in (8, 1)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
@@ -290,7 +291,7 @@ def test_answers_by_slots(base, temperature):
 
     def answers(batch_size):
         assert graph_decoder.usable(model)
-        found = generate(
+        parts = generate(
             model,
             tokenizer,
             stops,
@@ -301,7 +302,7 @@ def test_answers_by_slots(base, temperature):
             max_new_tokens=12,
             batch_size=batch_size,
         )
-        return {(a.prompt, a.run): (a.text, a.tokens, a.finished) for batch in found for a in batch}
+        return {(a.prompt, a.run): (a.text, a.tokens, a.finished) for part in parts for a in part}
 
     together, few, again = answers("auto"), answers(1), answers("auto")
     assert len(together) == 120 and together == again

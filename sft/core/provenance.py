@@ -65,11 +65,23 @@ def device_name() -> str:
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
+_peak_before = 0  # bytes: the most that torch counted before its count was last begun anew
+
+
+def restart_peak_memory() -> None:
+    """Begin torch's count of a GPU's peak memory anew; `peak_memory_gib` still knows what it was."""
+    import torch
+
+    global _peak_before
+    _peak_before = max(_peak_before, torch.cuda.max_memory_allocated())
+    torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_gib() -> float:
     """Return the peak of memory in GiB: the GPU's where there is one, else the process's resident set."""
     import torch
 
     if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**30, 3)
+        return round(max(_peak_before, torch.cuda.max_memory_allocated()) / 2**30, 3)
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(kibibytes / 2**20 if platform.system() != "Darwin" else kibibytes / 2**30, 3)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile
 from sft.core.files import replacing
 
 KEPT = ("adapter_config.json", "adapter_model.safetensors")
@@ -36,9 +36,10 @@ def save(model: Any, folder: Path | str, reference: str) -> None:
 
 
 def attach(model: Any, folder: Path | str) -> Any:
-    """Put the adapter in `folder` on the base model `model`; raises UserError where there is none."""
+    """Put the adapter in `folder` on the base model `model`; raise MissingFile where there is none."""
     from peft import PeftModel
 
-    if not (Path(folder) / "adapter_config.json").exists():
-        raise UserError(f"{folder}: no adapter there. Train one: dvc repro train")
+    for name in KEPT:
+        if not (Path(folder) / name).exists():
+            raise MissingFile(Path(folder) / name)
     return PeftModel.from_pretrained(model, folder)

@@ -64,9 +64,9 @@ def render(tokenizer: Any, messages: Messages, add_generation_prompt: bool = Fal
     """
     control = _template(tokenizer).control
     for number, message in enumerate(messages, 1):
-        if found := control.search(message["content"]):
+        if token := control.search(message["content"]):
             raise TemplateRefusal(
-                f"message {number} ({message['role']}) holds {found[0]}, a control token of the chat template"
+                f"message {number} ({message['role']}) holds {token[0]}, a control token of the chat template"
             )
     return _apply(tokenizer, messages, tokenize=False, add_generation_prompt=add_generation_prompt)
 
@@ -75,7 +75,8 @@ def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
     """Return the token ids that ask the model for the next assistant turn after `messages`.
 
     They begin the ids of the conversation with that turn, which `encode` proves where there are no
-    generation tags. Raises as `render` does.
+    generation tags. Raises TemplateRefusal where the template refuses the conversation, or where a message
+    holds one of the template's control tokens.
     """
     return _tokenize(tokenizer, [render(tokenizer, messages, add_generation_prompt=True)])[0]
 
@@ -123,10 +124,10 @@ def _encode_tagged(tokenizer: Any, messages: Messages) -> Encoded:
     output = _apply(tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
     mask = [bool(ours) for ours in output["assistant_masks"]]
     # transformers gives up without a word where a tagged text begins or ends inside a token.
-    found = sum(ours and not before for before, ours in pairwise([False, *mask]))
+    marked = sum(ours and not before for before, ours in pairwise([False, *mask]))
     turns = sum(message["role"] == "assistant" for message in messages)
-    if found != turns:
-        raise _UnprovenError(f"its generation tags mark the tokens of {found} of {turns} assistant turns")
+    if marked != turns:
+        raise _UnprovenError(f"its generation tags mark the tokens of {marked} of {turns} assistant turns")
     ids = _with_bos(tokenizer, output["input_ids"])
     return Encoded(ids, [False] * (len(ids) - len(mask)) + mask)
 

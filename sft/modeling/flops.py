@@ -83,8 +83,8 @@ class Cost:
             + 12 * self.attention * pairs
         )
 
-    def writing(self, prompt: int, texts: list[int]) -> float:
-        """Count reading a prompt of `prompt` tokens once and writing texts of these lengths after it."""
+    def generating(self, prompt: int, texts: list[int]) -> float:
+        """Count reading a prompt of `prompt` tokens once and generating texts of these lengths after it."""
         flops = 2 * (self.layers + self.lora) * prompt + 4 * self.attention * prompt * (prompt + 1) / 2
         for length in texts:
             pairs = prompt * length + length * (length + 1) / 2

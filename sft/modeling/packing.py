@@ -50,7 +50,7 @@ class Packed:
         self.lengths = other.lengths
 
     def inputs(self) -> dict[str, Any]:
-        """Return the arguments of a decoder's forward: transformers' names and, beside them, Unsloth's."""
+        """Return the arguments of a decoder's forward, and `row_lengths` for packed_attention."""
         return {
             "input_ids": self.input_ids,
             "position_ids": self.positions,
@@ -58,7 +58,6 @@ class Packed:
             "cu_seq_lens_q": self.boundaries,
             "max_length_q": self.longest,
             "row_lengths": self.lengths,
-            "packed_seq_lengths": torch.tensor(self.lengths, dtype=torch.int32),
         }
 
 

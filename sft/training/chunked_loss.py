@@ -5,6 +5,7 @@ computed with its loss. So the logits of a step (4 GB in 16 bits for 16,000 toke
 vocabulary) are never in memory at once, and nothing is computed twice.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from sft.core.errors import ParamError
 from sft.modeling.architecture import scaled_logits
 from sft.modeling.labels import IGNORED
 from sft.modeling.packing import Packed
+
+Loss = Callable[[Any, Packed], torch.Tensor]  # of a PEFT model over packed rows, summed
 
 CHUNK = 2**27  # logits at a time: half a gigabyte in float32
 FLOAT16_SCALE = 1024  # keeps small probabilities above float16's least
@@ -35,10 +38,15 @@ def check_head(model: Any) -> None:
         )
 
 
-def loss_sum(model: Any, packed: Packed) -> torch.Tensor:
-    """Return the sum of the loss over the packed rows' loss tokens, float32, for a PEFT model."""
+def loss_sum(
+    model: Any, packed: Packed, inputs: Callable[[Packed], dict[str, Any]] = Packed.inputs
+) -> torch.Tensor:
+    """Return the sum of the loss over the packed rows' loss tokens, float32, for a PEFT model.
+
+    `inputs` makes the arguments that the model's decoder is called with.
+    """
     causal = model.get_base_model()
-    hidden = causal.base_model(**packed.inputs()).last_hidden_state[0]
+    hidden = causal.base_model(**inputs(packed)).last_hidden_state[0]
     head = causal.get_output_embeddings()
     hidden = hidden.index_select(0, packed.predicting).to(head.weight.dtype)
     return _HeadLoss.apply(hidden, head.weight, head.bias, packed.targets)

@@ -1,4 +1,4 @@
-"""Forward and backward passes recorded as CUDA graphs, for steps that are too small to keep a GPU busy.
+"""Forward and backward passes captured as CUDA graphs, for steps that are too small to keep a GPU busy.
 
 A pass launches thousands of kernels from Python, which takes some 0.3 s whatever its size; replayed as a
 graph it takes what the kernels take. A graph has fixed sizes, so packs are filled up to one of few shapes.
@@ -17,12 +17,13 @@ from sft.modeling.architecture import head_width
 from sft.modeling.labels import Rows
 from sft.modeling.packed_attention import has_varlen
 from sft.modeling.packing import Packed, Shape, pack, shape_for
-from sft.training.chunked_loss import loss_sum
+from sft.training import compat
+from sft.training.chunked_loss import Loss
 from sft.training.micro_batches import MicroBatches
 
 
-def recordable(model: Any, dtype: str, micro_batches: MicroBatches) -> int:
-    """Return up to how many tokens passes are to be recorded, 0 where they cannot be.
+def capturable_tokens(model: Any, dtype: str, micro_batches: MicroBatches) -> int:
+    """Return up to how many tokens passes are to be captured, 0 where they cannot be.
 
     At most a third of what fits the memory, which graphs keep beside that of passes made step by step.
     Larger passes keep the card busy anyway. Rounded down to 2, 3, 4, 6, 8, 12, ..., so that a little more
@@ -38,38 +39,39 @@ def recordable(model: Any, dtype: str, micro_batches: MicroBatches) -> int:
     return third >> low_bits << low_bits
 
 
-class Recorder:
+class GraphRunner:
     """Passes over micro-batches of at most `limit` tokens, and `most_rows` rows of at most `longest` tokens.
 
-    The first pass of a shape is made step by step; so is the second, which is then recorded; from the
+    The first pass of a shape is made step by step; so is the second, which is then captured; from the
     third on it is replayed. Which pass is which follows from the rows and `limit`. Larger micro-batches
-    are not recorded. `autocast` and `backward` are the contexts of the two passes.
+    are not captured. `autocast` and `backward` are the contexts of the two passes.
     """
 
     def __init__(
         self,
         model: Any,
+        loss: Loss,
         limit: int,
         most_rows: int,
         longest: int,
         autocast: Callable[[], AbstractContextManager[Any]],
         backward: Callable[[], AbstractContextManager[Any]],
     ) -> None:
-        self.model, self.limit = model, limit
+        self.model, self.loss, self.limit = model, loss, limit
         self.most_rows, self.longest = most_rows, longest
         self.autocast, self.backward = autocast, backward
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.gradients = [torch.zeros_like(p) for p in self.parameters]
         self.used = [False] * len(self.parameters)  # by any pass so far
         self.device = self.parameters[0].device
-        self.factor, self.loss = (torch.zeros((), device=self.device) for _ in range(2))
+        self.factor, self.loss_sum = (torch.zeros((), device=self.device) for _ in range(2))
         self.seen: set[Shape] = set()
         self.graphs: dict[Shape, tuple[Packed, Callable[[], None]]] = {}
         self.pool: Any = None
 
     def begin(self) -> None:
         """Forget the gradients: a step begins."""
-        torch._foreach_zero_(self.gradients)
+        compat.zero(self.gradients)
 
     def begin_anew(self) -> None:
         """Forget the gradients and, for their memory, the graphs: a step begins anew, out of memory."""
@@ -92,26 +94,26 @@ class Recorder:
                 self._pass(packed)
                 self.seen.add(shape)
             elif self._pass_without_waiting(packed):
-                self._record(shape, packed)
+                self._capture(shape, packed)
         for parameter, gradient, used in zip(self.parameters, self.gradients, self.used, strict=True):
             parameter.grad = gradient if used else None
-        return self.loss.clone()
+        return self.loss_sum.clone()
 
     def _pass(self, packed: Packed) -> None:
-        """Make the pass; what it found is added only at its end, so one that failed can be made again."""
+        """Make the pass; its gradients are added only at its end, so one that failed can be made again."""
         with self.autocast():
-            loss = loss_sum(self.model, packed)
+            loss = self.loss(self.model, packed)
         with self.backward():
-            found = torch.autograd.grad(loss * self.factor, self.parameters, allow_unused=True)
-        self.used = [used or new is not None for used, new in zip(self.used, found, strict=True)]
-        pairs = [pair for pair in zip(self.gradients, found, strict=True) if pair[1] is not None]
-        torch._foreach_add_([total for total, _ in pairs], [new for _, new in pairs])
-        self.loss.copy_(loss.detach())
+            gradients = torch.autograd.grad(loss * self.factor, self.parameters, allow_unused=True)
+        self.used = [used or new is not None for used, new in zip(self.used, gradients, strict=True)]
+        pairs = [pair for pair in zip(self.gradients, gradients, strict=True) if pair[1] is not None]
+        compat.add([total for total, _ in pairs], [new for _, new in pairs])
+        self.loss_sum.copy_(loss.detach())
 
     def _pass_without_waiting(self, packed: Packed) -> bool:
         """Make the pass and tell whether the host never waits for the device in it, which no graph can.
 
-        Looked for beforehand, because a recording that fails leaves PyTorch's allocator and random numbers
+        Looked for beforehand, because a capture that fails leaves PyTorch's allocator and random numbers
         in disorder.
         """
         if self.device.type != "cuda":
@@ -131,7 +133,7 @@ class Recorder:
         self._pass(packed)
         return False
 
-    def _record(self, shape: Shape, packed: Packed) -> None:
+    def _capture(self, shape: Shape, packed: Packed) -> None:
         if self.device.type != "cuda":
             self.graphs[shape] = packed, lambda: self._pass(packed)
             return
@@ -147,9 +149,9 @@ class Recorder:
         self.graphs[shape] = packed, graph.replay
 
     def _stop(self, error: Exception | None = None) -> None:
-        """Record and replay no more, and say so on standard error where the reason is not said elsewhere."""
+        """Capture and replay no more, and say so on standard error where the reason is not said elsewhere."""
         self.graphs.clear()
         self.pool, self.limit = None, 0
         if error:
             reason = str(error).partition("\n")[0]
-            print(f"steps are not recorded as CUDA graphs from here on: {reason}", file=sys.stderr)
+            print(f"steps are not captured as CUDA graphs from here on: {reason}", file=sys.stderr)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from sft.training import compat
+
 
 class _LoraLinear(torch.autograd.Function):
     """x W' + bias + scale (x A') B', with gradients for x, A and B."""
@@ -47,28 +49,16 @@ class _LoraLinear(torch.autograd.Function):
 
 
 def _forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
+    lora = compat.active_lora(layer)
+    if lora is None:
         return type(layer).forward(layer, x)
-    (name,) = layer.active_adapters
-    return _LoraLinear.apply(
-        x.to(layer.base_layer.weight.dtype),
-        layer.base_layer.weight,
-        layer.base_layer.bias,
-        layer.lora_A[name].weight,
-        layer.lora_B[name].weight,
-        layer.scaling[name],
-    )
+    a, b, scale = lora
+    weight, bias = layer.base_layer.weight, layer.base_layer.bias
+    return _LoraLinear.apply(x.to(weight.dtype), weight, bias, a, b, scale)
 
 
 def fuse(model: Any) -> None:
     """Give the PEFT model's plain LoRA layers the fused forward; others (4-bit, dropout) stay PEFT's."""
-    from peft.tuners.lora import Linear
-
     for layer in model.modules():
-        if (
-            type(layer) is Linear
-            and type(layer.base_layer) is torch.nn.Linear
-            and not layer.lora_variant
-            and all(isinstance(dropout, torch.nn.Identity) for dropout in layer.lora_dropout.values())
-        ):
-            layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
+        if compat.is_plain_lora(layer):
+            layer.forward = partial(_forward, layer)

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import torch
 
+from sft.core import provenance
 from sft.core.errors import UserError
 from sft.modeling.labels import Rows
 from sft.modeling.packing import cut, pack
-from sft.training.chunked_loss import loss_sum
-from sft.training.engines import Engine, set_checkpointing
+from sft.training.chunked_loss import Loss
 
 # A fixed number where memory cannot be measured, so that every such machine cuts alike.
 CPU_TOKENS = 4096
@@ -58,6 +58,10 @@ class MicroBatches:
                 torch.cuda.empty_cache()
             self.shrink(rows)
 
+    def reserve(self, tokens: int) -> None:
+        """Leave out of the limit what `tokens` tokens take that other passes keep in memory."""
+        self.limit -= tokens
+
     def shrink(self, rows: Rows) -> None:
         """Halve the limit, or else checkpoint gradients; say so on standard error."""
         longest = max(len(row["input_ids"]) for row in rows)
@@ -80,11 +84,11 @@ class MicroBatches:
             )
 
 
-def tokens_that_fit(loss: Callable[[Rows], torch.Tensor], longest: dict[str, Any], trained: int) -> int:
+def tokens_that_fit(loss_of: Callable[[Rows], torch.Tensor], longest: dict[str, Any], trained: int) -> int:
     """Measure how many tokens of packed rows fit the GPU's memory in one forward and backward pass.
 
     Attention over packed rows takes memory in proportion to tokens, so two passes, over one and two copies
-    of the row `longest`, give the line; `loss` computes the loss of rows. `trained` parameters are still
+    of the row `longest`, give the line; `loss_of` computes the loss of rows. `trained` parameters are still
     to get their gradients and optimizer state. Returns 0 where not even one copy fits.
     """
     device = torch.cuda.current_device()
@@ -95,8 +99,8 @@ def tokens_that_fit(loss: Callable[[Rows], torch.Tensor], longest: dict[str, Any
     try:
         for copies in (1, 1, 2):  # the first only for what is allocated once
             before = torch.cuda.memory_allocated(device)
-            torch.cuda.reset_peak_memory_stats(device)
-            loss([longest] * copies).backward()
+            provenance.restart_peak_memory()
+            loss_of([longest] * copies).backward()
             peaks.append(torch.cuda.max_memory_allocated(device) - before)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
@@ -114,25 +118,27 @@ def tokens_that_fit(loss: Callable[[Rows], torch.Tensor], longest: dict[str, Any
 def fit(
     model: Any,
     rows: Rows,
-    engine: Engine,
+    loss: Loss,
+    set_checkpointing: Callable[[Any, bool], None],
     micro_batch: int | Literal["auto"],
     checkpointing: bool | Literal["auto"],
     dtype: str,
 ) -> MicroBatches:
     """Choose how to cut steps of such rows, `auto` by what fits the GPU's memory.
 
+    `set_checkpointing` turns the model's gradient checkpointing on or off, `loss` is what is trained by.
     Checkpointing `auto` is off unless a single row does not fit otherwise: it computes each forward pass
     twice, which costs more than cutting a step finer.
     """
     begun = checkpointing is True
-    set_checkpointing(engine, model, begun)
+    set_checkpointing(model, begun)
 
     def checkpoint() -> bool:
         nonlocal begun
         if begun or checkpointing is False:
             return False
         begun = True
-        set_checkpointing(engine, model, True)
+        set_checkpointing(model, True)
         return True
 
     if micro_batch != "auto":
@@ -142,14 +148,14 @@ def fit(
     longest = max(rows, key=lambda row: len(row["input_ids"]))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-    def loss(rows: Rows) -> torch.Tensor:
+    def loss_of(rows: Rows) -> torch.Tensor:
         with torch.autocast("cuda", getattr(torch, dtype), enabled=dtype != "float32"):
-            return loss_sum(model, pack(rows, "cuda"))
+            return loss(model, pack(rows, "cuda"))
 
     model.train()
     tokens = 0
     while not tokens:
-        tokens = tokens_that_fit(loss, longest, trained)
+        tokens = tokens_that_fit(loss_of, longest, trained)
         model.zero_grad()
         if not tokens and not checkpoint():
             tokens = len(longest["input_ids"])  # training will say what does not fit

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from sft.modeling.labels import Rows, loss_tokens
 from sft.modeling.packing import pack
-from sft.training.chunked_loss import loss_sum
+from sft.training import compat
+from sft.training.chunked_loss import Loss
 from sft.training.micro_batches import MicroBatches
 
 
@@ -24,7 +25,7 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
 
     before = torch.are_deterministic_algorithms_enabled()
     if on != before:
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # for finding bugs; costs time
+        compat.leave_new_memory_as_it_is()
         torch.use_deterministic_algorithms(on)
     try:
         yield
@@ -33,20 +34,23 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: int, longest: int) -> Any:
+def packed_trainer(
+    micro_batches: MicroBatches, loss: Loss, deterministic: bool, captured_tokens: int, longest: int
+) -> Any:
     """Make the trainer class; `deterministic` has a GPU add up gradients in the same order every time.
 
-    A step's loss is the mean over all of its loss tokens, however it is cut, and so is the validation
-    loss. What else a step is (optimizer, schedule, clipping, loss scaling, logs) is the SFTTrainer's.
-    Passes of `recorded` tokens at most, in rows of `longest` tokens at most, are replayed as CUDA graphs.
+    A step's loss is the mean of `loss` over all of its loss tokens, however it is cut, and so is the
+    validation loss. What else a step is (optimizer, schedule, clipping, loss scaling, logs) is the
+    SFTTrainer's. Passes of `captured_tokens` at most, in rows of `longest` tokens at most, are replayed as
+    CUDA graphs.
     """
     import torch
     from trl import SFTTrainer
 
-    from sft.training.cuda_graphs import Recorder
+    from sft.training.cuda_graphs import GraphRunner
 
     class PackedTrainer(SFTTrainer):
-        recorder: Recorder | None = None
+        graph_runner: GraphRunner | None = None
 
         def training_step(
             self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -55,23 +59,24 @@ def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: i
                 model.train()
             rows: Rows = inputs["rows"]
             count = sum(loss_tokens(row["labels"]) for row in rows)
-            if recorded:
-                return self.recorded_step(model, rows, count)
+            if captured_tokens:
+                return self.captured_step(model, rows, count)
 
             def forward_backward(part: Rows) -> torch.Tensor:
                 packed = pack(part, self.args.device)
                 with self.accelerator.autocast():
-                    loss = loss_sum(model, packed) / count
-                with deterministic_algorithms(deterministic and loss.is_cuda):
-                    self.accelerator.backward(loss)
-                return loss.detach()
+                    mean = loss(model, packed) / count
+                with deterministic_algorithms(deterministic and mean.is_cuda):
+                    self.accelerator.backward(mean)
+                return mean.detach()
 
             return micro_batches.run(rows, forward_backward, model.zero_grad)
 
-        def recorded_step(self, model: Any, rows: Rows, count: int) -> torch.Tensor:
-            recorder = self.recorder = self.recorder or Recorder(
+        def captured_step(self, model: Any, rows: Rows, count: int) -> torch.Tensor:
+            runner = self.graph_runner = self.graph_runner or GraphRunner(
                 model,
-                recorded,
+                loss,
+                captured_tokens,
                 self.args.per_device_train_batch_size,
                 longest,
                 self.accelerator.autocast,
@@ -80,10 +85,8 @@ def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: i
             factor = torch.tensor(1 / count, device=self.args.device)
             if self.accelerator.scaler is not None:
                 factor = self.accelerator.scaler.scale(factor)
-            recorder.begin()
-            return (
-                micro_batches.run(rows, lambda part: recorder.run(part, factor), recorder.begin_anew) / count
-            )
+            runner.begin()
+            return micro_batches.run(rows, lambda part: runner.run(part, factor), runner.begin_anew) / count
 
         def prediction_step(
             self,
@@ -98,7 +101,7 @@ def packed_trainer(micro_batches: MicroBatches, deterministic: bool, recorded: i
             @torch.no_grad()
             def forward(part: Rows) -> torch.Tensor:
                 with self.accelerator.autocast():
-                    return loss_sum(model, pack(part, self.args.device)) / count
+                    return loss(model, pack(part, self.args.device)) / count
 
             return micro_batches.run(rows, forward, lambda: None), None, None
 

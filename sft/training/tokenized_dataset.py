@@ -1,8 +1,9 @@
-"""The training budget, and reading the mix in seeded order as far as it goes, tokenizing what is read.
+"""The training budget, and reading rows in seeded order as far as it goes, tokenizing what is read.
 
 Every trainer looked at tokenizes the whole set first; 60 steps need not tokenize 300,000 rows.
 """
 
+import itertools
 import math
 import multiprocessing
 import os
@@ -112,28 +113,47 @@ class RowShape:
     loss_on: Literal["assistant", "all"]
 
 
-def read(
-    mix: pa.Table, budget: Budget, tokenizer: Any, shape: RowShape, seed: int, name: str = "rows"
-) -> Reading:
+def read(mix: pa.Table, budget: Budget, tokenizer: Any, shape: RowShape, seed: int) -> Reading:
     """Tokenize rows of `mix` by hash(seed, epoch, id) until the usable ones meet the budget.
 
     When the mix is used up the next epoch begins, in another order. Many rows are shared out to all cores,
-    with the same result. Raises UserError where no row of a whole epoch is usable.
+    with the same result: to forked processes, so call it before a model is loaded, whose threads and whose
+    GPU are not for them. Raises UserError where no row of a whole epoch is usable.
     """
+    return _read(mix, "mix rows", budget, tokenizer, shape, seed, epochs=itertools.count())
+
+
+def read_validation(held_out: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: int) -> Reading:
+    """Tokenize rows of `held_out` by hash(seed, 0, id) until `rows` are usable, or there are no more.
+
+    No row is read twice, so there may be fewer. Raises UserError where none is usable.
+    """
+    return _read(held_out, "validation rows", Budget(rows, "rows"), tokenizer, shape, seed, epochs=[0])
+
+
+def _read(
+    table: pa.Table,
+    name: str,
+    budget: Budget,
+    tokenizer: Any,
+    shape: RowShape,
+    seed: int,
+    epochs: Iterable[int],
+) -> Reading:
     reading = Reading()
-    epoch = 0
-    reader = _Reader(mix.select(["id", "messages"]).combine_chunks(), tokenizer, shape)
-    total = None if budget.unit == "tokens" else budget.rows_left(reading, len(mix), shape.max_length)
+    reader = _Reader(table.select(["id", "messages"]).combine_chunks(), tokenizer, shape)
+    total = None if budget.unit == "tokens" else budget.rows_left(reading, len(table), shape.max_length)
     with tqdm(total=total, desc=f"tokenizing {name}", unit="row", mininterval=1) as progress:
-        while not budget.met(reading, len(mix)):
+        for epoch in epochs:
             before = len(reading.rows)
             _read_epoch(reading, reader, budget, f"{seed}:{epoch}", progress)
             if len(reading.rows) == before:
                 raise UserError(
-                    f"none of the {len(mix):,} {name} can be trained on: {reading.dropped}. "
+                    f"none of the {len(table):,} {name} can be trained on: {reading.dropped}. "
                     f"Raise train.max_length (now {shape.max_length}), or look at the rows and the template."
                 )
-            epoch += 1
+            if budget.met(reading, len(table)):
+                break
     return reading
 
 
@@ -159,7 +179,7 @@ class _Reader:
             return
         most = -(-wanted // CHUNK)  # of which none is in vain if no row is left out
         cores = min(cores, most, len(parts))
-        # Forked processes have the mix and the tokenizer already; they touch no GPU.
+        # Forked processes have the rows and the tokenizer already; they touch no GPU.
         pool = ProcessPoolExecutor(cores, multiprocessing.get_context("fork"), _begin, (self,))
         try:
             for start in [0, *range(most, len(parts), cores)]:

@@ -309,6 +309,6 @@ def test_serving_imports_no_unsloth():
     for script in ("app/chat.py", "app/recipe.py"):
         modules = closure(ROOT / script)
         assert {"app/streaming.py", "sft/modeling/chat_template.py", "sft/modeling/loading.py"} <= modules
-        assert "sft/training/engine_unsloth.py" not in modules
+        assert "sft/training/engines/unsloth.py" not in modules
         for module in modules:
             assert "import unsloth" not in (ROOT / module).read_text(encoding="utf-8"), module

@@ -24,12 +24,12 @@ def test_training():
     assert cost.training([3, 2], 4) == 5 * (4 * 1000 + 6 * 10) + 4 * 4 * 500 + 12 * 7 * 9
 
 
-def test_writing():
+def test_generating():
     cost = Cost(layers=1000, head=500, lora=10, attention=7)
     read = 4 * 2 * 1010 + 4 * 7 * 10
     # Two tokens after a prompt of 4: they attend to 5 and 6.
-    assert cost.writing(4, [2]) == read + 2 * 2 * 1510 + 4 * 7 * 11
-    assert cost.writing(4, [2, 2]) == read + 2 * (2 * 2 * 1510 + 4 * 7 * 11)
+    assert cost.generating(4, [2]) == read + 2 * 2 * 1510 + 4 * 7 * 11
+    assert cost.generating(4, [2, 2]) == read + 2 * (2 * 2 * 1510 + 4 * 7 * 11)
 
 
 @pytest.mark.parametrize(

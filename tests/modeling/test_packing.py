@@ -94,7 +94,7 @@ def test_the_loss_and_its_gradient_are_the_plain_ones(tiny, chunk, monkeypatch):
     loss = loss_sum(model, pack(rows, model.device))
     loss.backward()
     assert loss.item() / loss_tokens(rows) == pytest.approx(loss_by_hand(model, rows), abs=1e-5)
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     model.zero_grad()
     total = sum(
         torch.nn.functional.cross_entropy(
@@ -107,8 +107,8 @@ def test_the_loss_and_its_gradient_are_the_plain_ones(tiny, chunk, monkeypatch):
     total.backward()
     for name, p in model.named_parameters():
         if p.requires_grad:
-            assert torch.allclose(found[name], p.grad, rtol=1e-3, atol=1e-4), name
-    assert any(gradient.abs().max() > 1e-3 for gradient in found.values())
+            assert torch.allclose(gradients[name], p.grad, rtol=1e-3, atol=1e-4), name
+    assert any(gradient.abs().max() > 1e-3 for gradient in gradients.values())
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4, 8])
@@ -182,15 +182,15 @@ def test_the_loss_of_a_float16_head():
     weight = torch.randn(5000, 16, generator=generator)
     hidden = torch.randn(20, 16, generator=generator) * 2
     targets = torch.arange(20)
-    found = {}
+    gradients = {}
     for dtype in (torch.float32, torch.float16):
         rows = hidden.clone().to(dtype).detach().requires_grad_()
         (_HeadLoss.apply(rows, weight.to(dtype), None, targets) * 8).backward()
-        found[dtype] = rows.grad.float()
-    assert torch.allclose(found[torch.float16], found[torch.float32], rtol=2e-2, atol=0.1)
+        gradients[dtype] = rows.grad.float()
+    assert torch.allclose(gradients[torch.float16], gradients[torch.float32], rtol=2e-2, atol=0.1)
     plain = hidden.clone().requires_grad_()
     (torch.nn.functional.cross_entropy(plain @ weight.T, targets, reduction="sum") * 8).backward()
-    assert torch.allclose(found[torch.float32], plain.grad, atol=1e-3)
+    assert torch.allclose(gradients[torch.float32], plain.grad, atol=1e-3)
 
 
 def test_lora_with_dropout_stays_pefts(tiny):
@@ -263,21 +263,21 @@ def test_training_goes_on_after_out_of_memory(tiny, monkeypatch, capsys):
         return [entry["loss"] for entry in [*logs.steps, *logs.validation]], logs.micro_batch
 
     expected, cut_before = losses(micro_batch=2)
-    not_recorded = {"gradient_checkpointing": False, "recorded_tokens": 0, "graphs": 0}
-    assert cut_before == {"rows": 2, "out_of_memory": 0} | not_recorded
+    not_captured = {"gradient_checkpointing": False, "captured_tokens": 0, "graphs": 0}
+    assert cut_before == {"rows": 2, "out_of_memory": 0} | not_captured
     calls = []
 
-    def failing(model, packed):
+    def failing(model, packed, inputs):
         if torch.is_grad_enabled():
             calls.append(len(packed.lengths))
             if len(calls) == 2:  # the second micro-batch of a step: the first has left its gradient
                 raise torch.OutOfMemoryError("too much")
-        return loss_sum(model, packed)
+        return loss_sum(model, packed, inputs)
 
-    monkeypatch.setattr("sft.training.packed_trainer.loss_sum", failing)
-    found, cut_after = losses(micro_batch=2)
-    assert cut_after == {"rows": 1, "out_of_memory": 1} | not_recorded
-    assert found == pytest.approx(expected, rel=1e-5)
+    monkeypatch.setattr("sft.training.chunked_loss.loss_sum", failing)
+    after, cut_after = losses(micro_batch=2)
+    assert cut_after == {"rows": 1, "out_of_memory": 1} | not_captured
+    assert after == pytest.approx(expected, rel=1e-5)
     assert "out of memory: micro-batches of 1 rows" in capsys.readouterr().err
 
 

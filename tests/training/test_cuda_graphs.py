@@ -1,6 +1,6 @@
 """Passes filled up to fixed shapes, and replayed: the same gradients as passes over the rows alone.
 
-Without a GPU a replay computes the pass anew on the tensors that were recorded, which tests all but the
+Without a GPU a replay computes the pass anew on the tensors that were captured, which tests all but the
 graph itself; tests/test_gpu.py has that.
 """
 
@@ -14,9 +14,9 @@ from transformers import LlamaConfig
 
 from sft.modeling.labels import IGNORED
 from sft.modeling.packing import pack, shape_for
-from sft.training import cuda_graphs
+from sft.training import chunked_loss, cuda_graphs
 from sft.training.chunked_loss import loss_sum
-from sft.training.cuda_graphs import Recorder
+from sft.training.cuda_graphs import GraphRunner
 from sft.training.micro_batches import MicroBatches
 from sft.training.train import train
 from tests.tiny import save_model
@@ -47,7 +47,7 @@ def test_shapes_hold_their_rows_and_are_few():
 
 def test_all_packs_of_a_shape_keep_its_longest_row():
     """The row that fills them up too; and the bound is near, since attention's work is laid out for it."""
-    found, fillers = {}, set()
+    longest_by_shape, fillers = {}, set()
     for seed in range(400):
         generator = random.Random(seed)
         rows = rows_of(*(generator.randint(1, 2 ** (1 + seed % 9)) for _ in range(40)))
@@ -56,8 +56,8 @@ def test_all_packs_of_a_shape_keep_its_longest_row():
         packed = pack(rows, "cpu", shape)
         assert max(packed.lengths) <= packed.longest == shape.longest <= max(most, shape.tokens // 8, 32)
         fillers.add(max(packed.lengths) > longest)
-        found.setdefault(shape, set()).add(longest)
-    assert fillers == {True, False} and max(map(len, found.values())) > 1
+        longest_by_shape.setdefault(shape, set()).add(longest)
+    assert fillers == {True, False} and max(map(len, longest_by_shape.values())) > 1
     with pytest.raises(ValueError, match="a row of 100 tokens in a shape for 99 at most"):
         pack(rows_of(100, 50), "cpu", shape_for(rows_of(100, 50), 4, 99))
 
@@ -85,45 +85,45 @@ def by_hand(model, rows, factor):
 
 def test_replays_have_the_gradients_of_their_own_rows(tiny):
     model, _ = trainable(tiny)
-    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
+    runner = GraphRunner(model, loss_sum, 100, 4, 90, nullcontext, nullcontext)
     # The first three have one shape; then one too large, one of another shape, and two that are replayed.
     lengths = [(20, 30), (30, 18), (9, 17, 23), (90, 60), (5,), (25, 25), (12, 12, 12, 12)]
     for number, of_these in enumerate(lengths):
         rows, factor = rows_of(*of_these), torch.tensor(0.1 + number)
         expected, gradients = by_hand(model, rows, factor)
         model.zero_grad()
-        recorder.begin()
-        assert recorder.run(rows, factor).item() == pytest.approx(expected.item(), rel=1e-5)
-        found = [p.grad for p in model.parameters() if p.requires_grad]
-        for one, other in zip(found, gradients, strict=True):
+        runner.begin()
+        assert runner.run(rows, factor).item() == pytest.approx(expected.item(), rel=1e-5)
+        added = [p.grad for p in model.parameters() if p.requires_grad]
+        for one, other in zip(added, gradients, strict=True):
             assert (one - other).norm() <= 1e-4 * other.norm() + 1e-9
-    assert len(recorder.graphs) == 1 and len(recorder.seen) == 2
+    assert len(runner.graphs) == 1 and len(runner.seen) == 2
 
 
 def test_passes_add_up_until_the_next_step_begins(tiny):
     model, _ = trainable(tiny)
-    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
+    runner = GraphRunner(model, loss_sum, 100, 4, 90, nullcontext, nullcontext)
     parts = [rows_of(20, 30), rows_of(30, 20), rows_of(28, 22)]
     _, expected = by_hand(model, [row for part in parts for row in part], torch.tensor(1.0))
     for _ in range(2):
         model.zero_grad()
-        recorder.begin()
+        runner.begin()
         for part in parts:
-            recorder.run(part, torch.tensor(1.0))
-        found = [p.grad for p in model.parameters() if p.requires_grad]
-        for one, other in zip(found, expected, strict=True):
+            runner.run(part, torch.tensor(1.0))
+        added = [p.grad for p in model.parameters() if p.requires_grad]
+        for one, other in zip(added, expected, strict=True):
             assert (one - other).norm() <= 1e-4 * other.norm() + 1e-9
 
 
-def test_training_by_recorded_passes_is_the_same_training(tiny, monkeypatch):
+def test_training_by_captured_passes_is_the_same_training(tiny, monkeypatch):
     rows, logs = random_rows(40), []
-    for recorded in (0, 2_000):
-        monkeypatch.setattr(cuda_graphs, "recordable", lambda *_, tokens=recorded: tokens)
+    for captured in (0, 2_000):
+        monkeypatch.setattr(cuda_graphs, "capturable_tokens", lambda *_, tokens=captured: tokens)
         changed = params(steps=10, batch_size=4, micro_batch="auto")
         logs.append(train(*trainable(tiny), rows, random_rows(4, 1), changed, "float32"))
     plain, replayed = logs
-    assert plain.micro_batch["graphs"] == plain.micro_batch["recorded_tokens"] == 0
-    assert replayed.micro_batch["graphs"] > 0 and replayed.micro_batch["recorded_tokens"] == 2_000
+    assert plain.micro_batch["graphs"] == plain.micro_batch["captured_tokens"] == 0
+    assert replayed.micro_batch["graphs"] > 0 and replayed.micro_batch["captured_tokens"] == 2_000
     # What graphs keep is not planned for anything else.
     assert replayed.micro_batch["tokens"] == plain.micro_batch["tokens"] - 2_000
     same_logs(replayed, plain)
@@ -139,29 +139,32 @@ def same_logs(one, two):
     )
 
 
+def captured_and_added(runner):
+    return bool(runner.graphs) and any(gradient.abs().max() > 0 for gradient in runner.gradients)
+
+
 def test_out_of_memory_forgets_what_the_step_added_and_the_graphs(tiny, monkeypatch, capsys):
-    rows, real, logs, recorders = random_rows(40), loss_sum, [], []
+    rows, real, logs, runners = random_rows(40), loss_sum, [], []
     for fails in (False, True):
         raised = []
+        runners.clear()
 
-        def greedy(model, packed, fails=fails, raised=raised):
-            # In the second pass of a step, with graphs recorded, and with a gradient of the first.
-            recorder = recorders[-1]
-            added = any(gradient.abs().max() > 0 for gradient in recorder.gradients)
-            if fails and not raised and recorder.graphs and added:
+        def greedy(model, packed, inputs, fails=fails, raised=raised):
+            # In the second pass of a step, with graphs captured, and with a gradient of the first.
+            if fails and not raised and torch.is_grad_enabled() and captured_and_added(runners[-1]):
                 raised.append(True)
                 raise torch.OutOfMemoryError
-            return real(model, packed)
+            return real(model, packed, inputs)
 
-        class Seen(Recorder):
+        class Seen(GraphRunner):
             def __init__(self, *arguments):
                 super().__init__(*arguments)
-                recorders.append(self)
+                runners.append(self)
 
-        monkeypatch.setattr(cuda_graphs, "Recorder", Seen)
+        monkeypatch.setattr(cuda_graphs, "GraphRunner", Seen)
         monkeypatch.setattr("sft.training.micro_batches.CPU_TOKENS", 200)
-        monkeypatch.setattr(cuda_graphs, "recordable", lambda *_: 128)
-        monkeypatch.setattr(cuda_graphs, "loss_sum", greedy)
+        monkeypatch.setattr(cuda_graphs, "capturable_tokens", lambda *_: 128)
+        monkeypatch.setattr(chunked_loss, "loss_sum", greedy)
         changed = params(steps=10, batch_size=4, micro_batch="auto")
         model, tokenizer = trainable(tiny)
         logs.append(train(model, tokenizer, rows, random_rows(4, 1), changed, "float32"))
@@ -176,15 +179,15 @@ def test_out_of_memory_forgets_what_the_step_added_and_the_graphs(tiny, monkeypa
 def test_a_lora_that_the_loss_does_not_reach_has_no_gradient(tiny):
     model, _ = trainable(tiny)
     model.register_parameter("unreached", torch.nn.Parameter(torch.ones(3)))
-    recorder = Recorder(model, 100, 4, 90, nullcontext, nullcontext)
+    runner = GraphRunner(model, loss_sum, 100, 4, 90, nullcontext, nullcontext)
     for _ in range(3):
-        recorder.begin()
-        recorder.run(rows_of(20, 30), torch.tensor(1.0))
-    assert model.unreached.grad is None and len(recorder.graphs) == 1
-    assert sum(p.grad is not None for p in model.parameters()) == len(recorder.parameters) - 1
+        runner.begin()
+        runner.run(rows_of(20, 30), torch.tensor(1.0))
+    assert model.unreached.grad is None and len(runner.graphs) == 1
+    assert sum(p.grad is not None for p in model.parameters()) == len(runner.parameters) - 1
 
 
-def test_recorded_are_passes_of_a_third_of_what_fits():
+def test_captured_are_passes_of_a_third_of_what_fits():
     """In sizes between which there is room: a little more or less free memory makes no difference."""
     model = SimpleNamespace(
         device=torch.device("cuda"),
@@ -193,13 +196,13 @@ def test_recorded_are_passes_of_a_third_of_what_fits():
         ),
     )
 
-    def found(dtype="bfloat16", **cut):
-        return cuda_graphs.recordable(
+    def captured(dtype="bfloat16", **cut):
+        return cuda_graphs.capturable_tokens(
             model, dtype, MicroBatches(**{"unit": "tokens", "limit": 31_360, **cut})
         )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda_graphs, "has_varlen", lambda device, dtype, width: dtype != torch.float32)
-        assert found() == found(limit=30_000) == found(limit=25_000) == 8_192
-        assert found(limit=40_000) == 12_288 and found(limit=2) == 0
-        assert found(unit="rows") == found(checkpointing=True) == found("float32") == 0
+        assert captured() == captured(limit=30_000) == captured(limit=25_000) == 8_192
+        assert captured(limit=40_000) == 12_288 and captured(limit=2) == 0
+        assert captured(unit="rows") == captured(checkpointing=True) == captured("float32") == 0

@@ -182,10 +182,10 @@ def test_truncation_is_counted(tokenizer):
     # 20 tokens come before the answer: the second and third row are over, the fourth fits with its end.
     reading = read(mix, rows(4), tokenizer, RowShape(27, "truncate", "assistant"), 42)
     assert reading.truncated == 2 and set(reading.dropped.values()) == {0}
-    found = dict(zip(reading.ids, reading.rows, strict=True))
-    lengths = [len(found[row]["input_ids"]) for row in mix["id"].to_pylist()]
+    by_id = dict(zip(reading.ids, reading.rows, strict=True))
+    lengths = [len(by_id[row]["input_ids"]) for row in mix["id"].to_pylist()]
     assert lengths == [22, 27, 27, 27]
-    cut = found[mix["id"][1].as_py()]
+    cut = by_id[mix["id"][1].as_py()]
     assert tokenizer.decode([label for label in cut["labels"] if label != IGNORED]) == "B" * 7
 
 
@@ -229,7 +229,7 @@ def test_what_the_template_refuses_is_counted(tokenizer):
 )
 def test_no_usable_row(tokenizer, conversation, shape, reason):
     with pytest.raises(UserError, match=r"none of the 3 mix rows can be trained on") as caught:
-        read(table([conversation] * 3), rows(1), tokenizer, shape, 42, "mix rows")
+        read(table([conversation] * 3), rows(1), tokenizer, shape, 42)
     assert reason in str(caught.value) and f"now {shape.max_length}" in str(caught.value)
 
 

@@ -10,11 +10,11 @@ import sys
 import pytest
 import torch
 
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile, UserError
 from sft.modeling import adapter
 from sft.modeling.labels import IGNORED
-from sft.modeling.loading import ModelParams, load_model
-from sft.training.engines import load_trainable
+from sft.modeling.loading import ModelParams, load_model, load_tokenizer
+from sft.training.engines import ENGINES
 from sft.training.lora import LoraParams, add_lora
 from sft.training.train import TrainParams, check_machine, train
 from tests.imports import ROOT
@@ -55,8 +55,8 @@ def tiny(tmp_path_factory):
 
 
 def trainable(tiny, lora=LORA, dtype="float32"):
-    model = ModelParams(reference=tiny.reference, dtype=dtype, load_in_4bit=False)
-    return load_trainable("trl", tiny, model, lora, 64, 42)
+    params = ModelParams(reference=tiny.reference, dtype=dtype, load_in_4bit=False)
+    return ENGINES["trl"].load(tiny, params, lora, 64, 42), load_tokenizer(tiny)
 
 
 def random_rows(count, seed=0):
@@ -237,7 +237,7 @@ def test_saving_replaces_the_adapter_before(tiny, tmp_path):
 
 
 def test_no_adapter(tiny, tmp_path):
-    with pytest.raises(UserError, match="no adapter there"):
+    with pytest.raises(MissingFile, match=r"adapter_config\.json: no such file"):
         adapter.attach(load_model(tiny, "float32"), tmp_path)
 
 
@@ -275,12 +275,12 @@ def test_values_that_do_not_work():
 def test_what_needs_a_gpu(tiny):
     model = ModelParams(reference=tiny.reference, dtype="float32", load_in_4bit=False)
     with pytest.raises(UserError, match=r"train\.engine: unsloth needs an NVIDIA GPU"):
-        load_trainable("unsloth", tiny, model, LORA, 64, 42)
+        ENGINES["unsloth"].load(tiny, model, LORA, 64, 42)
     with pytest.raises(UserError, match=r"model\.dtype: float16 trains on a GPU only"):
         check_machine(params(), "float16")
     model = ModelParams(reference=tiny.reference, dtype="float32", load_in_4bit=True)
     with pytest.raises(UserError, match=r"model\.load_in_4bit"):
-        load_trainable("trl", tiny, model, LORA, 64, 42)
+        ENGINES["trl"].load(tiny, model, LORA, 64, 42)
 
 
 def test_a_run_that_diverges_fails(tiny):

@@ -1,11 +1,16 @@
 """Training's model by Unsloth: its kernels and its gradient checkpointing, on an NVIDIA GPU."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sft.core.errors import ParamError
-from sft.modeling import packed_attention
-from sft.modeling.loading import ModelParams, Resolved, load_tokenizer
+from sft.modeling.loading import ModelParams, Resolved
+from sft.training import compat
 from sft.training.lora import LoraParams, check_targets
+
+if TYPE_CHECKING:
+    from sft.modeling.packing import Packed
+
+can_capture_graphs = False  # its forward takes the rows' lengths to the host
 
 
 def prepare() -> None:
@@ -24,16 +29,17 @@ def prepare() -> None:
             f"train.engine: unsloth cannot be imported ({error}). "
             "Install it with pip install -r requirements.txt, or use trl."
         ) from error
-    from unsloth.utils import attention_dispatch
+    from sft.modeling import packed_attention
 
     # Unsloth packs rows by the same varlen attention, but not where torch groups heads unasked.
-    attention_dispatch._TORCH_VARLEN_ATTN = packed_attention.varlen
+    compat.set_unsloth_varlen(packed_attention.varlen)
 
 
-def load(
-    base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, seed: int
-) -> tuple[Any, Any]:
-    """Load the base model and put a fresh LoRA on it; return (model, tokenizer). Raises as `prepare`."""
+def load(base: Resolved, params: ModelParams, lora: LoraParams, max_length: int, seed: int) -> Any:
+    """Load the base model with a fresh LoRA on it, made by the seed.
+
+    Raises UserError where there is no GPU or no Unsloth, and for a layer that the model has not.
+    """
     prepare()
     import torch
     from unsloth import FastLanguageModel
@@ -48,23 +54,29 @@ def load(
         local_files_only=True,
     )
     check_targets(model, lora.target_modules)
-    model = FastLanguageModel.get_peft_model(
+    return FastLanguageModel.get_peft_model(
         model,
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         bias="none",
-        use_gradient_checkpointing="unsloth",  # made ready; set_checkpointing says whether it is on
+        use_gradient_checkpointing="unsloth",  # made ready; `checkpointing` says whether it is on
         random_state=seed,
     )
-    return model, load_tokenizer(base)
 
 
-def set_checkpointing(model: Any, on: bool) -> None:
+def checkpointing(model: Any, on: bool) -> None:
     """Turn Unsloth's gradient checkpointing on or off."""
     from unsloth import FastLanguageModel
 
     mode = "unsloth" if on else False
-    model._unsloth_gradient_checkpointing = mode  # what its trainer goes back to
+    compat.set_unsloth_checkpointing(model, mode)
     FastLanguageModel.for_training(model, use_gradient_checkpointing=mode)
+
+
+def inputs(packed: "Packed") -> dict[str, Any]:
+    """Return the arguments of an Unsloth decoder's forward: the rows' lengths by its own name among them."""
+    import torch
+
+    return packed.inputs() | {"packed_seq_lengths": torch.tensor(packed.lengths, dtype=torch.int32)}

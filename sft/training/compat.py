@@ -1,0 +1,79 @@
+"""What training uses of other packages beyond their public interfaces, in one place.
+
+tests/training/test_compat.py touches each, and says what to look at when a new version has moved it.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def use_one_gpu(config: Any) -> None:
+    """Have a TrainingArguments count one GPU at most: the trainer multiplies the batch by their number."""
+    assert config.device is not None  # asking for it counts them
+    config._n_gpu = min(config.n_gpu, 1)
+
+
+def without_input_casting(model: Any) -> AbstractContextManager[None]:
+    """Keep PEFT from making a LoRA's inputs float32, which under autocast become 16-bit again at once."""
+    from peft.helpers import disable_input_dtype_casting
+
+    return disable_input_dtype_casting(model)
+
+
+def is_plain_lora(layer: "torch.nn.Module") -> bool:
+    """Tell whether a module is PEFT's LoRA on a plain linear layer, of no variant and without dropout."""
+    import torch
+    from peft.tuners.lora import Linear
+
+    return (
+        type(layer) is Linear
+        and type(layer.base_layer) is torch.nn.Linear
+        and not layer.lora_variant
+        and all(isinstance(dropout, torch.nn.Identity) for dropout in layer.lora_dropout.values())
+    )
+
+
+def active_lora(layer: Any) -> "tuple[torch.Tensor, torch.Tensor, float] | None":
+    """Return A, B and the scale of a plain LoRA layer's adapter, None unless exactly one is to be added."""
+    if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
+        return None
+    (name,) = layer.active_adapters
+    return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+
+
+def zero(tensors: "list[torch.Tensor]") -> None:
+    """Set all tensors to 0 in one launch."""
+    import torch
+
+    torch._foreach_zero_(tensors)
+
+
+def add(totals: "list[torch.Tensor]", terms: "list[torch.Tensor]") -> None:
+    """Add each of `terms` to its place in `totals`, in one launch."""
+    import torch
+
+    torch._foreach_add_(totals, terms)
+
+
+def leave_new_memory_as_it_is() -> None:
+    """Keep PyTorch, told to be deterministic, from filling memory that nobody has written yet."""
+    import torch
+
+    # It is for finding bugs, and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def set_unsloth_varlen(varlen: "Callable[..., torch.Tensor]") -> None:
+    """Have Unsloth attend over packed rows by `varlen` in place of PyTorch's varlen_attn."""
+    from unsloth.utils import attention_dispatch
+
+    attention_dispatch._TORCH_VARLEN_ATTN = varlen
+
+
+def set_unsloth_checkpointing(model: Any, mode: str | bool) -> None:
+    """Tell Unsloth's trainer which gradient checkpointing it goes back to after a validation."""
+    model._unsloth_gradient_checkpointing = mode

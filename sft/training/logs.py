@@ -1,0 +1,78 @@
+"""What a training leaves to tell: losses by step, seconds, and how the work was cut."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
+
+
+class StepLog(TypedDict):
+    """One optimizer step."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+
+
+class ValidationLog(TypedDict):
+    """The validation loss after so many steps."""
+
+    step: int
+    loss: float
+
+
+class MicroBatchLog(TypedDict):
+    """The largest micro-batch, in rows or in tokens, and what it took.
+
+    `out_of_memory` counts how often memory ran out. Of the passes that are captured as CUDA graphs,
+    `captured_tokens` is how many tokens they have at most, `graphs` how many graphs there are at the end.
+    """
+
+    rows: NotRequired[int]
+    tokens: NotRequired[int]
+    gradient_checkpointing: bool
+    out_of_memory: int
+    captured_tokens: int
+    graphs: int
+
+
+@dataclass
+class Logs:
+    """One entry a step, one a validation, and how the work was cut.
+
+    `step_seconds` has one entry a step, validation left out.
+    """
+
+    steps: list[StepLog]
+    validation: list[ValidationLog]
+    validation_seconds: float
+    step_seconds: list[float]
+    micro_batch: MicroBatchLog
+
+    @classmethod
+    def of(
+        cls, history: list[dict[str, Any]], step_seconds: list[float], micro_batch: MicroBatchLog
+    ) -> "Logs":
+        """Pick them from the trainer's log history."""
+        steps = [
+            StepLog(
+                step=entry["step"],
+                loss=entry["loss"],
+                learning_rate=entry["learning_rate"],
+                grad_norm=entry["grad_norm"],
+            )
+            for entry in history
+            if "loss" in entry
+        ]
+        validations = [entry for entry in history if "eval_loss" in entry]
+        return cls(
+            steps,
+            [ValidationLog(step=entry["step"], loss=entry["eval_loss"]) for entry in validations],
+            sum(entry["eval_runtime"] for entry in validations),
+            step_seconds,
+            micro_batch,
+        )
+
+    def diverged(self) -> StepLog | ValidationLog | None:
+        """Return the first step, else the first validation, whose loss is no number; None where all are."""
+        return next((e for e in [*self.steps, *self.validation] if not math.isfinite(e["loss"])), None)
