@@ -14,13 +14,13 @@ from pathlib import Path
 
 from sft.core import params
 from sft.core.errors import UserError
-from sft.study.comparison import report
+from sft.study.comparison_report import report
 from sft.study.results import Result
 from stages.cli import described
 
 PARAMS, METRICS, TRAINED = "params.yaml", "metrics/evaluate.json", "metrics/train.json"
 ANSWERS = "data/answers/evaluate.jsonl"
-SCORES = "scores.jsonl.gz"  # of a study's cell, as published: answers without texts
+SCORES = "scores.jsonl.gz"  # of a study's run, as published: answers without texts
 
 
 def load(revision: str) -> Result:
@@ -36,7 +36,8 @@ def load(revision: str) -> Result:
         return Result(
             revision,
             params.parse(values, f"{PARAMS} of {revision}"),
-            [json.loads(line) for line in answers.splitlines()],
+            # Only "\n" ends a line: answers may hold other characters that splitlines() would take.
+            [json.loads(line) for line in answers.split("\n") if line],
             json.loads(metrics),
             json.loads(trained),
         )
@@ -48,7 +49,7 @@ def _read(folder: Path, name: str) -> str:
     try:
         return (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"{folder / name}: no such file. Run the pipeline, or the cell, there.") from error
+        raise UserError(f"{folder / name}: no such file. Run the pipeline there.") from error
 
 
 def _read_revision(revision: str, name: str) -> str:

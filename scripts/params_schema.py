@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from sft.core.files import write_json
+from sft.core.params import ByName
 from sft.evaluation.evaluate import EvaluateParams
 from sft.mixing.mix import MixParams
 from sft.modeling.loading import ModelParams
+from sft.tasks.task import TaskParams
 from sft.training.train import TrainParams
 from stages.plot import PlotParams
 from stages.standardize import StandardizeParams
@@ -22,6 +24,7 @@ SCHEMA = "schema/params.json"
 SECTIONS: dict[str, tuple[Any, ...]] = {
     "model": (ModelParams,),
     "data": (MixParams, StandardizeParams),
+    "tasks": (ByName[TaskParams],),
     "train": (TrainParams,),
     "evaluate": (EvaluateParams,),
     "plot": (PlotParams,),

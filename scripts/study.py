@@ -1,17 +1,18 @@
-"""A controlled comparison: sizes of the mix x replicates x regimes, each a plain `dvc exp run`, and a report.
+"""A controlled comparison: sizes x replicates x conditions, each a plain `dvc exp run`, and a report.
 
-    python -m scripts.study [--sizes 100k 200k 300k] [--replicates 5] [--regime PARAM=VALUE ...] [--out study]
+    python -m scripts.study [--sizes 100k 200k 300k] [--replicates 5] [--condition PARAM=VALUE ...]
+        [--out study]
     python -m scripts.study --from FOLDER ...       # report on results that are there already
 
-A regime is what else its cells change in params.yaml; --regime may be given several times, and --replicates
-then takes a number for each. Without it there are two: params.yaml as it is, and one full epoch. Cells run
-one after another in a temporary copy, so the workspace stays as it is; each is an experiment, study-NAME,
-named after what it changes, and takes the place of an earlier one of that name. Interrupt it whenever you
-like: started again, it takes finished cells as they are, and finished stages of the others from DVC's run
-cache.
+A condition is what else its runs change in params.yaml; --condition may be given several times, and
+--replicates then takes a number for each. Without it there are two: params.yaml as it is, and one full epoch.
+Runs go one after another in a temporary copy, so the workspace stays as it is; each is an experiment,
+study-NAME, named after what it changes, and takes the place of an earlier one of that name. Interrupt it
+whenever you like: started again, it takes finished runs as they are, and finished stages of the others from
+DVC's run cache.
 
-Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each cell OUT/cells/NAME with its params, metrics
-and every answer's scores (no texts, so that it can be published): `--from OUT/cells/*` makes the same report.
+Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each run OUT/runs/NAME with its params, metrics
+and every answer's scores (no texts, so that it can be published): `--from OUT/runs/*` makes the same report.
 """
 
 import argparse
@@ -30,20 +31,22 @@ from sft.core.files import write_csv, write_json, write_text
 from sft.core.params import load, parse
 from sft.plotting import study
 from sft.study import analysis, report
-from sft.study.plan import Cell, applied, plan, regime
+from sft.study.conclusion import conclusion
+from sft.study.plan import Run, applied, condition, plan
 from sft.study.results import Result
 from stages.cli import described
 
 METRICS = [f"metrics/{name}.json" for name in ("mix", "train", "evaluate")]
+FIGURE, TABLE = "curves.png", "table.csv"  # beside the report
 TEXTS = ("prompt", "reference", "prediction")
 
 
 def main() -> None:
-    """Run the cells that are not finished, and write the report."""
+    """Run what is not finished, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--sizes", nargs="+", default=["100k", "200k", "300k"])
     parser.add_argument("--replicates", nargs="+", type=int, default=[5])
-    parser.add_argument("--regime", nargs="+", action="append", metavar="PARAM=VALUE")
+    parser.add_argument("--condition", nargs="+", action="append", metavar="PARAM=VALUE")
     parser.add_argument("--from", nargs="+", metavar="FOLDER", dest="folders")
     parser.add_argument("--out", type=Path, default=Path("study"))
     arguments = parser.parse_args()
@@ -60,10 +63,10 @@ def main() -> None:
         else:
             values = load("params.yaml")
             epoch = [] if values["train"]["budget"] == "1 epoch" else [["train.budget=1 epoch"]]
-            regimes = [regime(values, texts) for texts in arguments.regime or [[], *epoch]]
-            cells = plan(values, arguments.sizes, arguments.replicates, regimes)
-            _check_free(arguments.out, {cell.name for cell in cells})
-            commits = run_cells(cells, values)
+            conditions = [condition(values, texts) for texts in arguments.condition or [[], *epoch]]
+            runs = plan(values, arguments.sizes, arguments.replicates, conditions)
+            _check_free(arguments.out, {run.name for run in runs})
+            commits = run_all(runs, values)
             results = {name: load_result(commit) for name, commit in commits.items()}
             metrics = {name: _metrics_of_commit(commit) for name, commit in commits.items()}
         _check_free(arguments.out, set(results))
@@ -74,26 +77,26 @@ def main() -> None:
         sys.exit("interrupted: start it again and it goes on from here")
 
 
-def run_cells(cells: list[Cell], values: dict[str, Any]) -> dict[str, str]:
-    """Run the cells one after another; return the commit of each one's experiment."""
+def run_all(runs: list[Run], values: dict[str, Any]) -> dict[str, str]:
+    """Do the runs one after another; return the commit of each one's experiment."""
     if not shutil.which("dvc"):
         raise UserError("dvc is not on the PATH. Activate the environment: . .venv/bin/activate")
     head = _git("rev-parse", "HEAD").strip()
     commits = {}
-    for number, cell in enumerate(cells, 1):
-        name = f"study-{cell.name}"
+    for number, run in enumerate(runs, 1):
+        name = f"study-{run.name}"
         ref, new = (f"refs/exps/{head[:2]}/{head[2:]}/{known}" for known in (name, f"{name}-new"))
-        if finished(ref, applied(values, cell.changes)):
-            print(f"[{number}/{len(cells)}] {cell.name}: finished", flush=True)
+        if finished(ref, applied(values, run.changes)):
+            print(f"[{number}/{len(runs)}] {run.name}: finished", flush=True)
         else:
-            print(f"[{number}/{len(cells)}] {cell.name} ...", flush=True)
-            changes = [f"--set-param={param}={_set(value)}" for param, value in cell.changes.items()]
+            print(f"[{number}/{len(runs)}] {run.name} ...", flush=True)
+            changes = [f"--set-param={param}={_set(value)}" for param, value in run.changes.items()]
             _git("update-ref", "-d", new)  # left over from a run that was killed
             if subprocess.run(["dvc", "exp", "run", "--temp", "--name", f"{name}-new", *changes]).returncode:
-                raise UserError(f"{cell.name} failed, see above. Mend it and run this command again.")
+                raise UserError(f"{run.name} failed, see above. Mend it and run this command again.")
             _git("update-ref", ref, new)  # only now: an earlier result is kept until there is another
             _git("update-ref", "-d", new)
-        commits[cell.name] = _git("rev-parse", ref).strip()
+        commits[run.name] = _git("rev-parse", ref).strip()
     return commits
 
 
@@ -117,35 +120,37 @@ def finished(ref: str, params: dict[str, Any]) -> bool:
 def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, Any]]) -> None:
     """Write the report, and what it was made from."""
     members = list(results.values())
-    found = analysis.study(members)
-    numbers = analysis.table_rows(found)
+    outcome = analysis.study(members)
+    rows = list(analysis.rows_of(outcome))
+    numbers = report.table_rows(rows)
     base = analysis.base_scores(members)
     for name, result in results.items():
-        folder = out / "cells" / name
+        folder = out / "runs" / name
         write_text(folder / "params.yaml", json.dumps(result.params, indent=2) + "\n")  # JSON is YAML
         for path, content in metrics[name].items():
             write_json(folder / path, content)
-        rows = [{key: value for key, value in row.items() if key not in TEXTS} for row in result.answers]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        scores = [{key: value for key, value in row.items() if key not in TEXTS} for row in result.answers]
+        text = "".join(json.dumps(row) + "\n" for row in scores)
         (folder / "scores.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-    study.scaling(out / "curves.png", numbers, base, list(analysis.MEASURES))
-    write_csv(out / "table.csv", numbers)
-    write_text(out / "report.md", report.markdown(found, members, numbers, base))
-    print(report.conclusion(found, members))
+    study.scaling(out / FIGURE, numbers, base, list(analysis.COMPARED_BY))
+    write_csv(out / TABLE, numbers)
+    write_text(out / "report.md", report.markdown(outcome, members, rows, base, FIGURE, TABLE))
+    print(conclusion(outcome, members))
     print(f"\n{out / 'report.md'} has the tables.")
 
 
 def _check_free(out: Path, names: set[str]) -> None:
-    """Raise UserError where there are cells of another study, which would be taken for this one's."""
-    there = {path.name for path in (out / "cells").glob("*")}
+    """Raise UserError where there are runs of another study, which would be taken for this one's."""
+    there = {path.name for path in (out / "runs").glob("*")}
     if others := sorted(there - names):
         raise UserError(
-            f"{out / 'cells'}: {others[0]} is not of this study. Choose another --out, or remove it first."
+            f"{out / 'runs'}: {others[0]} is not of this study. Choose another --out, or remove it first."
         )
 
 
 def _metrics_of_folder(folder: Path) -> dict[str, Any]:
-    return {path: json.loads((folder / path).read_text()) for path in METRICS if (folder / path).exists()}
+    there = [path for path in METRICS if (folder / path).exists()]
+    return {path: json.loads((folder / path).read_text(encoding="utf-8")) for path in there}
 
 
 def _metrics_of_commit(commit: str) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""Run a study's cells on a machine without DVC: regimes x sizes x replicates, through the stages.
+"""A study's runs on a machine without DVC: conditions x sizes x replicates, through the stages.
 
-    python -m scripts.study_without_dvc FOLDER --sizes 100k 300k --replicates 5 [--regime PARAM=VALUE ...]
-        [--jobs 4]
+    python -m scripts.study_without_dvc FOLDER --sizes 100k 300k --replicates 5
+        [--condition PARAM=VALUE ...] [--jobs 4]
 
-A regime is what else its cells change in params.yaml; --regime may be given several times, and --replicates
-then takes a number for each. Reads params.yaml, data/standardized/ and data/holdout/ of the working
-directory. Each cell gets its folder, FOLDER/NAME, with its params, metrics, plots, adapter, answers and what
-the stages printed (log.txt); replicate N has N added to data.seed and train.seed. Cells that are finished,
-with these very params, are left as they are, so an interrupted study goes on where it stopped; where the
-code or the data have changed since, it says so.
+A condition is what else its runs change in params.yaml; --condition may be given several times, and
+--replicates then takes a number for each. Reads params.yaml, data/standardized/ and data/holdout/ of the
+working directory. Each run gets its folder, FOLDER/NAME, with its params, metrics, plots, adapter, answers
+and what the stages printed (log.txt); replicate N has N added to data.seed and train.seed. Runs that are
+finished, with these very params, are left as they are, so an interrupted study goes on where it stopped;
+where the code or the data have changed since, it says so.
 `python -m scripts.study --from FOLDER/*` reports on what is there.
 """
 
@@ -17,8 +17,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,27 +33,30 @@ from filelock import FileLock, Timeout
 
 from sft.core.errors import UserError
 from sft.core.params import load
-from sft.study.plan import applied, plan, regime
+from sft.study.plan import applied, condition, plan
 from stages.cli import described
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDARDIZED = ("data/standardized", "data/holdout")
 INPUTS = "inputs.sha256"
 
+# Ctrl-C ends the stages too: a thread whose stage it ended must begin no other run before `main` hears of it.
+_INTERRUPTED = threading.Event()
+
 
 def main() -> None:
-    """Run the base model's evaluation once, then every cell that is not finished."""
+    """Run the base model's evaluation once, then every run that is not finished."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", nargs="+", required=True)
     parser.add_argument("--replicates", nargs="+", type=int, default=[3])
-    parser.add_argument("--regime", nargs="+", action="append", metavar="PARAM=VALUE")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on one GPU together")
+    parser.add_argument("--condition", nargs="+", action="append", metavar="PARAM=VALUE")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on one GPU together")
     arguments = parser.parse_args()
     try:
         values = load("params.yaml")
-        regimes = [regime(values, texts) for texts in arguments.regime or [[]]]
-        cells = plan(values, arguments.sizes, arguments.replicates, regimes)
+        conditions = [condition(values, texts) for texts in arguments.condition or [[]]]
+        runs = plan(values, arguments.sizes, arguments.replicates, conditions)
         for name in STANDARDIZED:
             if not Path(name).is_dir():
                 raise UserError(f"{name}: no such folder. Run the stage that writes it, standardize, first.")
@@ -60,13 +65,11 @@ def main() -> None:
         with held(base):
             prepared(base, values)
             if not finished(base, "baseline", values):
-                run(base, values, [("stages.evaluate", "base")])
+                run_stages(base, values, [("stages.evaluate", "base")])
         pool = ThreadPoolExecutor(max(1, arguments.jobs))
         try:
-            runs = [
-                pool.submit(run_cell, at / cell.name, applied(values, cell.changes), base) for cell in cells
-            ]
-            faults = [fault for fault in (run.exception() for run in runs) if fault]
+            jobs = [pool.submit(do, at / run.name, applied(values, run.changes), base) for run in runs]
+            faults = [fault for fault in (job.exception() for job in jobs) if fault]
         finally:  # on Ctrl-C, which the stages' processes got too
             pool.shutdown(cancel_futures=True)
         for fault in faults:
@@ -80,8 +83,10 @@ def main() -> None:
         sys.exit("interrupted: start it again and it goes on from here")
 
 
-def run_cell(folder: Path, params: dict[str, Any], base: Path) -> None:
-    """Run one cell's stages, if it is not finished."""
+def do(folder: Path, params: dict[str, Any], base: Path) -> None:
+    """Do one run's stages, if it is not finished and nothing was interrupted."""
+    if _INTERRUPTED.is_set():
+        return
     with held(folder):
         prepared(folder, params)
         if finished(folder, "evaluate", params):
@@ -91,7 +96,7 @@ def run_cell(folder: Path, params: dict[str, Any], base: Path) -> None:
         say(f"{folder.name} ...")
         start = time.perf_counter()
         shutil.copy(base / "metrics/baseline.json", folder / "metrics/baseline.json")
-        run(folder, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
+        run_stages(folder, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
         (folder / "data/mix.parquet").unlink()  # hundreds of megabytes in a large study
         say(f"{folder.name}: finished in {time.perf_counter() - start:.0f} s")
 
@@ -103,20 +108,20 @@ def say(line: str) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from a cell's folder; raise UserError where one has it."""
+    """Keep other processes from a run's folder; raise UserError where one has it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout as error:
-        raise UserError(f"{folder}: another process is running this cell.") from error
+        raise UserError(f"{folder}: another process is at work on this run.") from error
 
 
 def prepared(folder: Path, params: dict[str, Any]) -> None:
-    """Make a cell's folder, with the standardized data in it; raise UserError where it has other params."""
+    """Make a run's folder, with the standardized data in it; raise UserError where it has other params."""
     if (folder / "params.yaml").exists() and load(folder / "params.yaml") != params:
         raise UserError(
-            f"{folder}: a cell of other params. Choose another folder for this study, or remove that one."
+            f"{folder}: a run of other params. Choose another folder for this study, or remove that one."
         )
     for name in ("data", "metrics", "models", "plots"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -128,7 +133,7 @@ def prepared(folder: Path, params: dict[str, Any]) -> None:
 
 @cache
 def inputs() -> str:
-    """Hash the code and the data that a cell's results come from."""
+    """Hash the code and the data that a run's results come from."""
     digest = hashlib.sha256()
     code = [path for name in ("sft", "stages") for path in sorted((ROOT / name).rglob("*.py"))]
     data = [path for name in STANDARDIZED for path in sorted(Path(name).glob("*.parquet"))]
@@ -138,12 +143,12 @@ def inputs() -> str:
 
 
 def finished(folder: Path, name: str, params: dict[str, Any]) -> bool:
-    """Tell whether the cell's last stage has written its metrics, which it does at its end."""
+    """Tell whether the run's last stage has written its metrics, which it does at its end."""
     return (folder / "metrics" / f"{name}.json").exists() and load(folder / "params.yaml") == params
 
 
-def run(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...]]) -> None:
-    """Run stages in the cell's folder; raise UserError with what one said that failed."""
+def run_stages(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...]]) -> None:
+    """Run stages in the run's folder; raise UserError with what one said that failed."""
     (folder / "params.yaml").write_text(json.dumps(params, indent=2) + "\n")  # JSON is YAML
     (folder / INPUTS).write_text(inputs() + "\n")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -152,7 +157,10 @@ def run(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...]]) -> 
         for stage in stages:
             command = [sys.executable, "-m", *stage]
             environment = {**os.environ, "PYTHONPATH": path}
-            if subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file).returncode:
+            done = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file)
+            if done.returncode == -signal.SIGINT:
+                _INTERRUPTED.set()
+            if done.returncode:
                 last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
                 raise UserError(
                     f"{folder}: {' '.join(stage)} failed: {' '.join(last)} ({log} has the rest.) "

@@ -1,4 +1,8 @@
-"""Where the stages' files lie: their deps and outs in dvc.yaml, relative to the repository's root."""
+"""Where the stages' files lie: their deps and outs in dvc.yaml, relative to the repository's root.
+
+Every stage depends on this module, so what no later stage reads, the figures, is named in stages/plot.py: a
+new figure re-runs no training.
+"""
 
 # Files of the user's own, which Git or DVC tracks.
 RAW = "data/raw"
@@ -20,13 +24,5 @@ METRICS_TRAIN = "metrics/train.json"
 METRICS_BASELINE = "metrics/baseline.json"
 METRICS_EVALUATE = "metrics/evaluate.json"
 
-# Curves and bars that DVC's own plots draw, and the pictures.
 TRAIN_LOSS = "plots/train_loss.csv"
 VALIDATION_LOSS = "plots/validation_loss.csv"
-ROUGE = "plots/rouge.csv"
-ROUGE_L = "plots/rouge_l.csv"
-LENGTHS = "plots/lengths.csv"
-LOSS_FIGURE = "plots/loss.png"
-ROUGE_FIGURE = "plots/rouge.png"
-COMPOSITION_FIGURE = "plots/composition.png"
-LENGTHS_FIGURE = "plots/lengths.png"

@@ -22,6 +22,15 @@ from sft.plotting import pipeline
 from stages import paths
 from stages.cli import run
 
+# Curves and bars that DVC's own plots draw, and the figures.
+ROUGE = "plots/rouge.csv"
+ROUGE_L = "plots/rouge_l.csv"
+LENGTHS = "plots/lengths.csv"
+LOSS_FIGURE = "plots/loss.png"
+ROUGE_FIGURE = "plots/rouge.png"
+COMPOSITION_FIGURE = "plots/composition.png"
+LENGTHS_FIGURE = "plots/lengths.png"
+
 
 class PlotParams(Params):
     """`plot`: dots an inch, and how many rows of the mix the length histogram samples."""
@@ -51,35 +60,35 @@ def main(values: dict[str, Any]) -> None:
     plot_rouge(params.dpi)
     plot_composition(params.dpi)
     plot_lengths(tokenizer.reference, limit.max_length, params)
-    figures = (paths.LOSS_FIGURE, paths.ROUGE_FIGURE, paths.COMPOSITION_FIGURE, paths.LENGTHS_FIGURE)
+    figures = (LOSS_FIGURE, ROUGE_FIGURE, COMPOSITION_FIGURE, LENGTHS_FIGURE)
     print(f"plots  {', '.join(figures)}")
 
 
 def plot_loss(dpi: int) -> None:
     """Draw the loss curves of training and validation."""
     train, validation = read_csv(paths.TRAIN_LOSS), read_csv(paths.VALIDATION_LOSS)
-    pipeline.loss_curves(paths.LOSS_FIGURE, train, validation, dpi)
+    pipeline.loss_curves(LOSS_FIGURE, train, validation, dpi)
 
 
 def plot_rouge(dpi: int) -> None:
     """Draw ROUGE of the base model and of the adapter, task by task, and write what is drawn."""
     base, tuned = read_json(paths.METRICS_BASELINE), read_json(paths.METRICS_EVALUATE)
     rows = pipeline.rouge_rows(base, tuned)
-    write_csv(paths.ROUGE, rows)
-    write_csv(paths.ROUGE_L, pipeline.bars(rows, "rougeL"))
-    pipeline.rouge_bars(paths.ROUGE_FIGURE, rows, dpi)
+    write_csv(ROUGE, rows)
+    write_csv(ROUGE_L, pipeline.bars(rows, "rougeL"))
+    pipeline.rouge_bars(ROUGE_FIGURE, rows, dpi)
 
 
 def plot_composition(dpi: int) -> None:
     """Draw how many rows of the mix each source gives."""
-    pipeline.composition(paths.COMPOSITION_FIGURE, read_json(paths.METRICS_MIX)["composition"], dpi)
+    pipeline.composition(COMPOSITION_FIGURE, read_json(paths.METRICS_MIX)["composition"], dpi)
 
 
 def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:
     """Draw how long the mix's rows are in tokens, and write what is drawn."""
     lengths = token_lengths(reference, params.length_sample)
-    write_csv(paths.LENGTHS, pipeline.histogram(lengths))
-    pipeline.token_lengths(paths.LENGTHS_FIGURE, lengths, limit, params.dpi)
+    write_csv(LENGTHS, pipeline.histogram(lengths))
+    pipeline.token_lengths(LENGTHS_FIGURE, lengths, limit, params.dpi)
 
 
 def read_csv(path: str) -> list[dict[str, float]]:

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
@@ -38,10 +37,9 @@ def requirements(path: Path) -> list[Requirement]:
 
 def pins(path: Path, machine: dict[str, str]) -> dict[NormalizedName, Version]:
     """Return each package's version on a machine; a package has one at most."""
-    environment = default_environment() | machine
     versions: dict[NormalizedName, Version] = {}
     for requirement in requirements(path):
-        if requirement.marker is None or requirement.marker.evaluate(environment):
+        if requirement.marker is None or requirement.marker.evaluate(machine):
             name = canonicalize_name(requirement.name)
             (specifier,) = requirement.specifier
             assert specifier.operator == "==", f"{path.name}: {requirement} is no pin"

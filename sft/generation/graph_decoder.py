@@ -168,7 +168,7 @@ def generate(
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory: {count:,} texts of up to {length:,} tokens do not fit the GPU at a time. "
-                "Set evaluate.batch_size to auto, or lower evaluate.runs or evaluate.max_new_tokens."
+                "Set evaluate.batch_size to auto, or lower evaluate.runs or a task's max_new_tokens."
             ) from error
         waiting, free = deque(requests), list(range(count))
         in_slot: dict[int, tuple[int, int]] = {}  # slot: prompt and run

@@ -28,7 +28,7 @@ def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0) -> None:
 
 
 def loss_curves(path: Path | str, train: list[dict], validation: list[dict], dpi: int) -> None:
-    """Draw training loss by step and validation loss where it was taken (dicts of `step` and `loss`)."""
+    """Draw training loss by step and validation loss where there is one (dicts of `step` and `loss`)."""
     figure, axes = plt.subplots(figsize=(7, 4))
     axes.plot(
         [row["step"] for row in train],

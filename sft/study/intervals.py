@@ -1,4 +1,4 @@
-"""Intervals and verdicts on differences of scores, and where the scores' variance comes from.
+"""Intervals of differences of scores, and where the scores' variance comes from.
 
 An adapter's scores are an array (runs, examples), a configuration's (replicates, runs, examples): decoding
 runs of one training are not replicates, only trainings with another `data.seed` and `train.seed` are.
@@ -7,28 +7,30 @@ runs of one training are not replicates, only trainings with another `data.seed`
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import stdtr, stdtrit
 
 from sft.core.errors import UserError
 from sft.evaluation.summary import summary
-from sft.study import student
 
 # With 2 the interval holds the truth in 89% to 98% of simulated studies, by how unlike the two sides are.
 FEWEST_REPLICATES = 3
 # With 8 a bootstrap interval of skewed scores holds the truth in 92% of simulated studies, with 16 in 94%.
 FEWEST_EXAMPLES = 16
-LEVEL, POWER = 0.05, 0.8
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Interval:
     """First minus second, in the scores' unit: the 95% interval, p uncorrected, the standard error.
 
-    `student` is what the difference over its standard error is held against: Student's t distributions, as
-    degrees of freedom to weights.
+    `student` is what the difference over its standard error is held against: a mixture of Student's t
+    distributions, as degrees of freedom to weights that add up to 1.
     """
 
     difference: float
@@ -39,24 +41,25 @@ class Interval:
     student: dict[float, float]
 
 
+class Lack(Enum):
+    """What a comparison has too few of; of seeds, where replicates share one."""
+
+    REPLICATES = "replicates"
+    EXAMPLES = "examples"
+    DATA_SEEDS = "data.seed"
+    TRAIN_SEEDS = "train.seed"
+
+
 @dataclass(frozen=True)
 class Refusal:
-    """A difference (first minus second) that nothing can be said about, and why."""
+    """A difference (first minus second) that nothing can be said about, what is lacking, and its count."""
 
     difference: float
-    reason: str
+    lack: Lack
+    count: int
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A comparison in plain words, its p after Holm's correction and the smallest difference in sight."""
-
-    words: str
-    p: float | None
-    smallest: float | None
-
-
-def by_example(answers: list[dict[str, Any]], task: str, measure: str) -> dict[str, list[float]]:
+def by_example(answers: list[dict[str, Any]], task: str, metric: str) -> dict[str, list[float]]:
     """Return a task's scores by example id, run by run, from the rows of an answers file.
 
     Raises UserError where the task has no answers or an example lacks a run or has one twice.
@@ -65,8 +68,10 @@ def by_example(answers: list[dict[str, Any]], task: str, measure: str) -> dict[s
     runs = sorted({row["run"] for row in rows})
     scores: dict[str, dict[int, float]] = {}
     for row in rows:
-        scores.setdefault(row["id"], {})[row["run"]] = row[measure]
-    if not rows or len(rows) != len(runs) * len(scores):
+        scores.setdefault(row["id"], {})[row["run"]] = row[metric]
+    # By each example: one answer doubled and one missing would cancel out in the total.
+    complete = all(len(of) == len(runs) for of in scores.values())
+    if not rows or not complete or len(rows) != len(runs) * len(scores):
         raise UserError(
             f"answers: task {task!r}: {len(rows):,} answers to {len(scores):,} examples in {len(runs)} "
             "decoding runs; there has to be one answer an example and run. Evaluate again."
@@ -87,7 +92,7 @@ def aligned(members: dict[str, dict[str, list[float]]]) -> dict[str, np.ndarray]
             raise UserError(
                 f"{first} and {name} do not hold the same examples: {len(alone[0]):,} are in {first} only "
                 f"and {len(alone[1]):,} in {name} only ({example!r} for one). Evaluate both with the same "
-                "evaluate.examples, data.holdout and data.evaluation."
+                "evaluate.examples, data.holdout and tasks."
             )
     return {name: np.array([scores[example] for example in reference]).T for name, scores in members.items()}
 
@@ -118,7 +123,7 @@ def compare_adapters(
     each = _same_examples(first, second)
     difference, count = float(each.mean()), len(each)
     if count < FEWEST_EXAMPLES:
-        return Refusal(difference, f"{count} example{'s' if count > 1 else ''}")
+        return Refusal(difference, Lack.EXAMPLES, count)
     generator = np.random.default_rng(seed)
     at_once = max(1, 2_000_000 // count)
     means = np.concatenate(
@@ -128,12 +133,12 @@ def compare_adapters(
         ]
     )
     widening = math.sqrt(count / (count - 1))
-    tail = NormalDist().cdf(-widening * student.quantile(LEVEL, {count - 1: 1.0}))
+    tail = NormalDist().cdf(-widening * t_quantile(LEVEL, {count - 1: 1.0}))
     low, high = np.quantile(means, [tail, 1 - tail])
     # One more on either side: no number of resamples shows that p is 0.
     beyond = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0)) + 1
     z = -NormalDist().inv_cdf(min(beyond / (resamples + 1), 0.5))
-    p = student.p_value(z / widening, {count - 1: 1.0})
+    p = t_p_value(z / widening, {count - 1: 1.0})
     error = float(means.std()) * widening
     return Interval(difference, float(low), float(high), p, error, {count - 1: 1.0})
 
@@ -158,15 +163,15 @@ def compare_configurations(first: np.ndarray, second: np.ndarray) -> Interval | 
     difference, count = float(each.mean()), len(each)
     replicates = min(len(first), len(second))
     if replicates < FEWEST_REPLICATES:
-        return Refusal(difference, f"{replicates} replicate{'s' if replicates > 1 else ''}")
+        return Refusal(difference, Lack.REPLICATES, replicates)
     if count < FEWEST_EXAMPLES:
-        return Refusal(difference, f"{count} example{'s' if count > 1 else ''}")
+        return Refusal(difference, Lack.EXAMPLES, count)
     parts, interaction = [], 0.0
     for scores in (first, second):
-        cells, n = scores.mean(axis=1), len(scores)
-        means = cells.mean(axis=1, keepdims=True)
+        by_replicate, n = scores.mean(axis=1), len(scores)
+        means = by_replicate.mean(axis=1, keepdims=True)
         parts.append((float(means.var(ddof=1)) / n, n - 1))
-        rest = cells - means - cells.mean(axis=0) + cells.mean()
+        rest = by_replicate - means - by_replicate.mean(axis=0) + by_replicate.mean()
         interaction += float((rest**2).sum()) / ((n - 1) * (count - 1)) / (n * count)
     replicated = sum(part for part, _ in parts)
     variance = replicated + max(float(each.var(ddof=1)) / count - interaction, 0.0)
@@ -179,55 +184,20 @@ def compare_configurations(first: np.ndarray, second: np.ndarray) -> Interval | 
         inverse = sum((part / replicated) ** 2 / df for part, df in parts)
         mixture[1 / inverse] = mixture.get(1 / inverse, 0.0) + share
     error = math.sqrt(variance)
-    half = student.quantile(LEVEL, mixture) * error
-    p = student.p_value(difference / error, mixture) if variance else float(difference == 0)
+    half = t_quantile(LEVEL, mixture) * error
+    p = t_p_value(difference / error, mixture) if variance else float(difference == 0)
     return Interval(difference, difference - half, difference + half, p, error, mixture)
 
 
-def smallest_difference(interval: Interval, comparisons: int = 1) -> float:
-    """Return the true difference that the design finds in 80% of studies, in the scores' unit.
-
-    Two-sided, at 5% shared by `comparisons`, as Holm's first step does. It is a multiple of the standard
-    error (Bloom 1995, "Minimum Detectable Effects").
-    """
-    found = student.quantile(LEVEL / comparisons, interval.student)
-    return (found + student.quantile(2 * (1 - POWER), interval.student)) * interval.standard_error
+def t_p_value(t: float, mixture: dict[float, float]) -> float:
+    """Return the two-sided p-value of |t| in a mixture of Student's t distributions."""
+    return float(sum(2 * weight * stdtr(df, -abs(t)) for df, weight in mixture.items()))
 
 
-def holm(p: Sequence[float], family: int = 0) -> list[float]:
-    """Return p-values corrected for their number by Holm's step-down method (Holm 1979), in their order.
-
-    Of a larger `family` the p-values that are not there are taken for the largest ones.
-    """
-    corrected, largest = [0.0] * len(p), 0.0
-    family = max(family, len(p))
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
-        largest = max(largest, min(1.0, p[index] * (family - rank)))
-        corrected[index] = largest
-    return corrected
-
-
-def verdicts(comparisons: Sequence[Interval | Refusal], laid_down: bool = False) -> list[Verdict]:
-    """Judge the first of each pair by all the comparisons that a report makes, after Holm's correction.
-
-    With `laid_down`, comparisons that cannot be made yet count too: a report on a part of a study then finds
-    no more than the whole one would of the same numbers.
-    """
-    intervals = [result for result in comparisons if isinstance(result, Interval)]
-    family = len(comparisons) if laid_down else len(intervals)
-    corrected = iter(holm([interval.p for interval in intervals], family))
-    found = []
-    for result in comparisons:
-        if isinstance(result, Refusal):
-            found.append(Verdict(f"nothing can be said: {result.reason}", None, None))
-            continue
-        p, smallest = next(corrected), smallest_difference(result, family)
-        if p < LEVEL:
-            words = "better" if result.difference > 0 else "worse"
-        else:
-            words = f"no difference that this design can see (smallest it could: {smallest:.4f})"
-        found.append(Verdict(words, p, smallest))
-    return found
+def t_quantile(p: float, mixture: dict[float, float]) -> float:
+    """Return the t >= 0 whose two-sided p-value is `p` in a mixture of Student's t distributions."""
+    largest = max(-float(stdtrit(df, p / 2)) for df in mixture)  # the mixture's lies between its members'
+    return brentq(lambda t: t_p_value(t, mixture) - p, 0.0, 2 * largest, xtol=1e-12)
 
 
 def decoding_std(scores: np.ndarray) -> float | None:

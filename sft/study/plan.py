@@ -1,6 +1,7 @@
-"""The cells of a study: every regime, size and replicate, each as the params that it changes."""
+"""The runs of a study: every condition, size and replicate, each as the params that it changes."""
 
 import copy
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -9,25 +10,26 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, parse_value
 
-# What the base model's scores depend on: these are the same in every cell, so it is evaluated once.
-_SHARED = ("model.", "evaluate.", "data.evaluation", "data.holdout.")
+# What the base model's scores depend on: these are the same in every run, so it is evaluated once.
+_SHARED = ("model.", "evaluate.", "tasks.", "data.holdout.")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training of a study: its name, and what it changes in params.yaml, by dotted names."""
+class Run:
+    """One training of a study: its name, and what it changes in the params, by dotted names."""
 
     name: str
     changes: dict[str, Any]
 
 
-def regime(values: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+def condition(values: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     """Read PARAM=VALUE texts into changes of `values`.
 
-    Raises UserError for a param that there is not, and for one that a study cannot change.
+    Raises UserError for a text that is none, for a param that there is not (a ParamError), and for one that a
+    study cannot change.
     """
     changes = {}
     for text in texts:
@@ -36,7 +38,7 @@ def regime(values: dict[str, Any], texts: list[str]) -> dict[str, Any]:
             raise UserError(f"{text!r} is not PARAM=VALUE, such as train.budget='1 epoch'.")
         _group(values, name)
         if name.startswith(_SHARED):
-            raise UserError(f"{text}: all cells of a study share {name}. Change it in params.yaml.")
+            raise UserError(f"{text}: all runs of a study share {name}. Change it for all of them.")
         if name in ("data.size", "data.seed", "train.seed"):
             raise UserError(f"{text}: the study itself varies {name}.")
         changes[name] = _read(value)
@@ -44,38 +46,41 @@ def regime(values: dict[str, Any], texts: list[str]) -> dict[str, Any]:
 
 
 def plan(
-    values: dict[str, Any], sizes: list[str], replicates: list[int], regimes: list[dict[str, Any]]
-) -> list[Cell]:
-    """List the cells, replicate by replicate, so that an interrupted study has about as many of each.
+    values: dict[str, Any], sizes: list[str], replicates: list[int], conditions: list[dict[str, Any]]
+) -> list[Run]:
+    """List the runs, replicate by replicate, so that an interrupted study has about as many of each.
 
-    Replicate n adds n to data.seed and to train.seed. `replicates` has one number for each regime, or one
+    Replicate n adds n to data.seed and to train.seed. `replicates` has one number for each condition, or one
     for all. Raises UserError for what makes no plan.
     """
     for size in sizes:
-        parse_value(_read(size), Count, "data.size")
+        try:
+            parse_value(_read(size), Count, "size")
+        except ParamError as error:  # but it is none of the params' file
+            raise UserError(str(error)) from None
     if len(replicates) == 1:
-        replicates = replicates * len(regimes)
-    if len(replicates) != len(regimes) or min(replicates) < 1:
+        replicates = replicates * len(conditions)
+    if len(replicates) != len(conditions) or min(replicates) < 1:
         raise UserError(
-            f"{len(replicates)} numbers of replicates to {len(regimes)} regimes: give one for each, or one "
-            "for all, of at least 1."
+            f"{len(replicates)} numbers of replicates to {len(conditions)} conditions: give one for each, or "
+            "one for all, of at least 1."
         )
-    cells = []
+    runs = []
     for number in range(max(replicates)):
-        for changes, wanted in zip(regimes, replicates, strict=True):
+        for changes, wanted in zip(conditions, replicates, strict=True):
             if number < wanted:
-                cells += [_cell(values, size, number, changes) for size in sizes]
+                runs += [_run(values, size, number, changes) for size in sizes]
     seen: dict[str, str] = {}
-    for cell in cells:
-        params = applied(values, cell.changes)
+    for run in runs:
+        params = applied(values, run.changes)
         params["data"]["size"] = parse_value(params["data"]["size"], Count, "data.size")
-        key = json.dumps(params, sort_keys=True)
-        if key in seen:
-            raise UserError(
-                f"{cell.name} and {seen[key]} are the same training: give sizes and regimes once."
-            )
-        seen[key] = cell.name
-    return cells
+        for key in (json.dumps(params, sort_keys=True), run.name):
+            if key in seen:
+                raise UserError(
+                    f"{run.name} and {seen[key]} are the same training: give sizes and conditions once."
+                )
+            seen[key] = run.name
+    return runs
 
 
 def applied(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -86,18 +91,29 @@ def applied(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _cell(values: dict[str, Any], size: str, number: int, changes: dict[str, Any]) -> Cell:
+def _run(values: dict[str, Any], size: str, number: int, changes: dict[str, Any]) -> Run:
     named = [
-        str(value) if name == "train.budget" else f"{name.rpartition('.')[2]}-{value}"
+        _slug(str(value)) if name == "train.budget" else f"{name.rpartition('.')[2]}-{_in_name(value)}"
         for name, value in changes.items()
     ]
-    words = "-".join([*named, size, str(number)])
     seeds = {f"{part}.seed": values[part]["seed"] + number for part in ("data", "train")}
-    return Cell(re.sub(r"[^\w.]+", "-", words).strip("-"), {"data.size": _read(size), **seeds, **changes})
+    return Run("-".join([*named, _slug(size), str(number)]), {"data.size": _read(size), **seeds, **changes})
+
+
+def _in_name(value: Any) -> str:
+    """Write a value as a part of a run's name, which is a folder's too; unlike values are written unlike."""
+    text = str(value)
+    if re.fullmatch(r"[\w.-]+", text):  # with the sign: 1 and -1 are not one run
+        return text
+    return f"{_slug(text)}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.]+", "-", text).strip("-")
 
 
 def _read(text: str) -> Any:
-    """Read a value as params.yaml would have it."""
+    """Read a value as YAML, which params are written in."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -105,11 +121,11 @@ def _read(text: str) -> Any:
 
 
 def _group(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the mapping that holds the param of this dotted name; raise UserError where there is none."""
+    """Return the mapping that holds the param of this dotted name; raise ParamError where there is none."""
     *groups, leaf = name.split(".")
     at: Any = values
     for group in groups:
         at = at.get(group) if isinstance(at, dict) else None
     if not isinstance(at, dict) or leaf not in at or isinstance(at[leaf], dict):
-        raise UserError(f"{name}: params.yaml has no such param. Is it misspelt?")
+        raise ParamError(f"{name}: no such param. Is it misspelt?")
     return at

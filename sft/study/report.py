@@ -2,213 +2,154 @@
 
 from typing import Any
 
-import numpy as np
-
-from sft.evaluation.rouge import VARIANTS
-from sft.study.analysis import (
-    AVERAGE,
-    MEASURES,
-    Regime,
-    Study,
-    apart_too_far,
+from sft.study.analysis import AVERAGE, COMPARED_BY, Condition, Row, Study, apart_too_far
+from sft.study.comparison import as_counted
+from sft.study.conclusion import conclusion
+from sft.study.results import Result
+from sft.study.wording import (
+    PARTS,
+    caveats,
+    condition_name,
     pair_name,
-    regime_pairs,
-    rows,
-    size_pairs,
+    rows_words,
+    share_cells,
+    table,
+    verdict_words,
 )
-from sft.study.comparison import in_words, table
-from sft.study.results import Result, left_out, repeated, warnings
+from sft.tasks.metrics import METRICS, ROUGE
 
-# What a reader wants to know of every regime, whether regimes differ in it or not.
+# What a reader wants to know of every condition, whether conditions differ in it or not.
 MAIN = {"train": ("budget", "batch_size", "learning_rate"), "evaluate": ("examples", "runs")}
 
 
 def markdown(
-    found: Study, results: list[Result], numbers: list[dict[str, Any]], base: dict[tuple[str, str], float]
+    study: Study,
+    results: list[Result],
+    rows: list[Row],
+    base: dict[tuple[str, str], float],
+    figure: str,
+    numbers: str,
 ) -> str:
-    """Write the report; `numbers` are `table_rows`, `base` the base model's scores."""
-    lines = ["# Does more data help?", "", *warnings(results), *left_out(results)]
-    configurations = [configuration for regime in found.regimes for configuration in regime.sizes.values()]
-    lines += [*repeated(configurations), conclusion(found, results), ""]
-    lines += ["![scores by size](curves.png)", ""]
+    """Write the report; `base` are the base model's scores.
+
+    `figure` and `numbers` are where the curves and the table of all `rows` lie, seen from the report.
+    """
+    configurations = [c for condition in study.conditions for c in condition.sizes.values()]
+    lines = ["# Does more data help?", "", *caveats(results, configurations)]
+    lines += [conclusion(study, results), "", f"![scores by size]({figure})", ""]
     lines += [
-        "A bar is the 95% interval of the difference from the smallest size of its regime, uncorrected.",
+        "A bar is the 95% interval of the difference from the smallest size of its condition, uncorrected.",
         "",
     ]
-    lines += _regimes(found)
-    for regime in found.regimes:
-        lines += [f"## {regime.name}", "", *_scores(regime, numbers, base), ""]
-    lines += [
-        "Averages of the tasks; mean over replicates, decoding runs and examples. std: over decoding runs, "
-    ]
-    lines += ["averaged over replicates. [table.csv](table.csv) has all tasks and measures.", ""]
+    lines += _conditions(study)
+    for condition in study.conditions:
+        lines += [f"## {condition_name(condition)}", "", *_scores(condition, rows, base), ""]
+    lines += ["Averages of the tasks; mean over replicates, decoding runs and examples. std: over decoding"]
+    lines += [f"runs, averaged over replicates. [{numbers}]({numbers}) has all tasks and metrics.", ""]
     lines += ["## What was compared", ""]
     lines += ["Would new trainings, with other seeds, on new examples, differ? nll: lower is better.", ""]
-    lines += [*table(found.comparisons, found.judged), ""]
-    lines += [f"p is corrected for all {len(found.judged)} comparisons that the study makes (Holm).", ""]
-    if pairs := apart_too_far(found.regimes):
-        names = "; ".join(f"{first.name} and {second.name}" for first, second in pairs)
+    lines += table((pair_name(of.pair), of.task, of.metric, study.verdicts[of]) for of in study.verdicts)
+    family = len(study.verdicts)
+    lines += ["", f"p is corrected for all {family} comparisons that the study makes (Holm).", ""]
+    if pairs := apart_too_far(study.conditions):
+        names = "; ".join(f"{condition_name(first)} and {condition_name(second)}" for first, second in pairs)
         lines += [f"Beside one another only, for they differ in more than one param: {names}.", ""]
-    lines += ["## Where a score's variance comes from", "", *_variance(found, numbers), ""]
+    lines += ["## Where a score's variance comes from", "", *_variance(rows), ""]
     return "\n".join(lines)
 
 
-def _regimes(found: Study) -> list[str]:
-    """List the regimes with what matters most, and all that sets them apart."""
-    lines = ["| regime | params | replicates |", "|---|---|---|"]
-    for regime in found.regimes:
-        of = next(iter(regime.sizes.values())).results[0].params
+def table_rows(rows: list[Row]) -> list[dict[str, Any]]:
+    """Make the rows of a table to be published; what is not known is empty.
+
+    `difference`, `low`, `high`, `p` (corrected) and `verdict` are against the condition's smallest size.
+    """
+    return [_table_row(row) for row in rows]
+
+
+def _table_row(row: Row) -> dict[str, Any]:
+    difference, interval = as_counted(row.verdict.result, row.metric) if row.verdict else (None, None)
+    low, high = interval or (None, None)
+    cells: dict[str, Any] = {
+        "condition": condition_name(row.condition),
+        "data.size": row.size,
+        "task": row.task,
+        "metric": row.metric,
+        "replicates": row.replicates,
+        "mean": row.mean,
+        "std_decoding": row.std_decoding,
+        "std_replicates": row.std_replicates,
+        **{f"share_{part}": row.shares and row.shares[part] for part in PARTS},
+        "rows_seen": round(row.trained_on["rows_seen"]),
+        "distinct_rows_seen": round(row.trained_on["distinct_rows_seen"]),
+        "epochs": row.trained_on["epochs"],
+        "tokens_seen": round(row.trained_on["tokens_seen"]),
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p": row.verdict and row.verdict.p,
+        "verdict": row.verdict and verdict_words(row.verdict),
+    }
+    return {name: "" if cell is None else cell for name, cell in cells.items()}
+
+
+def _conditions(study: Study) -> list[str]:
+    """List the conditions with what matters most, and all that sets them apart."""
+    lines = ["| condition | params | replicates |", "|---|---|---|"]
+    for condition in study.conditions:
+        of = condition.results[0].params
         main = {
             f"{part}.{name}": of[part][name]
             for part, names in MAIN.items()
             for name in names
             if name in of.get(part, {})
         }
-        params = ", ".join(f"`{name}: {value}`" for name, value in (main | regime.apart).items())
+        params = ", ".join(f"`{name}: {value}`" for name, value in (main | condition.apart).items())
         counts = ", ".join(
-            f"{len(configuration.results)} of {rows(size)}" for size, configuration in regime.sizes.items()
+            f"{len(configuration.results)} of {rows_words(size)}"
+            for size, configuration in condition.sizes.items()
         )
-        lines.append(f"| {regime.name} | {params} | {counts} |")
-    data = next(iter(found.regimes[0].sizes.values())).results[0].params["data"]
+        lines.append(f"| {condition_name(condition)} | {params} | {counts} |")
+    data = study.conditions[0].results[0].params["data"]
     base, extra = (", ".join(f"`{source}`" for source in data[name]) for name in ("base", "extra"))
     return [*lines, "", f"Base: {base}. Extra, where base is used up: {extra or 'none'}.", ""]
 
 
-def _scores(regime: Regime, numbers: list[dict[str, Any]], base: dict[tuple[str, str], float]) -> list[str]:
+def _scores(condition: Condition, rows: list[Row], base: dict[tuple[str, str], float]) -> list[str]:
     """Make the study's table, with how much was read beside it."""
-    lines = [
-        "| data.size | ROUGE-1 | ROUGE-2 | ROUGE-L | std R1 | std R2 | std RL | nll "
-        "| rows seen | distinct | epochs |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    if all((AVERAGE, measure) in base for measure in (*VARIANTS, "nll")):
-        means = " | ".join(f"{base[AVERAGE, measure]:.3f}" for measure in VARIANTS)
-        lines.append(f"| base model | {means} | | | | {base[AVERAGE, 'nll']:.3f} | | | |")
-    for size in regime.sizes:
-        of = {
-            row["measure"]: row
-            for row in numbers
-            if (row["regime"], row["data.size"], row["task"]) == (regime.name, size, AVERAGE)
-        }
-        cells = [f"{of[measure]['mean']:.3f}" for measure in VARIANTS]
-        cells += [_three(of[measure]["std_decoding"]) for measure in VARIANTS]
-        row = of["nll"]
-        cells += [f"{row['mean']:.3f}", f"{row['rows_seen']:,}", f"{row['distinct_rows_seen']:,}"]
-        lines.append(f"| {rows(size)} | {' | '.join(cells)} | {row['epochs']:.3g} |")
+    averages = {
+        (row.size, row.metric): row for row in rows if row.condition is condition and row.task == AVERAGE
+    }
+    rouge = [metric for metric in ROUGE if (min(condition.sizes), metric) in averages]
+    labels = [METRICS[metric].label for metric in rouge]
+    header = ["data.size", *labels, *(label.replace("ROUGE-", "std R") for label in labels)]
+    header += ["nll", "rows seen", "distinct", "epochs"]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    if all((AVERAGE, metric) in base for metric in (*rouge, "nll")):
+        means = " | ".join(f"{base[AVERAGE, metric]:.3f}" for metric in rouge)
+        lines.append(f"| base model | {means} |{' |' * len(rouge)} {base[AVERAGE, 'nll']:.3f} | | | |")
+    for size in condition.sizes:
+        of_rouge = [averages[size, metric] for metric in rouge]
+        nll = averages[size, "nll"]
+        cells = [f"{row.mean:.3f}" for row in of_rouge] + [_three(row.std_decoding) for row in of_rouge]
+        read = nll.trained_on
+        cells += [f"{nll.mean:.3f}", f"{read['rows_seen']:,.0f}", f"{read['distinct_rows_seen']:,.0f}"]
+        lines.append(f"| {rows_words(size)} | {' | '.join(cells)} | {read['epochs']:.3g} |")
     return lines
 
 
-def _variance(found: Study, numbers: list[dict[str, Any]]) -> list[str]:
+def _variance(rows: list[Row]) -> list[str]:
     lines = [
-        "| regime | data.size | measure | std over decoding | std over replicates "
+        "| condition | data.size | metric | std over decoding | std over replicates "
         "| decoding | replicates | examples |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in numbers:
-        if row["task"] == AVERAGE and row["measure"] in MEASURES:
-            shares = [row[f"share_{name}"] for name in ("decoding", "replicates", "examples")]
-            cells = [_three(row["std_decoding"]), _three(row["std_replicates"])]
-            cells += ["" if share == "" else f"{share:.0%}" for share in shares]
-            lines.append(
-                f"| {row['regime']} | {rows(row['data.size'])} | {row['measure']} | {' | '.join(cells)} |"
-            )
+    for row in rows:
+        if row.task == AVERAGE and row.metric in COMPARED_BY:
+            cells = [condition_name(row.condition), rows_words(row.size), row.metric]
+            cells += [_three(row.std_decoding), _three(row.std_replicates), *share_cells(row.shares)]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _three(value: float | str) -> str:
-    return "" if value == "" else f"{value:.3f}"
-
-
-def conclusion(found: Study, results: list[Result]) -> str:
-    """Say in one paragraph what the numbers say: of the largest size in each regime, and between regimes."""
-    sentences = [_of_sizes(found)]
-    for regime in found.regimes:
-        if len(regime.sizes) > 1:
-            smallest, largest = min(regime.sizes), max(regime.sizes)
-            name = pair_name(regime, largest, smallest)
-            words = f"{rows(largest)} rows instead of {rows(smallest)}"
-            sentences += [f"Trained for {regime.name}, {words} {_outcome(found, name)}."]
-            sentences += [_reading(regime, smallest, largest)]
-    for _, _, name in regime_pairs(found.regimes):
-        size, _, sides = name.partition(": ")
-        second, _, first = sides.partition(" against ")
-        sentences += [f"With {size} rows, {second} instead of {first} {_outcome(found, name)}."]
-    told = sum(verdict.words in ("better", "worse") for verdict in found.judged)
-    tested = sum(verdict.p is not None for verdict in found.judged)
-    sentences += [
-        f"{told or 'None'} of the {len(found.judged)} comparisons laid down can be told from chance (Holm)."
-    ]
-    if refused := len(found.judged) - tested:
-        sentences += [f"{refused} of them could not be made yet, for lack of replicates or examples."]
-    model = results[0].params["model"]["reference"]
-    sentences += [f"This speaks of {model} on this data and these tasks only."]
-    return " ".join(filter(None, sentences))
-
-
-def _of_sizes(found: Study) -> str:
-    """Count what the comparisons of sizes found, of those that could be made."""
-    names = {name for regime in found.regimes for _, _, name in size_pairs(regime)}
-    words = [
-        verdict.words
-        for comparison, verdict in zip(found.comparisons, found.judged, strict=True)
-        if comparison.name in names and verdict.p is not None
-    ]
-    if not words:
-        return ""
-    return (
-        f"A larger mix is better than the smallest in {words.count('better')} of {len(words)} comparisons, "
-        f"and worse in {words.count('worse')}."
-    )
-
-
-def _outcome(found: Study, name: str) -> str:
-    """Say what came of a comparison on the average of the tasks, and on which tasks it can be told."""
-    parts = []
-    for measure in MEASURES:
-        comparison, verdict = found.find(name, AVERAGE, measure)
-        difference, interval = in_words(comparison)
-        label = {"rougeL": "ROUGE-L", "nll": "the references' negative log-likelihood"}[measure]
-        details = f"{difference}, 95% interval {interval}" if interval else difference
-        parts.append(f"{_verb(verdict.words)} by {label} ({details})")
-    tasks = [
-        f"{verdict.words} on {comparison.task} by {'ROUGE-L' if comparison.measure == 'rougeL' else 'nll'}"
-        for comparison, verdict in zip(found.comparisons, found.judged, strict=True)
-        if comparison.name == name and comparison.task != AVERAGE and verdict.words in ("better", "worse")
-    ]
-    of_tasks = f"; task by task it is {', '.join(tasks)}" if tasks else ""
-    return f"{' and '.join(parts)} on the average of the tasks{of_tasks}"
-
-
-def _verb(words: str) -> str:
-    if words in ("better", "worse"):
-        return f"is {words}"
-    if words.startswith("nothing can be said"):
-        return f"cannot be judged ({words.partition(': ')[2]})"
-    return words.replace("no difference that this design can see", "makes no difference that can be seen")
-
-
-def _reading(regime: Regime, smallest: int, largest: int) -> str:
-    """Say what else than the mix's size differs: hardly any of it was read, or training was longer, too."""
-    read = {
-        size: [result.metrics["trained_on"] for result in regime.sizes[size].results]
-        for size in (smallest, largest)
-    }
-    distinct = {size: max(one["distinct_rows_seen"] for one in read[size]) for size in read}
-    mean = {
-        name: {size: float(np.mean([one[name] for one in read[size]])) for size in read}
-        for name in ("rows_seen", "tokens_seen")
-    }
-    if distinct[largest] < largest / 2:
-        return (
-            f"Such a training reads {distinct[largest]:,} of {largest:,} rows and {distinct[smallest]:,} of "
-            f"{smallest:,}, on average {mean['tokens_seen'][largest]:,.0f} and "
-            f"{mean['tokens_seen'][smallest]:,.0f} tokens: the mix's size decides from which sources they "
-            "come, not how many rows there are."
-        )
-    more = {name: sizes[largest] / sizes[smallest] for name, sizes in mean.items()}
-    if max(more.values()) < 1.05:
-        return ""
-    return (
-        f"The training on {rows(largest)} rows also reads {more['rows_seen']:.1f} times as many rows and "
-        f"{more['tokens_seen']:.1f} times as many tokens."
-    )
+def _three(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,18 +1,19 @@
-"""Results of trainings: which are replicates of one configuration, their scores, and what to warn of."""
+"""Results of trainings: which are replicates of one configuration, their scores, and what they lack."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from sft.core.params import Count, leaves, parse_value
-from sft.evaluation.metrics import MEASURES
 from sft.study.intervals import across_tasks, aligned, by_example
+from sft.tasks.metrics import METRICS
 
 
-@dataclass
+@dataclass(eq=False)
 class Result:
-    """One evaluated adapter: its name, params, answers file's rows, metrics/evaluate.json and train.json."""
+    """One evaluated adapter: its name, params, answers' rows, and the metrics of evaluation and training."""
 
     name: str
     params: dict[str, Any]
@@ -25,8 +26,18 @@ class Result:
         """The seeds that set a replicate apart: which rows, and in what order and from what weights."""
         return self.params["data"]["seed"], self.params["train"]["seed"]
 
+    @property
+    def size(self) -> int:
+        """The mix's rows."""
+        return parse_value(self.params["data"]["size"], Count, "data.size")
 
-@dataclass
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that it has answers to, in their order."""
+        return list(dict.fromkeys(row["task"] for row in self.answers))
+
+
+@dataclass(eq=False)
 class Configuration:
     """Results that differ by their seeds alone, and the params that set them apart from the others'.
 
@@ -42,108 +53,103 @@ class Configuration:
         known = result.seeds in [other.seeds for other in self.results]
         (self.repeated if known else self.results).append(result)
 
-    @property
-    def name(self) -> str:
-        """The params that set it apart, in words."""
-        return ", ".join(f"{name} {value}" for name, value in self.apart.items()) or "this configuration"
+
+class Stage(Enum):
+    """What a result went through on some machine."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
 
 
-# Scores by task and measure, then by result's name, as (runs, examples).
+@dataclass(frozen=True)
+class Mismatch:
+    """A difference between results that is none of params: their devices, or versions of a package."""
+
+    stage: Stage
+    package: str | None  # None: the device
+    values: list[str]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A metric of a task that some results lack, by their names: they were evaluated before it came."""
+
+    task: str
+    metric: str
+    results: list[str]
+
+
+# Scores by task and metric, then by result's name, as (runs, examples).
 Scores = dict[tuple[str, str], dict[str, np.ndarray]]
 
 
 def scores_of(results: list[Result]) -> Scores:
-    """Return the scores of every task by the measures that all results have.
+    """Return the scores of every task by the metrics that all results have.
 
     Raises UserError for results on other examples.
     """
+    lacking = {(gap.task, gap.metric) for gap in missing(results)}
     return {
-        (task, measure): aligned({r.name: by_example(r.answers, task, measure) for r in results})
-        for task in _tasks(results)
-        for measure in MEASURES[task]
-        if not _without(results, task, measure)
+        (task, metric): aligned({r.name: by_example(r.answers, task, metric) for r in results})
+        for task in results[0].tasks
+        for metric in _metrics(results, task)
+        if (task, metric) not in lacking
     }
 
 
-def averaged(scores: Scores, measure: str) -> dict[str, np.ndarray]:
-    """Return the average over the tasks of a measure that all have, by result's name."""
-    tasks = [found for (_, name), found in scores.items() if name == measure]
-    return {name: across_tasks([found[name] for found in tasks]) for name in tasks[0]}
+def missing(results: list[Result]) -> list[Missing]:
+    """List the metrics that only some results have."""
+    return [
+        Missing(task, metric, names)
+        for task in results[0].tasks
+        for metric in _metrics(results, task)
+        if (names := [result.name for result in results if not _has(result, task, metric)])
+    ]
+
+
+def _metrics(results: list[Result], task: str) -> list[str]:
+    """List a task's metrics, which are those that any answer to it was scored by."""
+    columns = {name for result in results for row in result.answers if row["task"] == task for name in row}
+    return [metric for metric in METRICS if metric in columns]
+
+
+def _has(result: Result, task: str, metric: str) -> bool:
+    return all(metric in row for row in result.answers if row["task"] == task)
+
+
+def averaged(scores: Scores, metric: str) -> dict[str, np.ndarray]:
+    """Return the average over the tasks of a metric that all have, by result's name."""
+    by_task = [of_results for (_, name), of_results in scores.items() if name == metric]
+    return {name: across_tasks([of_results[name] for of_results in by_task]) for name in by_task[0]}
 
 
 def grouped(results: list[Result]) -> list[Configuration]:
-    """Group results into configurations, named by the params in which they differ."""
+    """Group results into configurations, set apart by the params in which they differ."""
     flat = [{name: _at(result.params, name) for name in leaves(result.params)} for result in results]
     names = sorted({name for params in flat for name in params} - {"data.seed", "train.seed"})
     differing = [name for name in names if len({str(params.get(name)) for params in flat}) > 1]
-    found: dict[tuple[str, ...], Configuration] = {}
+    configurations: dict[tuple[str, ...], Configuration] = {}
     for result, params in zip(results, flat, strict=True):
         apart = {name: params.get(name) for name in differing}
-        size = (
-            {"data.size": parse_value(params["data.size"], Count, "data.size")}
-            if "data.size" in apart
-            else {}
-        )
+        size = {"data.size": result.size} if "data.size" in apart else {}
         key = tuple(map(str, (apart | size).values()))  # 100k and 100000 are the same
-        found.setdefault(key, Configuration(apart)).add(result)
-    return list(found.values())
+        configurations.setdefault(key, Configuration(apart)).add(result)
+    return list(configurations.values())
 
 
-def warnings(results: list[Result]) -> list[str]:
-    """Name what else than the params may have made results differ: devices and packages' versions."""
-    lines = []
-    for did, stages in (
-        ("were trained", [result.trained for result in results]),
-        ("answered", [result.metrics for result in results]),
+def mismatches(results: list[Result]) -> list[Mismatch]:
+    """List what else than the params may have made results differ: devices and packages' versions."""
+    listed = []
+    for stage, recorded in (
+        (Stage.TRAINING, [result.trained for result in results]),
+        (Stage.EVALUATION, [result.metrics for result in results]),
     ):
-        devices = {metrics["device"] for metrics in stages}
-        if len(devices) > 1:
-            lines.append(
-                f"**Warning**: the results {did} on different devices: {', '.join(sorted(devices))}."
-            )
-        versions = [metrics["versions"] for metrics in stages]
-        for package in sorted({package for found in versions for package in found}):
-            different = sorted({str(found.get(package)) for found in versions})
-            if len(different) > 1:
-                lines.append(
-                    f"**Warning**: the results {did} by different versions of {package}: "
-                    f"{', '.join(different)}."
-                )
-    return [line for warning in lines for line in (warning, "")]
-
-
-def repeated(configurations: list[Configuration]) -> list[str]:
-    """Name the results that are no replicates, because another one has the same params and seeds."""
-    return [
-        line
-        for configuration in configurations
-        for result in configuration.repeated
-        for line in (f"Not a replicate: {result.name} has the params and seeds of another result.", "")
-    ]
-
-
-def _without(results: list[Result], task: str, measure: str) -> list[str]:
-    """Name the results whose answers to a task have no such measure: they were evaluated before it came."""
-    return [
-        result.name
-        for result in results
-        if not all(measure in row for row in result.answers if row["task"] == task)
-    ]
-
-
-def _tasks(results: list[Result]) -> list[str]:
-    return list(dict.fromkeys(row["task"] for row in results[0].answers))
-
-
-def left_out(results: list[Result]) -> list[str]:
-    """Name the measures that some results lack."""
-    return [
-        line
-        for task in _tasks(results)
-        for measure in MEASURES[task]
-        if (names := _without(results, task, measure))
-        for line in (f"Not compared: {measure} of {task}, missing in {', '.join(names)}. Evaluate anew.", "")
-    ]
+        listed.append(Mismatch(stage, None, sorted({record["device"] for record in recorded})))
+        versions = [record["versions"] for record in recorded]
+        for package in sorted({package for of_one in versions for package in of_one}):
+            different = sorted({str(of_one.get(package)) for of_one in versions})
+            listed.append(Mismatch(stage, package, different))
+    return [mismatch for mismatch in listed if len(mismatch.values) > 1]
 
 
 def _at(params: dict[str, Any], name: str) -> Any:

@@ -89,11 +89,11 @@ def test_what_is_no_recipe(text):
 
 
 def test_an_answer_as_it_is_being_written():
-    """Every beginning can be read, and what has been found stays."""
-    found = [parse(WHOLE[:end]) for end in range(len(WHOLE) + 1)]
-    assert [card.complete for card in found] == sorted(card.complete for card in found)
-    assert all(card.intro == [] for card in found[found.index(CARD) :])
-    assert found[WHOLE.index("2. Add 2")].steps == CARD.steps[:1]
+    """Every beginning can be read, and what has been read stays."""
+    cards = [parse(WHOLE[:end]) for end in range(len(WHOLE) + 1)]
+    assert [card.complete for card in cards] == sorted(card.complete for card in cards)
+    assert all(card.intro == [] for card in cards[cards.index(CARD) :])
+    assert cards[WHOLE.index("2. Add 2")].steps == CARD.steps[:1]
 
 
 def test_the_references_of_the_task_pass(tmp_path):

@@ -37,18 +37,18 @@ def google(references, predictions):
     scorer = rouge_scorer.RougeScorer(rouge.VARIANTS, use_stemmer=True)
     pairs = zip(references, predictions, strict=True)
     return [
-        {variant: found[variant].fmeasure for variant in rouge.VARIANTS}
-        for found in (scorer.score(*pair) for pair in pairs)
+        {variant: theirs[variant].fmeasure for variant in rouge.VARIANTS}
+        for theirs in (scorer.score(*pair) for pair in pairs)
     ]
 
 
 def assert_equal(references, predictions):
-    found = rouge.score(references, predictions)
+    scores_of_all = rouge.score(references, predictions)
     for ours, theirs, pair in zip(
-        found, google(references, predictions), zip(references, predictions, strict=True), strict=True
+        scores_of_all, google(references, predictions), zip(references, predictions, strict=True), strict=True
     ):
         assert ours == pytest.approx(theirs, abs=1e-9), pair
-    return found
+    return scores_of_all
 
 
 def test_by_hand():
@@ -89,6 +89,6 @@ def test_real_answers_of_the_real_model():
     assert len(given) == 102
     # Each answer against the reference of its own question and of the four after it.
     pairs = [(references[(a.prompt + n) % len(prompts)], a.text) for a in given for n in range(5)]
-    found = assert_equal(*map(list, zip(*pairs, strict=True)))
-    assert len({scores["rougeL"] for scores in found}) > 20
-    assert sum(scores["rouge2"] > 0 for scores in found) > 10
+    of_all = assert_equal(*map(list, zip(*pairs, strict=True)))
+    assert len({scores["rougeL"] for scores in of_all}) > 20
+    assert sum(scores["rouge2"] > 0 for scores in of_all) > 10

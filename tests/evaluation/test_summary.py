@@ -26,25 +26,25 @@ ANSWERS = [
 ]
 
 
-def both(*measures):
-    return {"recipe": list(measures), "question": list(measures)}
+def both(*metrics):
+    return {"recipe": list(metrics), "question": list(metrics)}
 
 
-def test_a_measure_of_one_task_alone_is_not_averaged():
-    found = by_task(ANSWERS, {"recipe": ["rouge1", "rouge2"], "question": ["rouge1"]})
-    assert set(found["recipe"]) == {"rouge1", "rouge2"}
-    assert set(found["question"]) == set(found["average"]) == {"rouge1"}
+def test_a_metric_of_one_task_alone_is_not_averaged():
+    scores = by_task(ANSWERS, {"recipe": ["rouge1", "rouge2"], "question": ["rouge1"]})
+    assert set(scores["recipe"]) == {"rouge1", "rouge2"}
+    assert set(scores["question"]) == set(scores["average"]) == {"rouge1"}
 
 
 @pytest.mark.parametrize("answers", [ANSWERS, ANSWERS[::-1]])
 def test_by_task(answers):
-    found = by_task(answers, both("rouge1", "rouge2"))
-    assert set(found) == {"recipe", "question", "average"}
-    assert found["recipe"]["rouge1"] == pytest.approx({"mean": 0.25, "std": standard.stdev([0.3, 0.2])})
-    assert found["question"]["rouge1"] == pytest.approx({"mean": 0.65, "std": standard.stdev([0.9, 0.4])})
+    scores = by_task(answers, both("rouge1", "rouge2"))
+    assert set(scores) == {"recipe", "question", "average"}
+    assert scores["recipe"]["rouge1"] == pytest.approx({"mean": 0.25, "std": standard.stdev([0.3, 0.2])})
+    assert scores["question"]["rouge1"] == pytest.approx({"mean": 0.65, "std": standard.stdev([0.9, 0.4])})
     # Run by run: 0.6 and 0.3.
-    assert found["average"]["rouge1"] == pytest.approx({"mean": 0.45, "std": standard.stdev([0.6, 0.3])})
-    assert found["average"]["rouge2"] == pytest.approx({"mean": 0.2, "std": standard.stdev([0.25, 0.15])})
+    assert scores["average"]["rouge1"] == pytest.approx({"mean": 0.45, "std": standard.stdev([0.6, 0.3])})
+    assert scores["average"]["rouge2"] == pytest.approx({"mean": 0.2, "std": standard.stdev([0.25, 0.15])})
 
 
 def test_tasks_keep_their_order():
@@ -52,8 +52,8 @@ def test_tasks_keep_their_order():
 
 
 def test_one_run():
-    found = by_task([answer for answer in ANSWERS if answer["run"] == 0], both("rouge1"))
-    assert found["average"]["rouge1"] == {"mean": pytest.approx(0.6), "std": None}
+    scores = by_task([answer for answer in ANSWERS if answer["run"] == 0], both("rouge1"))
+    assert scores["average"]["rouge1"] == {"mean": pytest.approx(0.6), "std": None}
 
 
 def test_differences():

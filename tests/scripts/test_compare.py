@@ -1,8 +1,10 @@
 """scripts.compare in a real repository: revisions, experiments, folders and the workspace."""
 
+import json
 import shutil
 from pathlib import Path
 
+from scripts.compare import load
 from tests.pipeline_repo import Repo
 
 
@@ -40,3 +42,19 @@ def test_revisions_experiments_folders_and_the_workspace(repo: Repo, tmp_path: P
     assert "evaluate.jsonl: no such file" in fault(repo, "main", str(kept))
     shutil.rmtree(repo.path / ".dvc" / "cache")
     assert "main: its data/answers/evaluate.jsonl cannot be read" in fault(repo, "main", "longer")
+
+
+def test_an_answer_may_hold_any_line_separator(tmp_path: Path) -> None:
+    """Answers are written with such characters as they are; only a line feed ends a line of JSON Lines."""
+    answers = [{"id": "a", "prediction": "one\u2028two\u2029three\u0085four\x0bfive\nsix"}, {"id": "b"}]
+    for name, text in {
+        "params.yaml": "{}",
+        "metrics/evaluate.json": "{}",
+        "metrics/train.json": "{}",
+        "data/answers/evaluate.jsonl": "".join(
+            json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers
+        ),
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert load(str(tmp_path)).answers == answers

@@ -16,7 +16,7 @@ from scripts import preset
 from sft.core.params import Params, leaves, load, mapping, section
 from sft.fetch import uri
 from sft.tasks.task import TaskParams, tasks_of
-from stages import paths
+from stages import paths, plot
 from stages.cli import GROUPS, reject_unread
 from tests.imports import ROOT, closure
 from tests.pipeline_repo import STAGES
@@ -146,7 +146,7 @@ def written() -> set[str]:
 
 
 def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
-    named = [value for name, value in vars(paths).items() if name.isupper()]
+    named = [value for module in (paths, plot) for name, value in vars(module).items() if name.isupper()]
     assert len(named) == len(set(named)) and set(named) == written() | {paths.RAW}
 
 

@@ -1,46 +1,14 @@
 """The report on differences: what is compared with what, and what it says of planted ones."""
 
-import numpy as np
 import pytest
 
 from sft.core.errors import UserError
-from sft.core.params import Count, parse_value
-from sft.data.holdout import TASKS
-from sft.evaluation.metrics import COMMON, MEASURES
-from sft.study.comparison import report
-from sft.study.results import Result, grouped
+from sft.study.comparison_report import report
+from sft.study.results import grouped
+from sft.study.wording import configuration_name
+from tests.study.made_results import EXAMPLES, MEANS, METRICS_OF, TASKS, result
 
-EXAMPLES, RUNS = 60, 2
-MEANS = {"nll": 2.0, "chrf": 20.0}  # of the others: 0.2
-COMPARED = [(task, measure) for task in TASKS for measure in MEASURES[task]]
-
-
-def result(name, size=100, seed=1, shift=0.0, examples=EXAMPLES, device="cpu", **params):
-    """Make a result whose scores are `shift` times a tenth of their mean better."""
-    generator = np.random.default_rng([int(parse_value(size, Count, "size")), seed])
-    easy = np.random.default_rng(0).normal(0, 0.2, (len(TASKS), EXAMPLES))
-    answers = []
-    for number, task in enumerate(TASKS):
-        for example in range(examples):
-            for run in range(RUNS):
-                scores = {}
-                for measure in COMMON:
-                    mean = MEANS.get(measure, 0.2)
-                    sign = -1 if measure == "nll" else 1
-                    noise = easy[number, example] + generator.normal(0, 0.02)
-                    scores[measure] = mean * (1 + noise + sign * 0.1 * shift)
-                if task == "recipe":
-                    share = 0.5 + 0.4 * shift
-                    scores["format"] = float(generator.random() < share)
-                answers.append({"task": task, "id": f"{task}{example}", "run": run, **scores})
-    metrics = {
-        "device": device,
-        "versions": {"torch": "2"},
-        "trained_on": {"rows_seen": 480, "epochs": 480 / parse_value(size, Count, "size")},
-    }
-    seeds = {"data": {"size": size, "seed": seed}, "train": {"seed": seed, **params}}
-    trained = {"device": device, "versions": {"torch": "2"}}
-    return Result(name, seeds, answers, metrics, trained)
+COMPARED = [(task, metric) for task in TASKS for metric in METRICS_OF[task]]
 
 
 def rows(text, heading):
@@ -55,11 +23,11 @@ def test_results_that_differ_by_seed_alone_are_replicates():
         ["a", "b", "d"],
         ["c"],
     ]
-    assert [configuration.name for configuration in found] == ["data.size 100", "data.size 200"]
+    assert list(map(configuration_name, found)) == ["data.size 100", "data.size 200"]
     (alone,) = grouped([result("a"), result("b", seed=2)])
-    assert alone.name == "this configuration"
+    assert configuration_name(alone) == "this configuration"
     lora = grouped([result("a", lora={"r": 8}), result("b", lora={"r": 16})])
-    assert [configuration.name for configuration in lora] == ["train.lora.r 8", "train.lora.r 16"]
+    assert list(map(configuration_name, lora)) == ["train.lora.r 8", "train.lora.r 16"]
 
 
 def test_a_planted_difference_between_configurations_is_found():
@@ -68,11 +36,11 @@ def test_a_planted_difference_between_configurations_is_found():
     ]
     text = report(members)
     found = rows(text, "Configurations, against data.size 100")
-    assert [(task, measure) for _, task, measure, *_ in found] == COMPARED
-    for name, task, measure, difference, interval, p, verdict in found:
+    assert [(task, metric) for _, task, metric, *_ in found] == COMPARED
+    for name, task, metric, difference, interval, p, verdict in found:
         assert (name, verdict) == ("data.size 300", "better") and task in TASKS and float(p) < 0.05
-        planted = 0.1 * MEANS.get(measure, 0.2) * (-1 if measure == "nll" else 1)
-        planted = 0.4 if measure == "format" else planted
+        planted = 0.1 * MEANS.get(metric, 0.2) * (-1 if metric == "nll" else 1)
+        planted = 0.4 if metric == "format" else planted
         assert float(difference) == pytest.approx(planted, abs=abs(planted) / 4)
         low, high = (float(end) for end in interval.split(" to "))
         assert low < float(difference) < high
@@ -91,7 +59,7 @@ def test_one_training_of_each_speaks_of_the_adapters_only():
     for row in rows(text, "Configurations, against data.size 100"):
         assert row[-1].startswith("nothing can be said") and row[4] == row[5] == ""
     adapters = rows(text, "Adapters, against small")
-    assert [(task, measure) for _, task, measure, *_ in adapters] == COMPARED
+    assert [(task, metric) for _, task, metric, *_ in adapters] == COMPARED
     assert {row[-1] for row in adapters} == {"better"} and {row[0] for row in adapters} == {"large"}
 
 
@@ -140,11 +108,11 @@ def test_what_cannot_be_compared():
         report([result("a"), result("b", size=300, examples=EXAMPLES - 1)])
 
 
-def test_a_measure_that_an_older_result_lacks_is_left_out_with_a_word():
+def test_a_metric_that_an_older_result_lacks_is_left_out_with_a_word():
     old = result("old")
     for row in old.answers:
         row.pop("format", None)
     text = report([old, result("new", size=300, shift=1)])
     assert "Not compared: format of recipe, missing in old. Evaluate anew." in text
-    compared = [(task, measure) for _, task, measure, *_ in rows(text, "Adapters, against old")]
+    compared = [(task, metric) for _, task, metric, *_ in rows(text, "Adapters, against old")]
     assert compared == [pair for pair in COMPARED if pair != ("recipe", "format")]

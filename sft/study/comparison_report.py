@@ -1,0 +1,74 @@
+"""The Markdown report on results that are compared with the first one."""
+
+import numpy as np
+
+from sft.study.comparison import Comparisons, compare
+from sft.study.intervals import decoding_std, variance_shares
+from sft.study.results import Configuration, Result
+from sft.study.wording import caveats, configuration_name, share_cells, table
+
+
+def report(results: list[Result]) -> str:
+    """Compare results with the first one, and write what came of it.
+
+    Raises UserError for fewer than two results, or results that do not hold the same examples.
+    """
+    comparisons = compare(results)
+    first = configuration_name(comparisons.configurations[0])
+    lines = ["# Comparison", "", *caveats(results, comparisons.configurations)]
+    lines += [*_configurations(comparisons.configurations), *_means(comparisons)]
+    if claims := comparisons.of_configurations:
+        lines += [f"## Configurations, against {first}", ""]
+        lines += ["Would new trainings, with other seeds, on new examples, differ?", ""]
+        lines += table(
+            (configuration_name(of), task, by, verdict) for (of, task, by), verdict in claims.items()
+        )
+        lines += [""]
+    if alone := comparisons.of_adapters:
+        lines += [f"## Adapters, against {comparisons.adapters[0].name}", ""]
+        lines += ["Would these very adapters differ on new examples? (Not: would new trainings.)", ""]
+        lines += table((of.name, task, by, verdict) for (of, task, by), verdict in alone.items())
+        lines += [""]
+    judged = [*claims.values(), *alone.values()]
+    tested = sum(verdict.p is not None for verdict in judged)
+    lines += [f"p is corrected for all {tested} comparisons of this report (Holm)."]
+    return "\n".join([*lines, ""])
+
+
+def _configurations(configurations: list[Configuration]) -> list[str]:
+    lines = ["| configuration | replicates | rows seen | epochs |", "|---|---|---|---|"]
+    for configuration in configurations:
+        trained = [result.metrics["trained_on"] for result in configuration.results]
+        rows = sorted({record["rows_seen"] for record in trained})
+        epochs = sorted({round(record["epochs"], 2) for record in trained})
+        names = ", ".join(result.name for result in configuration.results)
+        lines.append(
+            f"| {configuration_name(configuration)} | {names} | {', '.join(f'{n:,}' for n in rows)} "
+            f"| {', '.join(map(str, epochs))} |"
+        )
+    return [*lines, ""]
+
+
+def _means(comparisons: Comparisons) -> list[str]:
+    """List each configuration's means, with decoding's standard deviation as in the study, and the shares."""
+    lines = [
+        "## Scores",
+        "",
+        "Mean over examples, decoding runs and replicates; ± is the standard deviation over decoding runs, "
+        "averaged over replicates. The shares say where the variance of one run's mean comes from.",
+        "",
+        "| configuration | task | metric | mean | decoding | replicates | examples |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for configuration in comparisons.configurations:
+        for (task, metric), scores in comparisons.scores.items():
+            stacked = np.stack([scores[result.name] for result in configuration.results])
+            deviations = [decoding_std(replicate) for replicate in stacked]
+            known = [deviation for deviation in deviations if deviation is not None]
+            spread = f" ± {np.mean(known):.4f}" if known else ""
+            cells = " | ".join(share_cells(variance_shares(stacked)))
+            lines.append(
+                f"| {configuration_name(configuration)} | {task} | {metric} "
+                f"| {stacked.mean():.4f}{spread} | {cells} |"
+            )
+    return [*lines, ""]

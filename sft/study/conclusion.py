@@ -1,0 +1,112 @@
+"""What a study's numbers say, in one paragraph."""
+
+import numpy as np
+
+from sft.study.analysis import (
+    AVERAGE,
+    COMPARED_BY,
+    Comparison,
+    Condition,
+    Kind,
+    Pair,
+    Study,
+    condition_pairs,
+    size_pairs,
+)
+from sft.study.intervals import Refusal
+from sft.study.results import Result
+from sft.study.significance import Outcome, Verdict
+from sft.study.wording import condition_name, difference_words, lack_words, rows_words, smallest_words
+from sft.tasks.metrics import METRICS
+
+
+def conclusion(study: Study, results: list[Result]) -> str:
+    """Say what the numbers say: of the largest size in each condition, and between conditions."""
+    sentences = [_of_sizes(study)]
+    for condition in study.conditions:
+        if pairs := size_pairs(condition):
+            pair = pairs[-1]
+            words = f"{rows_words(pair.size)} rows instead of {rows_words(pair.reference_size)}"
+            sentences += [f"Trained for {condition_name(condition)}, {words} {_outcome(study, pair)}."]
+            sentences += [_reading(condition, pair.reference_size, pair.size)]
+    for pair in condition_pairs(study.conditions):
+        words = f"{condition_name(pair.condition)} instead of {condition_name(pair.reference)}"
+        sentences += [f"With {rows_words(pair.size)} rows, {words} {_outcome(study, pair)}."]
+    judged = list(study.verdicts.values())
+    significant = sum(verdict.significant for verdict in judged)
+    sentences += [
+        f"{significant or 'None'} of the {len(judged)} pre-registered comparisons "
+        f"{'is' if significant == 1 else 'are'} significant (Holm)."
+    ]
+    if refused := sum(verdict.outcome is Outcome.NOT_JUDGED for verdict in judged):
+        sentences += [f"{refused} of them could not be made yet, for lack of replicates or examples."]
+    model = results[0].params["model"]["reference"]
+    sentences += [f"This speaks of {model} on this data and these tasks only."]
+    return " ".join(filter(None, sentences))
+
+
+def _of_sizes(study: Study) -> str:
+    """Count what the comparisons of sizes came to, of those that could be made."""
+    outcomes = [
+        verdict.outcome
+        for comparison, verdict in study.verdicts.items()
+        if comparison.pair.kind is Kind.SIZE and verdict.outcome is not Outcome.NOT_JUDGED
+    ]
+    if not outcomes:
+        return ""
+    return (
+        f"A larger mix is better than the smallest in {outcomes.count(Outcome.BETTER)} of {len(outcomes)} "
+        f"comparisons, and worse in {outcomes.count(Outcome.WORSE)}."
+    )
+
+
+def _outcome(study: Study, pair: Pair) -> str:
+    """Say what came of a comparison on the average of the tasks, and on which tasks it is significant."""
+    parts = []
+    for metric in COMPARED_BY:
+        verdict = study.verdicts[Comparison(pair, AVERAGE, metric)]
+        difference, interval = difference_words(verdict.result, metric)
+        details = f"{difference}, 95% interval {interval}" if interval else difference
+        parts.append(f"{_verb(verdict)} by {METRICS[metric].label} ({details})")
+    tasks = [
+        f"{verdict.outcome.value} on {comparison.task} by {METRICS[comparison.metric].label}"
+        for comparison, verdict in study.verdicts.items()
+        if comparison.pair == pair and comparison.task != AVERAGE and verdict.significant
+    ]
+    of_tasks = f"; task by task it is {', '.join(tasks)}" if tasks else ""
+    return f"{' and '.join(parts)} on the average of the tasks{of_tasks}"
+
+
+def _verb(verdict: Verdict) -> str:
+    if isinstance(verdict.result, Refusal):
+        return f"cannot be judged ({lack_words(verdict.result)})"
+    if verdict.outcome is Outcome.NO_DIFFERENCE:
+        return f"makes no difference that can be seen ({smallest_words(verdict)})"
+    return f"is {verdict.outcome.value}"
+
+
+def _reading(condition: Condition, smallest: int, largest: int) -> str:
+    """Say what else than the mix's size differs: hardly any of it was read, or training was longer, too."""
+    read = {
+        size: [result.metrics["trained_on"] for result in condition.sizes[size].results]
+        for size in (smallest, largest)
+    }
+    distinct = {size: max(one["distinct_rows_seen"] for one in read[size]) for size in read}
+    mean = {
+        name: {size: float(np.mean([one[name] for one in read[size]])) for size in read}
+        for name in ("rows_seen", "tokens_seen")
+    }
+    if distinct[largest] < largest / 2:
+        return (
+            f"Such a training reads {distinct[largest]:,} of {largest:,} rows and {distinct[smallest]:,} of "
+            f"{smallest:,}, on average {mean['tokens_seen'][largest]:,.0f} and "
+            f"{mean['tokens_seen'][smallest]:,.0f} tokens: the mix's size decides from which sources they "
+            "come, not how many rows there are."
+        )
+    more = {name: sizes[largest] / sizes[smallest] for name, sizes in mean.items()}
+    if max(more.values()) < 1.05:
+        return ""
+    return (
+        f"The training on {rows_words(largest)} rows also reads {more['rows_seen']:.1f} times as many rows "
+        f"and {more['tokens_seen']:.1f} times as many tokens."
+    )
