@@ -17,8 +17,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +39,9 @@ from stages.cli import described
 ROOT = Path(__file__).resolve().parent.parent
 STANDARDIZED = ("data/standardized", "data/holdout")
 INPUTS = "inputs.sha256"
+
+# Ctrl-C ends the stages too: a thread whose stage it ended must begin no other run before `main` hears of it.
+_INTERRUPTED = threading.Event()
 
 
 def main() -> None:
@@ -79,7 +84,9 @@ def main() -> None:
 
 
 def do(folder: Path, params: dict[str, Any], base: Path) -> None:
-    """Do one run's stages, if it is not finished."""
+    """Do one run's stages, if it is not finished and nothing was interrupted."""
+    if _INTERRUPTED.is_set():
+        return
     with held(folder):
         prepared(folder, params)
         if finished(folder, "evaluate", params):
@@ -150,7 +157,10 @@ def run_stages(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...
         for stage in stages:
             command = [sys.executable, "-m", *stage]
             environment = {**os.environ, "PYTHONPATH": path}
-            if subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file).returncode:
+            done = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file)
+            if done.returncode == -signal.SIGINT:
+                _INTERRUPTED.set()
+            if done.returncode:
                 last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
                 raise UserError(
                     f"{folder}: {' '.join(stage)} failed: {' '.join(last)} ({log} has the rest.) "
