@@ -164,7 +164,7 @@ def test_a_file_of_the_stage_before_that_is_missing_or_cut_off(repo: Repo, path:
     (repo.path / path).unlink()
     message = stage(repo, "train")
     writer = "mix" if "mix" in path else "standardize"
-    assert message == f"{path}: no such file. Run the stage that writes it: dvc repro {writer}"
+    assert message == f"{path}: no such file. Run the stage that writes it: dvc repro {writer}\n"
     (repo.path / path).write_bytes(content[: len(content) // 2])
     message = stage(repo, "train")
     assert message.startswith(f"{path}: not a readable Parquet file") and "Delete it" in message
