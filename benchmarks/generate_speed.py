@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from benchmarks.material import conversations, llama_3b
 from benchmarks.train_speed import run
 from sft.core.files import write_json
-from sft.core.schema import MESSAGES
+from sft.core.row_schema import MESSAGES
 from sft.fetch.cache import cache_dir
 from sft.modeling.loading import load_tokenizer, resolve
 

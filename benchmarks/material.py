@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft.core.schema import MESSAGES, standard_table
+from sft.core.row_schema import MESSAGES, standard_table
 from sft.fetch import pypi
 from sft.modeling.chat_template import encode
 from sft.modeling.loading import load_tokenizer, resolve

@@ -22,7 +22,7 @@ from sft.evaluation.summary import AVERAGE, BaseModel, Evaluation, Scores, Speed
 from sft.modeling import adapter, loading
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import ModelParams
-from sft.tasks.metrics import COMMON, METRICS
+from sft.tasks.metric_names import COMMON, METRICS
 from sft.tasks.task import Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import run

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from sft.core.files import read_parquet, write_json, write_parquet
 from sft.core.params import section
-from sft.core.schema import take_rows
+from sft.core.row_schema import take_rows
 from sft.mixing.mix import (
     MixParams,
     Pool,

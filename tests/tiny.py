@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sft.core.schema import MESSAGES, standard_table
+from sft.core.row_schema import MESSAGES, standard_table
 from sft.modeling.loading import resolve
 from sft.tasks.task import Task, TaskParams, tasks_of
 

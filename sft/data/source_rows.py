@@ -33,7 +33,7 @@ class Reject:
 
 @dataclass
 class SourceRows:
-    """A source's rows (`sft.core.schema.SCHEMA`, plus kept columns), rejects and skips.
+    """A source's rows (`sft.core.row_schema.SCHEMA`, plus kept columns), rejects and skips.
 
     `skipped` counts entries left out by design, by reason; they are no faults, so not rejects.
     """

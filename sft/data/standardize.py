@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.errors import UserError
-from sft.core.schema import MESSAGES, SCHEMA, standard_table
+from sft.core.row_schema import MESSAGES, SCHEMA, standard_table
 from sft.data import message_columns
 from sft.data.message_columns import MessageColumns
 from sft.data.source_rows import Reason, Reject, SourceRows

@@ -1,4 +1,4 @@
-"""The metrics' functions; `sft.tasks.metrics` has their names, labels and directions.
+"""The metrics' functions; `sft.tasks.metric_names` has their names, labels and directions.
 
 A new metric is a function and a row here, and a row there.
 """

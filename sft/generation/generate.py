@@ -6,7 +6,7 @@ from typing import Any
 
 from sft.generation import graph_decoder, transformers_generate
 from sft.generation.decoding import decode, until_stop
-from sft.generation.generator import BatchSize, Generator, Request
+from sft.generation.interface import BatchSize, Generator, Request
 from sft.generation.keyed_sampling import key
 
 GENERATORS: tuple[Generator, ...] = (graph_decoder, transformers_generate)  # the fastest first

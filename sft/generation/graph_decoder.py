@@ -14,7 +14,7 @@ import torch
 from sft.core.errors import UserError
 from sft.generation import slot_cache
 from sft.generation.compat import attention_implementation
-from sft.generation.generator import BatchSize, Completion, Request
+from sft.generation.interface import BatchSize, Completion, Request
 from sft.generation.keyed_sampling import choose
 from sft.generation.slot_cache import Slots
 from sft.modeling.architecture import head_width, scaled_logits

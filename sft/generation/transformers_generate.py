@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache, LogitsProcessorList
 
 from sft.generation.decoding import read, until_stop
-from sft.generation.generator import BatchSize, Completion, Request
+from sft.generation.interface import BatchSize, Completion, Request
 from sft.generation.keyed_sampling import KeyedGumbel
 
 AUTO = {"cpu": 16, "cuda": 64}  # prompts in a batch where `batch_size` is auto

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params
-from sft.core.schema import take_rows
+from sft.core.row_schema import take_rows
 from sft.core.seeded_order import order
 from sft.mixing.filters import REMOVED, Examples, FilterParams, filtered
 

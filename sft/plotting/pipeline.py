@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from sft.core.files import replacing
-from sft.tasks.metrics import METRICS, ROUGE
+from sft.tasks.metric_names import METRICS, ROUGE
 
 BASE, TUNED, ACCENT = "#9aa5b1", "#1f6feb", "#d9730d"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.plotting.pipeline import ACCENT, BASE, TUNED, plt, save
-from sft.tasks.metrics import METRICS, Metric
+from sft.tasks.metric_names import METRICS, Metric
 
 COLORS = [TUNED, ACCENT, "#2da44e", "#8250df", "#bf3989", "#57606a"]
 

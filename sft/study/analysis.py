@@ -19,7 +19,7 @@ from sft.study.comparison import configurations_differ
 from sft.study.intervals import Interval, Refusal, decoding_std, variance_shares
 from sft.study.results import Configuration, Result, Scores, averaged, grouped, scores_of
 from sft.study.significance import Verdict, verdicts
-from sft.tasks.metrics import COMMON
+from sft.tasks.metric_names import COMMON
 
 # One that the study before reported, and the one without decoding noise. More of them would take more
 # correcting, and say much the same.

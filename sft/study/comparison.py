@@ -8,7 +8,7 @@ from sft.core.errors import UserError
 from sft.study.intervals import Interval, Lack, Refusal, compare_adapters, compare_configurations
 from sft.study.results import Configuration, Result, Scores, grouped, scores_of
 from sft.study.significance import Verdict, verdicts
-from sft.tasks.metrics import METRICS
+from sft.tasks.metric_names import METRICS
 
 SEED = 42  # of the bootstrap
 

@@ -17,7 +17,7 @@ from sft.study.intervals import Refusal
 from sft.study.results import Result
 from sft.study.significance import Outcome, Verdict
 from sft.study.wording import condition_name, difference_words, lack_words, rows_words, smallest_words
-from sft.tasks.metrics import METRICS
+from sft.tasks.metric_names import METRICS
 
 
 def conclusion(study: Study, results: list[Result]) -> str:

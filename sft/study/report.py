@@ -16,7 +16,7 @@ from sft.study.wording import (
     table,
     verdict_words,
 )
-from sft.tasks.metrics import METRICS, ROUGE
+from sft.tasks.metric_names import METRICS, ROUGE
 
 # What a reader wants to know of every condition, whether conditions differ in it or not.
 MAIN = {"train": ("budget", "batch_size", "learning_rate"), "evaluate": ("examples", "runs")}

@@ -8,7 +8,7 @@ import numpy as np
 
 from sft.core.params import Count, leaves, parse_value
 from sft.study.intervals import across_tasks, aligned, by_example
-from sft.tasks.metrics import METRICS
+from sft.tasks.metric_names import METRICS
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, model_validator
 from sft.core.errors import ParamError
 from sft.core.param_errors import fault
 from sft.core.params import Count, Params, Share, Text
-from sft.tasks.metrics import COMMON, METRICS
+from sft.tasks.metric_names import COMMON, METRICS
 
 # The other keys of the metrics files in which the tasks' names are keys.
 RESERVED = {

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, Number, parse_value
-from sft.core.schema import take_rows
+from sft.core.row_schema import take_rows
 from sft.core.seeded_order import order_of_copies
 from sft.modeling.chat_template import TemplateRefusal, encode
 from sft.modeling.labels import IGNORED, loss_tokens

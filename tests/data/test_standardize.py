@@ -5,7 +5,7 @@ import pytest
 import xxhash
 
 from sft.core.errors import UserError
-from sft.core.schema import SCHEMA
+from sft.core.row_schema import SCHEMA
 from sft.data.standardize import standardize
 
 

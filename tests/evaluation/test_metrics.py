@@ -2,7 +2,7 @@
 
 from sft.evaluation import rouge
 from sft.evaluation.metrics import OF_MODEL, OF_TEXTS
-from sft.tasks.metrics import METRICS, ROUGE
+from sft.tasks.metric_names import METRICS, ROUGE
 
 REFERENCES = ["a pan of leeks", "salt", "bake it until done"]
 PREDICTIONS = ["a pan", "pepper and salt", ""]

@@ -6,7 +6,7 @@ import torch
 from sft.core.errors import UserError
 from sft.generation import graph_decoder, slot_cache, transformers_generate
 from sft.generation.generate import generate, generator_for
-from sft.generation.generator import Completion, Request
+from sft.generation.interface import Completion, Request
 from sft.generation.keyed_sampling import choose, key
 from tests.generation.test_generate import answers, random_prompts, tiny  # noqa: F401
 

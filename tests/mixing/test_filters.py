@@ -12,7 +12,7 @@ from scripts import preset
 from sft.core.errors import MissingFile, UserError
 from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, section
-from sft.core.schema import standard_table
+from sft.core.row_schema import standard_table
 from sft.data.holdout import EXAMPLES
 from sft.mixing.near_duplicates import PERMUTATIONS, banding
 from stages import mix

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from sft.core.errors import UserError
-from sft.core.schema import MESSAGES, take_rows
+from sft.core.row_schema import MESSAGES, take_rows
 from sft.core.seeded_order import order, order_of_copies, ranks, units
 from sft.mixing.mix import choose_members, rank_pool
 from tests.imports import ROOT

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.tasks.metrics import COMMON
+from sft.tasks.metric_names import COMMON
 from tests.pipeline_repo import Repo, ran
 
 # A metric that only tasks that name it have: its name, its function, and the function's row.
@@ -39,7 +39,7 @@ def insert(path: Path, before: str, text: str) -> None:
 @pytest.fixture
 def extended(repo: Repo) -> Repo:
     """Copy the repository that has run, and add the metrics and the task."""
-    names, functions = repo.path / "sft/tasks/metrics.py", repo.path / "sft/evaluation/metrics.py"
+    names, functions = repo.path / "sft/tasks/metric_names.py", repo.path / "sft/evaluation/metrics.py"
     insert(names, ")\nMETRICS = ", NAME + COMMON_NAME)
     insert(functions, "OF_TEXTS: ", FUNCTION)
     insert(functions, "}\nOF_MODEL: ", ROW + COMMON_ROW)

@@ -83,7 +83,7 @@ def test_a_comment_or_nothing_changed_runs_nothing(repo: Repo) -> None:
         ("mixing/mix", {"mix"}),
         ("data/holdout", {"standardize"}),
         ("training/train", {"train"}),
-        ("evaluation/evaluate", {"baseline", "evaluate", "plot"}),
+        ("evaluation/evaluate", {"baseline", "evaluate"}),
         ("modeling/chat_template", {"train", "baseline", "evaluate", "plot"}),
         ("core/params", set(STAGES)),
     ],

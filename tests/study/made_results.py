@@ -6,7 +6,7 @@ import pytest
 from sft.core.params import Count, parse_value
 from sft.study.intervals import Interval, Refusal
 from sft.study.results import Result
-from sft.tasks.metrics import COMMON
+from sft.tasks.metric_names import COMMON
 
 TASKS = ("recipe", "definition", "dialogue", "question")
 METRICS_OF = dict.fromkeys(TASKS, COMMON) | {"recipe": [*COMMON, "format"]}

@@ -15,7 +15,7 @@ from sft.study.report import markdown, table_rows
 from sft.study.results import Configuration
 from sft.study.significance import Outcome, verdicts
 from sft.study.wording import condition_name, pair_name
-from sft.tasks.metrics import COMMON
+from sft.tasks.metric_names import COMMON
 from tests.study.made_results import MEANS, TASKS, simulated
 from tests.study.made_results import result as a_result
 

@@ -6,7 +6,7 @@ import pytest
 
 from sft.core.errors import ParamError
 from sft.core.params import load, mapping
-from sft.tasks.metrics import COMMON
+from sft.tasks.metric_names import COMMON
 from sft.tasks.task import RESERVED, TaskParams, tasks_of
 from tests.imports import ROOT
 

@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sft.core.schema import standard_table
+from sft.core.row_schema import standard_table
 from sft.data.embedded.wordings import chats, normalized, one_line, refuse_parts
 from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes

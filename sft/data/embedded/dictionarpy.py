@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sft.core.errors import UserError
-from sft.core.schema import standard_table
+from sft.core.row_schema import standard_table
 from sft.data.embedded.wordings import chats, choose, normalized, one_line
 from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member

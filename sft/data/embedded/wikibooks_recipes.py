@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft.core.schema import standard_table
+from sft.core.row_schema import standard_table
 from sft.data.embedded.wikibooks_ingredients import ingredient_name
 from sft.data.embedded.wikibooks_markup import clean, fault, split_tips, steps
 from sft.data.embedded.wordings import chats, choose, normalized, one_line, refuse_parts

@@ -8,7 +8,7 @@ import pyarrow as pa
 import xxhash
 
 from sft.core.errors import UserError
-from sft.core.schema import MESSAGES
+from sft.core.row_schema import MESSAGES
 
 _NOT_WORD = re.compile(r"[\W_]+")
 
