@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sft.core.errors import UserError
+from sft.core.errors import MissingFile
 from sft.core.files import read_json, read_parquet, write_csv
 from sft.core.params import Count, Params, Text, section
 from sft.core.seeded_order import order
@@ -75,8 +75,17 @@ def plot_rouge(dpi: int) -> None:
     base, tuned = read_json(paths.METRICS_BASELINE), read_json(paths.METRICS_EVALUATE)
     rows = pipeline.rouge_rows(base, tuned)
     write_csv(ROUGE, rows)
-    write_csv(ROUGE_L, pipeline.bars(rows, "rougeL"))
+    write_csv(ROUGE_L, bars(rows, "rougeL"))
     pipeline.rouge_bars(ROUGE_FIGURE, rows, dpi)
+
+
+def bars(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
+    """List one variant by task and model, one row a bar: DVC's bar plots sum the rows of a bar."""
+    return [
+        {"task": f"{row['task']}, {row['model']}", variant: row["mean"]}
+        for row in rows
+        if row["variant"] == variant
+    ]
 
 
 def plot_composition(dpi: int) -> None:
@@ -92,9 +101,9 @@ def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:
 
 
 def read_csv(path: str) -> list[dict[str, float]]:
-    """Read a CSV file of numbers; raises UserError where it is missing."""
+    """Read a CSV file of numbers; raises MissingFile where it is not there."""
     if not Path(path).exists():
-        raise UserError(f"{path}: no such file. Run the stage that writes it: dvc repro")
+        raise MissingFile(path)
     with Path(path).open(encoding="utf-8", newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 

@@ -1,7 +1,7 @@
 """Data files to raw Arrow tables: Parquet, JSON and JSON Lines, the latter two also as .gz and .zst."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -14,11 +14,9 @@ import pyarrow.parquet as pq
 from sft.core.errors import MissingFile, UserError
 from sft.data import json_rows
 from sft.data.source_rows import Reason, Reject
-from sft.fetch.data_files import is_data_file
+from sft.fetch.data_files import KINDS, kind_of
 
-_UNDERSTOOD = (
-    "Parquet (.parquet), JSON (.json) and JSON Lines (.jsonl, .ndjson), the last two also .gz or .zst"
-)
+_UNDERSTOOD = " and ".join(f"{kind} ({', '.join(ends)})" for kind, ends in KINDS.items())
 
 # Arrow cannot parse a line that is longer than its block; a long one takes the slow path.
 _BLOCK = 16 << 20
@@ -53,14 +51,13 @@ def read(path: Path, label: str | None = None) -> Raw:
     label = label or str(path)
     if not path.is_file():
         raise MissingFile(label)
-    if not is_data_file(path.name):
+    kind = kind_of(path.name)
+    if kind is None:
         raise UserError(f"{label}: not a kind of file that is understood. Those are {_UNDERSTOOD}.")
     if path.stat().st_size == 0:
         raise UserError(f"{label}: the file is empty. Fetch or write it again.")
     try:
-        if path.name.lower().endswith(".parquet"):
-            return _read_parquet(path, label)
-        return _read_json(path, label)
+        return _READERS[kind](path, label)
     except OSError as error:
         raise UserError(f"{label}: cannot be read: {error}. Check the disk and the permissions.") from error
 
@@ -224,3 +221,9 @@ def _read_array(path: Path, label: str) -> Raw:
         raise UserError(f"{label}: the array holds no objects. Write one object a row.")
     table, mixed = json_rows.to_table(rows)
     return Raw(table, rejects, numbers, mixed)
+
+
+_READERS: dict[str, Callable[[Path, str], Raw]] = {  # by the kind of file
+    "Parquet": _read_parquet,
+    "JSON": _read_json,
+}

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from sft.core.errors import UserError
-from sft.fetch.data_files import EXTENSIONS, is_data_file
+from sft.fetch.data_files import EXTENSIONS, KINDS, is_data_file, kind_of
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRAIN = re.compile(r"(^|[^a-z])train([^a-z]|$)")
@@ -72,11 +72,12 @@ def _data_names(names: list[str], pattern: str | None, what: str) -> list[str]:
             f"{what}: holds no data files ({_some(EXTENSIONS)}). The files are: {_some(names)}. "
             "The parquet copy that the hub makes may serve: @refs/convert/parquet"
         )
-    kinds = {Path(name).suffix.lower() == ".parquet" for name in chosen}
-    if len(kinds) > 1:
+    by_kind = {kind: name for name in reversed(chosen) if (kind := kind_of(name))}  # the first of each
+    if len(by_kind) > 1:
+        kinds = [kind for kind in KINDS if kind in by_kind]
         raise UserError(
-            f"{what}: holds Parquet and JSON files, perhaps of the same rows: {_some(chosen)}. "
-            "Say which to read with a glob, such as #*.parquet"
+            f"{what}: holds {' and '.join(kinds)} files, perhaps of the same rows: {_some(chosen)}. "
+            f"Say which to read with a glob, such as #*{Path(by_kind[kinds[0]]).suffix}"
         )
     return chosen
 

@@ -59,15 +59,6 @@ def rouge_rows(base: dict[str, Any], tuned: dict[str, Any]) -> list[dict[str, An
     ]
 
 
-def bars(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
-    """List one variant by task and model, one row a bar: DVC's bar plots sum the rows of a bar."""
-    return [
-        {"task": f"{row['task']}, {row['model']}", variant: row["mean"]}
-        for row in rows
-        if row["variant"] == variant
-    ]
-
-
 def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
     """Draw a panel a ROUGE variant: base and tuned for every task, bars of one standard deviation over runs.
 
