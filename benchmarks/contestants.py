@@ -147,14 +147,16 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     tokenizer = load_tokenizer(base)
     params = ModelParams(reference=folder, dtype="bfloat16", load_in_4bit=False)
     lora = LoraParams(r=16, alpha=16, dropout=0.0, target_modules=TARGETS)
-    model = engine.load(base, params, lora, 2048, 0)
     mix = pq.read_table(workspace / "data/mix.parquet")
+    shape = RowShape(2048, "truncate", "all")
+    # Before the model is loaded, for it may fork processes.
+    rows_of = {size: read(mix, Budget(steps * size, "rows"), tokenizer, shape, 42).rows for size in sizes}
+    model = engine.load(base, params, lora, 2048, 0)
     model.train()
     causal = model.get_base_model()
     loss_of = LigerFusedLinearCrossEntropyLoss(reduction="sum")
     figures = {}
-    for size in sizes:
-        rows = read(mix, Budget(steps * size, "rows"), tokenizer, RowShape(2048, "truncate", "all"), 42).rows
+    for size, rows in rows_of.items():
         batches = [pack(rows[start : start + size], "cuda") for start in range(0, len(rows), size)]
         for same_order in (False, True):
             torch.cuda.reset_peak_memory_stats()

@@ -18,65 +18,11 @@ from sft.core.params import section
 from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams
 from sft.training import engines, train
-from sft.training.logs import MicroBatchLog
+from sft.training.logs import Logs, MicroBatchLog
 from sft.training.throughput import Throughput, steady
 from sft.training.tokenized_dataset import Budget, Reading, RowShape, read, read_validation
 from stages import paths
 from stages.cli import run
-
-
-def main(values: dict[str, Any]) -> None:
-    """Tokenize the budget's rows, load the model, train, and write the adapter and the account."""
-    model_params = section(values, "model", ModelParams)
-    params = section(values, "train", train.TrainParams)
-    train.check_machine(params, model_params.dtype)
-    clock = provenance.Clock()
-    mix = read_parquet(paths.MIX, ["id", "messages"])
-    held_out = read_held_out(params.validation_rows)
-
-    with clock.phase("load"):
-        engine = engines.prepare(params.engine)
-        base = loading.resolve(model_params.reference)
-        tokenizer = loading.load_tokenizer(base)
-    with clock.phase("tokenize"):  # before the model is loaded, for it may fork processes
-        reading, validation = tokenize(mix, held_out, tokenizer, params)
-    with clock.phase("load"):
-        model = engine.load(base, model_params, params.lora, params.max_length, params.seed)
-    with clock.phase("train"):
-        logs = train.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
-    with clock.phase("save"):
-        adapter.save(model, paths.ADAPTER, model_params.reference)
-        write_csv(paths.TRAIN_LOSS, [dict(entry) for entry in logs.steps])
-        write_csv(paths.VALIDATION_LOSS, [dict(entry) for entry in logs.validation])
-    clock.split("train", "validation", logs.validation_seconds)
-
-    speed = steady(reading.rows, logs.step_seconds, params.batch_size, model, model_params.dtype)
-    metrics = TrainMetrics(
-        train_loss=FirstAndLast(logs.steps[0]["loss"], logs.steps[-1]["loss"]),
-        validation_loss=StartAndEnd(logs.validation[0]["loss"], logs.validation[-1]["loss"]),
-        validation_rows=len(validation.rows),
-        steps=len(logs.steps),
-        rows_seen=len(reading.rows),
-        distinct_rows_seen=len(set(reading.ids)),
-        rows_in_mix=len(mix),
-        epochs=len(reading.rows) / len(mix),
-        tokens_seen=reading.tokens,
-        loss_tokens_seen=reading.loss_tokens,
-        truncated=reading.truncated,
-        dropped=reading.dropped,
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        seconds=clock.seconds,
-        tokens_per_second=round(reading.tokens / clock.seconds["train"], 1),
-        steady=speed,
-        micro_batch=logs.micro_batch,
-        peak_memory_gib=provenance.peak_memory_gib(),
-        engine=params.engine,
-        device=provenance.device_name(),
-        base_model=BaseModel(model_params.reference, base.commit),
-        versions=provenance.versions(),
-    )
-    write_json(paths.METRICS_TRAIN, asdict(metrics))
-    report(metrics, params, validation)
 
 
 @dataclass
@@ -131,6 +77,36 @@ class TrainMetrics:
     versions: dict[str, str]
 
 
+def main(values: dict[str, Any]) -> None:
+    """Tokenize the budget's rows, load the model, train, and write the adapter and the account."""
+    model_params = section(values, "model", ModelParams)
+    params = section(values, "train", train.TrainParams)
+    train.check_machine(params, model_params.dtype)
+    clock = provenance.Clock()
+    mix = read_parquet(paths.MIX, ["id", "messages"])
+    held_out = read_held_out(params.validation_rows)
+
+    with clock.phase("load"):
+        engine = engines.prepare(params.engine)
+        base = loading.resolve(model_params.reference)
+        tokenizer = loading.load_tokenizer(base)
+    with clock.phase("tokenize"):  # before the model is loaded, for it may fork processes
+        reading, validation = tokenize(mix, held_out, tokenizer, params)
+    with clock.phase("load"):
+        model = engine.load(base, model_params, params.lora, params.max_length, params.seed)
+    with clock.phase("train"):
+        logs = train.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
+    with clock.phase("save"):
+        adapter.save(model, paths.ADAPTER, model_params.reference)
+        write_csv(paths.TRAIN_LOSS, [dict(entry) for entry in logs.steps])
+        write_csv(paths.VALIDATION_LOSS, [dict(entry) for entry in logs.validation])
+    clock.split("train", "validation", logs.validation_seconds)
+
+    metrics = measured(model, model_params, base, params, len(mix), reading, validation, logs, clock)
+    write_json(paths.METRICS_TRAIN, asdict(metrics))
+    report(metrics, params, validation)
+
+
 def read_held_out(wanted: int) -> pa.Table:
     """Read the rows held out for validation; raise UserError where there are fewer than are asked for."""
     held_out = read_parquet(paths.VALIDATION, ["id", "messages"])
@@ -151,6 +127,45 @@ def tokenize(
     return (
         read(mix, budget, tokenizer, shape, params.seed),
         read_validation(held_out, params.validation_rows, tokenizer, shape, params.seed),
+    )
+
+
+def measured(
+    model: Any,
+    model_params: ModelParams,
+    base: loading.Resolved,
+    params: train.TrainParams,
+    rows_in_mix: int,
+    reading: Reading,
+    validation: Reading,
+    logs: Logs,
+    clock: provenance.Clock,
+) -> TrainMetrics:
+    """Sum up what was trained, on what, and what it took."""
+    speed = steady(reading.rows, logs.step_seconds, params.batch_size, model, model_params.dtype)
+    return TrainMetrics(
+        train_loss=FirstAndLast(logs.steps[0]["loss"], logs.steps[-1]["loss"]),
+        validation_loss=StartAndEnd(logs.validation[0]["loss"], logs.validation[-1]["loss"]),
+        validation_rows=len(validation.rows),
+        steps=len(logs.steps),
+        rows_seen=len(reading.rows),
+        distinct_rows_seen=len(set(reading.ids)),
+        rows_in_mix=rows_in_mix,
+        epochs=len(reading.rows) / rows_in_mix,
+        tokens_seen=reading.tokens,
+        loss_tokens_seen=reading.loss_tokens,
+        truncated=reading.truncated,
+        dropped=reading.dropped,
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        seconds=clock.seconds,
+        tokens_per_second=round(reading.tokens / clock.seconds["train"], 1),
+        steady=speed,
+        micro_batch=logs.micro_batch,
+        peak_memory_gib=provenance.peak_memory_gib(),
+        engine=params.engine,
+        device=provenance.device_name(),
+        base_model=BaseModel(model_params.reference, base.commit),
+        versions=provenance.versions(),
     )
 
 

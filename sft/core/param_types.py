@@ -51,7 +51,7 @@ def _count(value: Any) -> int:
 
 
 def _all_hashed(values: Any) -> Any:
-    """Refuse a key that the run cache would leave out of what it hashes, so that a change goes unnoticed."""
+    """Refuse a key that a cache of runs leaves out of what it hashes, so that a change would go unnoticed."""
     for path in _paths(values):
         if path[-1] in _UNHASHED:
             raise fault(
@@ -99,5 +99,5 @@ Count = Annotated[
 Text = Annotated[str, Field(min_length=1)]
 
 # Values by short names. A pipeline may list such a mapping as one param, so no key in it, however deep,
-# may be one that the run cache leaves out of its hashes.
+# may be one that a cache of runs leaves out of its hashes.
 ByName = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], T], BeforeValidator(_all_hashed)]

@@ -1,4 +1,4 @@
-"""Loading params.yaml: YAML 1.2, checked and turned into one stage's own model of its params.
+"""Loading params: YAML 1.2, checked and turned into one stage's own model of its params.
 
 This module knows no stage's schema: every stage depends on it, and a schema here would re-run them all.
 """
@@ -57,7 +57,7 @@ class Params(BaseModel):
 S = TypeVar("S", bound=Params)
 
 
-def load(path: Path | str = "params.yaml") -> dict[str, Any]:
+def load(path: Path | str) -> dict[str, Any]:
     """Read a params file; raise UserError where it is not there, or not a mapping in YAML."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def section(values: dict[str, Any], name: str, schema: type[S]) -> S:
 def mapping(values: dict[str, Any], name: str, schema: type[S]) -> dict[str, S]:
     """Build a `schema` from each entry of the part of params called `name`, by the entries' names.
 
-    Raises ParamError for the first fault; see ByName for the keys that are refused.
+    Raises ParamError for the first fault, one of them a key called `size` or `nfiles` at any depth.
     """
     return parse_value(_part(values, name), ByName[schema], name)  # type: ignore[valid-type]
 

@@ -1,4 +1,4 @@
-"""What a configuration says of a model's two kinds of heads: of attention, and of the vocabulary."""
+"""What a model's configuration says of its attention heads, and of its output layer."""
 
 from typing import Any
 
