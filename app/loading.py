@@ -136,11 +136,7 @@ def _load(params: ModelParams, report: Report) -> Loaded:
     report("reading the tokenizer")
     tokenizer = loading.load_tokenizer(resolved)
     report("reading the weights")
-    model = loading.load_model(resolved, params.dtype, load_in_4bit=params.load_in_4bit)
-    if params.load_in_4bit:
-        model = loading.expanded(model)
-    model.eval()
-    stop_ids = loading.stop_token_ids(tokenizer, model)
+    model, stop_ids = loading.load_to_answer(resolved, tokenizer, params)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", MOST_CONTEXT)
     return Loaded(tokenizer, stop_ids, Batch(model, stop_ids), min(context, MOST_CONTEXT))
 

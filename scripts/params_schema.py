@@ -15,7 +15,7 @@ from sft.evaluation.evaluate import EvaluateParams
 from sft.mixing.mix import MixParams
 from sft.modeling.loading import ModelParams
 from sft.tasks.task import TaskParams
-from sft.training.train import TrainParams
+from sft.training.train_params import TrainParams
 from stages.plot import PlotParams
 from stages.standardize import StandardizeParams
 

@@ -90,13 +90,9 @@ def load(params: ModelParams, before: Before | None) -> Model:
         check_same_base(base.commit, "baseline", before.baseline["base_model"])
         check_same_base(base.commit, "train", before.trained["base_model"])
     tokenizer = loading.load_tokenizer(base)
-    model = loading.load_model(base, params.dtype, load_in_4bit=params.load_in_4bit)
-    if params.load_in_4bit:
-        model = loading.expanded(model)
-    stop_ids = loading.stop_token_ids(tokenizer, model)
+    model, stop_ids = loading.load_to_answer(base, tokenizer, params)
     if before:
-        model = adapter.attach(model, paths.ADAPTER)
-    model.eval()
+        model = adapter.attach(model, paths.ADAPTER).eval()
     return Model(model, tokenizer, stop_ids, base.commit)
 
 

@@ -21,6 +21,7 @@ from sft.training import engines, train
 from sft.training.logs import Logs, MicroBatchLog
 from sft.training.throughput import Throughput, steady
 from sft.training.tokenized_dataset import Budget, Reading, RowShape, read, read_validation
+from sft.training.train_params import TrainParams
 from stages import paths
 from stages.cli import run
 
@@ -80,7 +81,7 @@ class TrainMetrics:
 def main(values: dict[str, Any]) -> None:
     """Tokenize the budget's rows, load the model, train, and write the adapter and the account."""
     model_params = section(values, "model", ModelParams)
-    params = section(values, "train", train.TrainParams)
+    params = section(values, "train", TrainParams)
     train.check_machine(params, model_params.dtype)
     clock = provenance.Clock()
     mix = read_parquet(paths.MIX, ["id", "messages"])
@@ -119,7 +120,7 @@ def read_held_out(wanted: int) -> pa.Table:
 
 
 def tokenize(
-    mix: pa.Table, held_out: pa.Table, tokenizer: Any, params: train.TrainParams
+    mix: pa.Table, held_out: pa.Table, tokenizer: Any, params: TrainParams
 ) -> tuple[Reading, Reading]:
     """Tokenize what the budget reads of the mix, and the validation rows."""
     shape = RowShape(params.max_length, params.too_long, params.loss_on)
@@ -134,7 +135,7 @@ def measured(
     model: Any,
     model_params: ModelParams,
     base: loading.Resolved,
-    params: train.TrainParams,
+    params: TrainParams,
     rows_in_mix: int,
     reading: Reading,
     validation: Reading,
@@ -169,7 +170,7 @@ def measured(
     )
 
 
-def report(metrics: TrainMetrics, params: train.TrainParams, validation: Reading) -> None:
+def report(metrics: TrainMetrics, params: TrainParams, validation: Reading) -> None:
     """Print what was trained on, how fast, and what it did to the validation loss."""
     seconds, distinct, mix = metrics.seconds["train"], metrics.distinct_rows_seen, metrics.rows_in_mix
     print(

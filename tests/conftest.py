@@ -8,11 +8,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 
 from tests import pipeline_repo
+
+if TYPE_CHECKING:
+    from sft.modeling.loading import Resolved
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +24,14 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the test run's own folder, which all of pytest-xdist's processes have."""
     folder: Path = tmp_path_factory.getbasetemp()
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> "Resolved":
+    """Save a tiny model, sure enough of its tokens to be trained; tests only read it."""
+    from tests.tiny import save_model
+
+    return save_model(tmp_path_factory.mktemp("tiny"), spread=0.3)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from benchmarks.train_speed import stage_params
 from sft.core.params import section
 from sft.modeling.chat_template import encode, end_of_turn
 from sft.modeling.loading import ModelParams, load_tokenizer, resolve
-from sft.training.train import TrainParams
+from sft.training.train_params import TrainParams
 
 
 def test_conversations_are_as_long_as_said():

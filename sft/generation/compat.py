@@ -1,4 +1,4 @@
-"""What generation uses of torch and transformers that they do not promise to keep.
+"""What generation uses of torch, transformers and bitsandbytes that they do not promise to keep.
 
 tests/generation/test_compat.py touches each and says where to look when a version moves it.
 """
@@ -51,6 +51,11 @@ def attention_implementation(model: Any, name: str) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def has_4bit_layers(model: torch.nn.Module) -> bool:
+    """Tell whether layers of the model are bitsandbytes' of 4 bits, by name: it may not be installed."""
+    return any(type(module).__name__ == "Linear4bit" for module in model.modules())
 
 
 def rows_can_join(cache: Any) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from sft.core.errors import UserError
 from sft.generation import slot_cache
-from sft.generation.compat import attention_implementation
+from sft.generation.compat import attention_implementation, has_4bit_layers
 from sft.generation.interface import BatchSize, Completion, Request
 from sft.generation.keyed_sampling import choose
 from sft.generation.slot_cache import Slots
@@ -40,7 +40,7 @@ def usable(model: Any) -> bool:
         and hasattr(config, "num_key_value_heads")
         and not any(getattr(config, name, None) for name in UNUSUAL)
         and not scaled_logits(config)
-        and not any(type(module).__name__ == "Linear4bit" for module in model.modules())
+        and not has_4bit_layers(model)
         and rope.get("rope_type", "default") in ("default", "linear", "llama3", "yarn")
     )
 

@@ -14,6 +14,11 @@ def forget_quantization(model: Any) -> None:
     del model.config.quantization_config
 
 
+def is_lora(name: str) -> bool:
+    """Tell by a module's full name whether it is a matrix of one of PEFT's LoRAs."""
+    return ".lora_" in name
+
+
 @cache
 def varlen_asks_for_grouping() -> bool:
     """Tell whether PyTorch's varlen_attn groups heads only where it is asked to, by `enable_gqa`.

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from sft.modeling import compat
 from sft.modeling.architecture import head_width
 
 # Dense 16-bit tensor operations a second, by the vendors' data sheets; the first that matches counts.
@@ -65,7 +66,7 @@ class Cost:
             for name, module in model.named_modules()
             if isinstance(module, torch.nn.Linear) and module is not output
         }
-        lora = sum(size for name, size in linear.items() if ".lora_" in name)
+        lora = sum(size for name, size in linear.items() if compat.is_lora(name))
         attention = config.num_hidden_layers * config.num_attention_heads * head_width(config)
         return cls(sum(linear.values()) - lora, output.in_features * output.out_features, lora, attention)
 

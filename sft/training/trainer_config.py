@@ -1,18 +1,16 @@
 """The trainer's settings: what decides the mathematics is said in full."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from trl import SFTConfig
 
 from sft.training import compat
-
-if TYPE_CHECKING:
-    from sft.training.train import TrainParams
+from sft.training.train_params import TrainParams
 
 
 def trainer_config(
-    params: "TrainParams", dtype: str, folder: str, rows: int, validation_rows: int, checkpointing: bool
+    params: TrainParams, dtype: str, folder: str, rows: int, validation_rows: int, checkpointing: bool
 ) -> Any:
     """Return the settings for training once over so many rows; `folder` is the trainer's own scratch.
 

@@ -10,8 +10,10 @@ import pytest
 import zstandard
 
 from sft.core.errors import UserError
+from sft.data import file_readers
 from sft.data.file_readers import read
 from sft.data.standardize import standardize
+from sft.fetch.data_files import KINDS
 
 ROWS = [{"prompt": f"question {n}", "completion": f"answer {n}", "score": n / 2} for n in range(5)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -246,3 +248,7 @@ def test_a_null_line_is_rejected_with_its_number(tmp_path: Path) -> None:
     path.write_text('{"prompt": "a", "completion": "b"}\nnull\n{"prompt": "c", "completion": "d"}\n')
     raw = read(path)
     assert raw.table.num_rows == 2 and "line 2" in raw.rejects[0].detail
+
+
+def test_every_kind_of_file_has_a_reader():
+    assert set(file_readers._READERS) == set(KINDS)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sft.core.errors import UserError
+from sft.fetch import data_files
+from sft.fetch import hub as hub_module
 from tests.hub_server import HubServer
 from tests.imports import ROOT
 from tests.source_files import lines, parquet, rows, written
@@ -175,3 +178,11 @@ def test_transfer_that_keeps_breaking_leaves_nothing_taken_for_whole(hub, tmp_pa
     assert printed.count("trying again") == 2
     assert "cannot be reached" in client(hub, tmp_path, uri, HF_HUB_OFFLINE="1")[0][0]["error"]
     assert len(client(hub, tmp_path, uri)[0][0]["rows"]) == 2000
+
+
+def test_files_of_two_kinds_whatever_the_kinds(monkeypatch):
+    monkeypatch.setitem(data_files.KINDS, "CSV", (".csv",))
+    names = ["rows.csv", "rows.json", "rows.jsonl"]
+    with pytest.raises(UserError, match=r"holds JSON and CSV files, .*: rows\.csv, .* such as #\*\.json$"):
+        hub_module._data_names(names, None, "hf://datasets/org/name")
+    assert hub_module._data_names(names[1:], None, "hf://datasets/org/name") == names[1:]

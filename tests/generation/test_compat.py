@@ -1,4 +1,4 @@
-"""What generation relies on in torch and transformers without their promise: is it still there, and alike?"""
+"""What generation relies on in its packages without their promise: is it still there, and alike?"""
 
 import pytest
 import torch
@@ -43,6 +43,13 @@ def test_the_attention_implementation(model):
         assert model.config._attn_implementation == "eager", where
         raise ZeroDivisionError
     assert model.config._attn_implementation == before, where
+
+
+def test_the_layers_of_4_bits(model):
+    where = LOOK_AT.format("bitsandbytes/nn/modules.py, what the linear layer of 4 bits is called")
+    layers = pytest.importorskip("bitsandbytes").nn
+    assert not compat.has_4bit_layers(model), where
+    assert compat.has_4bit_layers(torch.nn.Sequential(layers.Linear4bit(8, 8))), where
 
 
 def cache_of(model, ids):

@@ -3,14 +3,17 @@
 A test that fails after an update says what to look at in the new version.
 """
 
+import inspect
 from types import SimpleNamespace
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 from torch.nn.attention.varlen import varlen_attn
 
 from sft.modeling import compat
 from sft.modeling.loading import load_model
-from sft.modeling.packed_attention import PACKED, register
+from sft.modeling.packed_attention import PACKED, packed_attention, register
 from tests.tiny import save_model
 
 
@@ -31,12 +34,51 @@ def test_a_dequantized_model_can_be_saved(tmp_path):
     assert "quantization_config" not in (tmp_path / "again" / "config.json").read_text(), look
 
 
-def test_what_varlen_attention_is_asked(tmp_path):
+def test_what_varlen_attention_is_asked(monkeypatch):
+    """Called as packed_attention calls it, short of the kernel, which needs a GPU."""
     look = "torch.nn.attention.varlen.varlen_attn: how is it told to group heads, and to look back only?"
+    asked = {}
+
+    def called(*args, **keywords):
+        try:
+            asked.update(signature.bind(*args, **keywords).arguments)
+        except TypeError as error:
+            pytest.fail(f"{look} {error}")
+        return args[0]
+
+    signature = inspect.signature(varlen_attn)
     compat.varlen_asks_for_grouping.cache_clear()
-    assert compat.varlen_asks_for_grouping() == ("enable_gqa" in varlen_attn.__code__.co_varnames), look
-    names = {*varlen_attn.__code__.co_varnames, "enable_gqa"}
-    assert {"query", "key", "value", "scale", "window_size"} <= names, look
+    compat.varlen_asks_for_grouping()  # of the real one, before it is replaced
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", called)
+    monkeypatch.setattr("sft.modeling.packed_attention.has_varlen", lambda *_: True)
+    query, keys = torch.zeros(1, 4, 6, 8), torch.zeros(1, 2, 6, 8)
+    boundaries = torch.tensor([0, 2, 6], dtype=torch.int32)
+    packed_attention(
+        torch.nn.Module(),
+        query,
+        keys,
+        keys,
+        None,
+        scaling=0.5,
+        sliding_window=3,
+        cu_seq_lens_q=boundaries,
+        max_length_q=4,
+    )
+    assert asked["query"].shape == (6, 4, 8), look
+    assert asked["key"].shape == asked["value"].shape == (6, 2, 8), look
+    assert asked["cu_seq_q"] is boundaries and asked["cu_seq_k"] is boundaries, look
+    assert (asked["max_q"], asked["max_k"]) == (4, 4), look
+    assert (asked["scale"], asked["window_size"]) == (0.5, (2, 0)), look
+    assert asked.get("enable_gqa", True) is True, look
+
+
+def test_the_layers_of_a_lora(tmp_path):
+    look = "peft.tuners.lora.LoraLayer: what are the modules of its A and B called?"
+    config = LoraConfig(r=2, target_modules=["q_proj"])
+    model = get_peft_model(load_model(save_model(tmp_path), "float32", "cpu"), config)
+    linear = [name for name, module in model.named_modules() if type(module) is torch.nn.Linear]
+    loras = [name for name in linear if compat.is_lora(name)]
+    assert len(loras) == 2 * 2 and len(linear) == len(loras) + 2 * 7 + 1, look  # 2 layers, and the output
 
 
 def test_the_attention_is_the_one_asked_for(tmp_path):

@@ -13,7 +13,14 @@ import torch
 
 from sft.core.errors import UserError
 from sft.modeling.chat_template import PROBE, encode, prompt_ids, render
-from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
+from sft.modeling.loading import (
+    ModelParams,
+    load_model,
+    load_to_answer,
+    load_tokenizer,
+    resolve,
+    stop_token_ids,
+)
 from tests.hub_server import HubServer
 from tests.tiny import TEMPLATE, save_model, save_tokenizer
 
@@ -90,6 +97,9 @@ def test_a_folder(tmp_path, no_network, monkeypatch):
     assert model.dtype == torch.float32
     assert stop_token_ids(tokenizer, model) == sorted([7, 9, tokenizer.eos_token_id])
     assert stop_token_ids(tokenizer) == [tokenizer.eos_token_id]
+    params = ModelParams(reference="tiny", dtype="float32", load_in_4bit=False)
+    answering, stops = load_to_answer(resolved, tokenizer, params)
+    assert stops == stop_token_ids(tokenizer, model) and not answering.training
     encoded = encode(tokenizer, PROBE[:2])
     assert torch.isfinite(model(torch.tensor([encoded.input_ids])).logits).all()
 

@@ -16,11 +16,6 @@ from tests.tiny import save_model
 from tests.training.test_train import LORA, loss_by_hand, loss_tokens, params, random_rows, trainable
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("tiny"), spread=0.3)
-
-
 def test_pack():
     rows = [
         {"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]},

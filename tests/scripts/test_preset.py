@@ -141,7 +141,7 @@ def test_the_project_s_presets(tmp_path, name):
     from sft.evaluation.evaluate import EvaluateParams
     from sft.mixing.mix import MixParams
     from sft.modeling.loading import ModelParams
-    from sft.training.train import TrainParams
+    from sft.training.train_params import TrainParams
     from stages.standardize import StandardizeParams
 
     path = tmp_path / "params.yaml"

@@ -210,11 +210,17 @@ def test_output_that_cannot_be_written_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "lacking", ["metrics/baseline.json", "metrics/evaluate.json", "plots/train_loss.csv"]
+    ("lacking", "writer"),
+    [
+        ("metrics/baseline.json", "baseline"),
+        ("metrics/evaluate.json", "evaluate"),
+        ("plots/train_loss.csv", "train"),
+    ],
 )
-def test_a_plot_without_what_it_draws(repo: Repo, lacking: str) -> None:
+def test_a_plot_without_what_it_draws(repo: Repo, lacking: str, writer: str) -> None:
     (repo.path / lacking).unlink()
-    assert stage(repo, "plot").startswith(f"{lacking}: no such file.")
+    message = f"{lacking}: no such file. Run the stage that writes it: dvc repro {writer}\n"
+    assert stage(repo, "plot") == message
 
 
 @pytest.mark.parametrize("lacking", ["metrics/baseline.json", "metrics/train.json"])

@@ -1,11 +1,10 @@
 """Tasks from params: one record each, and what is refused."""
 
-import json
-
 import pytest
 
 from sft.core.errors import ParamError
 from sft.core.params import load, mapping
+from sft.evaluation.summary import BaseModel, Evaluation, Speed, TrainedOn
 from sft.tasks.metric_names import COMMON
 from sft.tasks.task import RESERVED, TaskParams, tasks_of
 from tests.imports import ROOT
@@ -60,6 +59,20 @@ def test_what_is_no_task(tasks, message) -> None:
 
 
 def test_the_reserved_names_are_the_other_keys_of_the_metrics_files() -> None:
-    metrics = json.loads((ROOT / "metrics/evaluate.json").read_text())
-    tasks = {key for key, value in metrics.items() if isinstance(value, dict) and "mean_tokens" in value}
-    assert set(metrics) - tasks == RESERVED
+    evaluation = Evaluation(
+        tasks={},
+        average={},
+        difference={},
+        runs=1,
+        answers=0,
+        tokens_generated=0,
+        seconds={},
+        overall_speed=Speed(tokens_per_second=0.0, model_flop_utilisation=None),
+        speed={},
+        peak_memory_gib=0.0,
+        device="cpu",
+        base_model=BaseModel(reference="base", resolved=None),
+        versions={},
+        trained_on=TrainedOn(rows_seen=0, distinct_rows_seen=0, tokens_seen=0, epochs=0.0),
+    )
+    assert set(evaluation.as_json()) == RESERVED

@@ -19,13 +19,7 @@ from sft.training.chunked_loss import loss_sum
 from sft.training.cuda_graphs import GraphRunner
 from sft.training.micro_batches import MicroBatches
 from sft.training.train import train
-from tests.tiny import save_model
 from tests.training.test_train import params, random_rows, trainable
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("tiny"), spread=0.3)
 
 
 def rows_of(*lengths):

@@ -9,7 +9,8 @@ import pytest
 from sft.modeling.packing import pack
 from sft.training import engines
 from sft.training.engines import ENGINES
-from sft.training.train import TrainParams, train
+from sft.training.train import train
+from sft.training.train_params import TrainParams
 from tests.imports import ROOT
 from tests.tiny import save_model
 from tests.training.test_train import params, random_rows, trainable

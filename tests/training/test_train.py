@@ -16,9 +16,10 @@ from sft.modeling.labels import IGNORED
 from sft.modeling.loading import ModelParams, load_model, load_tokenizer
 from sft.training.engines import ENGINES
 from sft.training.lora import LoraParams, add_lora
-from sft.training.train import TrainParams, check_machine, train
+from sft.training.train import check_machine, train
+from sft.training.train_params import TrainParams
 from tests.imports import ROOT
-from tests.tiny import folder_bytes, save_model
+from tests.tiny import folder_bytes
 
 LORA = LoraParams(r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj", "k_proj", "o_proj"])
 PARAMS = TrainParams(
@@ -47,11 +48,6 @@ def params(**changed):
     if "steps" in changed:
         changed["budget"] = f"{changed.pop('steps')} steps"
     return TrainParams(**{**dict(PARAMS), **changed})
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("tiny"), spread=0.3)
 
 
 def trainable(tiny, lora=LORA, dtype="float32"):

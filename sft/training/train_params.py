@@ -1,0 +1,53 @@
+"""The params of training, and what is refused of them."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from sft.core.errors import ParamError
+from sft.core.params import Count, Integer, Number, Params, Text
+from sft.training.lora import LoraParams
+from sft.training.tokenized_dataset import Budget
+
+
+class TrainParams(Params):
+    """`train`: the budget, the rows' shape, the optimizer and the LoRA.
+
+    `batch_size` counts the rows of one optimizer step, whose loss is the mean over its loss tokens. It is
+    cut into forward and backward passes of `micro_batch` rows, or of as many as fit the memory (`auto`).
+    """
+
+    engine: Literal["trl", "unsloth"]  # the names in sft.training.engines.ENGINES
+    seed: Integer
+    budget: Text
+    batch_size: Count
+    micro_batch: Literal["auto"] | Count
+    max_length: Count
+    too_long: Literal["truncate", "drop"]
+    loss_on: Literal["assistant", "all"]
+    learning_rate: Number
+    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    warmup_steps: Integer
+    weight_decay: Number
+    optimizer: Literal["adamw_torch", "adamw_8bit"]
+    gradient_checkpointing: Literal["auto"] | bool
+    deterministic: bool
+    validation_rows: Count
+    validation_every: Count
+    lora: LoraParams
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        Budget.parse(self.budget, self.batch_size)
+        if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
+            raise ParamError(
+                f"train.micro_batch: {self.micro_batch} does not divide train.batch_size ({self.batch_size})."
+            )
+        if self.learning_rate <= 0:
+            raise ParamError(f"train.learning_rate: {self.learning_rate} is not above 0.")
+        for name in ("warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ParamError(f"train.{name}: {getattr(self, name)} is below 0.")
+        if not 0 <= self.seed < 2**32:  # numpy's range
+            raise ParamError(f"train.seed: {self.seed} is not from 0 to {2**32 - 1}.")
+        return self
