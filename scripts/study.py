@@ -31,11 +31,13 @@ from scripts.compat import experiment_reference
 from sft.core.errors import UserError
 from sft.core.files import write_csv, write_json, write_text
 from sft.core.params import load, parse
-from sft.plotting import study
+from sft.plotting.study import Curves, Point, scaling
 from sft.study import analysis, report
+from sft.study.comparison import as_counted
 from sft.study.conclusion import conclusion
 from sft.study.plan import Run, applied, condition, plan
 from sft.study.results import Result
+from sft.study.wording import condition_name
 from stages.cli import PARAMS, PIPELINE, described
 from stages.paths import METRICS_EVALUATE, METRICS_MIX, METRICS_TRAIN
 
@@ -125,7 +127,6 @@ def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, An
     members = list(results.values())
     outcome = analysis.study(members)
     rows = list(analysis.rows_of(outcome))
-    numbers = report.table_rows(rows)
     base = analysis.base_scores(members)
     for name, result in results.items():
         folder = out / "runs" / name
@@ -135,11 +136,31 @@ def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, An
         scores = [{key: value for key, value in row.items() if key not in TEXTS} for row in result.answers]
         text = "".join(json.dumps(row) + "\n" for row in scores)
         (folder / SCORES).write_bytes(gzip.compress(text.encode(), mtime=0))
-    study.scaling(out / FIGURE, numbers, base, list(analysis.COMPARED_BY))
-    write_csv(out / TABLE, numbers)
+    scaling(out / FIGURE, curves(outcome.conditions, rows), base, list(analysis.COMPARED_BY))
+    write_csv(out / TABLE, report.table_rows(rows))
     write_text(out / "report.md", report.markdown(outcome, members, rows, base, FIGURE, TABLE))
     print(conclusion(outcome, members))
     print(f"\n{out / 'report.md'} has the tables.")
+
+
+def curves(conditions: list[analysis.Condition], rows: list[analysis.Row]) -> list[Curves]:
+    """Return what the figure draws: a bar is the 95% interval of the change from the smallest size."""
+    drawn = []
+    for of in conditions:
+        points: dict[tuple[str, str], list[Point]] = {}
+        for row in rows:
+            if row.condition is of:
+                points.setdefault((row.task, row.metric), []).append(Point(row.size, row.mean, _bar(row)))
+        drawn.append(Curves(condition_name(of), points))
+    return drawn
+
+
+def _bar(row: analysis.Row) -> tuple[float, float] | None:
+    if row.verdict is None:
+        return None
+    difference, interval = as_counted(row.verdict.result, row.metric)
+    start = row.mean - difference
+    return (start + interval[0], start + interval[1]) if interval else None
 
 
 def _check_free(out: Path, names: set[str]) -> None:
