@@ -15,6 +15,8 @@ from sft.core.params import load, mapping
 from sft.evaluation.evaluate import choose
 from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
 from sft.tasks.task import TaskParams, tasks_of
+from stages.cli import PARAMS
+from stages.paths import EVALUATION
 
 EXAMPLES = 100
 NEW_TOKENS = 128
@@ -30,8 +32,8 @@ def main() -> None:
     tokenizer = load_tokenizer(base)
     model = load_model(base, "bfloat16").eval()
     stops = stop_token_ids(tokenizer, model)
-    tasks = tasks_of(mapping(load("params.yaml"), "tasks", TaskParams))
-    examples = choose(read_parquet("data/holdout/evaluation.parquet"), tasks, EXAMPLES)
+    tasks = tasks_of(mapping(load(PARAMS), "tasks", TaskParams))
+    examples = choose(read_parquet(EVALUATION), tasks, EXAMPLES)
     prompts = [
         Prompt(row["item"], prompt_ids(tokenizer, row["prompt"]))
         for rows in examples.values()

@@ -12,14 +12,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from scripts.compat import NoSuchRevision, Unreadable, read_revision
 from sft.core import params
 from sft.core.errors import UserError
 from sft.study.comparison_report import report
 from sft.study.results import Result
-from stages.cli import described
+from stages.cli import PARAMS, described
+from stages.paths import ANSWERS, METRICS_EVALUATE, METRICS_TRAIN
 
-PARAMS, METRICS, TRAINED = "params.yaml", "metrics/evaluate.json", "metrics/train.json"
-ANSWERS = "data/answers/evaluate.jsonl"
 SCORES = "scores.jsonl.gz"  # of a study's run, as published: answers without texts
 
 
@@ -27,7 +27,7 @@ def load(revision: str) -> Result:
     """Read a result; raise UserError where the revision, its metrics or its answers cannot be had."""
     folder = Path("." if revision == "workspace" else revision)
     read = partial(_read, folder) if folder.is_dir() else partial(_read_revision, revision)
-    values, metrics, trained = read(PARAMS), read(METRICS), read(TRAINED)
+    values, metrics, trained = read(PARAMS), read(METRICS_EVALUATE), read(METRICS_TRAIN)
     try:
         if (folder / SCORES).exists():
             answers = gzip.decompress((folder / SCORES).read_bytes()).decode()
@@ -53,15 +53,11 @@ def _read(folder: Path, name: str) -> str:
 
 
 def _read_revision(revision: str, name: str) -> str:
-    import dvc.api
-    from dvc.exceptions import DvcException
-    from dvc.scm import RevError
-
     try:
-        return dvc.api.read(name, rev=revision, encoding="utf-8")
-    except RevError as error:
+        return read_revision(revision, name)
+    except NoSuchRevision as error:
         raise UserError(f"{revision}: no such revision, experiment or folder.") from error
-    except (DvcException, FileNotFoundError) as error:
+    except Unreadable as error:
         raise UserError(
             f"{revision}: its {name} cannot be read ({error}). Run it, dvc pull it, or check it out."
         ) from error

@@ -25,18 +25,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scripts.compare import SCORES
 from scripts.compare import load as load_result
+from scripts.compat import experiment_reference
 from sft.core.errors import UserError
 from sft.core.files import write_csv, write_json, write_text
 from sft.core.params import load, parse
-from sft.plotting import study
+from sft.plotting.study import Curves, Point, scaling
 from sft.study import analysis, report
+from sft.study.comparison import as_counted
 from sft.study.conclusion import conclusion
 from sft.study.plan import Run, applied, condition, plan
 from sft.study.results import Result
-from stages.cli import described
+from sft.study.wording import condition_name
+from stages.cli import PARAMS, PIPELINE, described
+from stages.paths import METRICS_EVALUATE, METRICS_MIX, METRICS_TRAIN
 
-METRICS = [f"metrics/{name}.json" for name in ("mix", "train", "evaluate")]
+METRICS = [METRICS_MIX, METRICS_TRAIN, METRICS_EVALUATE]
 FIGURE, TABLE = "curves.png", "table.csv"  # beside the report
 TEXTS = ("prompt", "reference", "prediction")
 
@@ -55,13 +60,13 @@ def main() -> None:
             folders = {Path(folder).resolve().name: folder for folder in arguments.folders}
             if len(folders) < len(arguments.folders):
                 raise UserError("--from: two folders have the same name. Rename one.")
-            done = {name: at for name, at in folders.items() if (Path(at) / METRICS[-1]).exists()}
+            done = {name: at for name, at in folders.items() if (Path(at) / METRICS_EVALUATE).exists()}
             for name in folders.keys() - done.keys():
                 print(f"{name}: left out, for it is not finished")
             results = {name: load_result(folder) for name, folder in done.items()}
             metrics = {name: _metrics_of_folder(Path(folder)) for name, folder in done.items()}
         else:
-            values = load("params.yaml")
+            values = load(PARAMS)
             epoch = [] if values["train"]["budget"] == "1 epoch" else [["train.budget=1 epoch"]]
             conditions = [condition(values, texts) for texts in arguments.condition or [[], *epoch]]
             runs = plan(values, arguments.sizes, arguments.replicates, conditions)
@@ -85,7 +90,7 @@ def run_all(runs: list[Run], values: dict[str, Any]) -> dict[str, str]:
     commits = {}
     for number, run in enumerate(runs, 1):
         name = f"study-{run.name}"
-        ref, new = (f"refs/exps/{head[:2]}/{head[2:]}/{known}" for known in (name, f"{name}-new"))
+        ref, new = (experiment_reference(head, known) for known in (name, f"{name}-new"))
         if finished(ref, applied(values, run.changes)):
             print(f"[{number}/{len(runs)}] {run.name}: finished", flush=True)
         else:
@@ -104,9 +109,9 @@ def finished(ref: str, params: dict[str, Any]) -> bool:
     """Tell whether there is an experiment of these params and the workspace's own code."""
     if not _git_ok("rev-parse", "--quiet", "--verify", ref):
         return False
-    if parse(_git("show", f"{ref}:params.yaml"), f"params.yaml of {ref}") != params:
+    if parse(_git("show", f"{ref}:{PARAMS}"), f"{PARAMS} of {ref}") != params:
         return False
-    stages = load("dvc.yaml")["stages"].values()
+    stages = load(PIPELINE)["stages"].values()
     inputs = {path for stage in stages for path in stage.get("deps", [])}
     outputs = {
         path if isinstance(path, str) else next(iter(path))
@@ -114,7 +119,7 @@ def finished(ref: str, params: dict[str, Any]) -> bool:
         for kind in ("outs", "metrics", "plots")
         for path in stage.get(kind, [])
     }
-    return _git_ok("diff", "--quiet", ref, "--", "dvc.yaml", *sorted(inputs - outputs))
+    return _git_ok("diff", "--quiet", ref, "--", PIPELINE, *sorted(inputs - outputs))
 
 
 def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, Any]]) -> None:
@@ -122,21 +127,40 @@ def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, An
     members = list(results.values())
     outcome = analysis.study(members)
     rows = list(analysis.rows_of(outcome))
-    numbers = report.table_rows(rows)
     base = analysis.base_scores(members)
     for name, result in results.items():
         folder = out / "runs" / name
-        write_text(folder / "params.yaml", json.dumps(result.params, indent=2) + "\n")  # JSON is YAML
+        write_text(folder / PARAMS, json.dumps(result.params, indent=2) + "\n")  # JSON is YAML
         for path, content in metrics[name].items():
             write_json(folder / path, content)
         scores = [{key: value for key, value in row.items() if key not in TEXTS} for row in result.answers]
         text = "".join(json.dumps(row) + "\n" for row in scores)
-        (folder / "scores.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-    study.scaling(out / FIGURE, numbers, base, list(analysis.COMPARED_BY))
-    write_csv(out / TABLE, numbers)
+        (folder / SCORES).write_bytes(gzip.compress(text.encode(), mtime=0))
+    scaling(out / FIGURE, curves(outcome.conditions, rows), base, list(analysis.COMPARED_BY))
+    write_csv(out / TABLE, report.table_rows(rows))
     write_text(out / "report.md", report.markdown(outcome, members, rows, base, FIGURE, TABLE))
     print(conclusion(outcome, members))
     print(f"\n{out / 'report.md'} has the tables.")
+
+
+def curves(conditions: list[analysis.Condition], rows: list[analysis.Row]) -> list[Curves]:
+    """Return what the figure draws: a bar is the 95% interval of the change from the smallest size."""
+    drawn = []
+    for of in conditions:
+        points: dict[tuple[str, str], list[Point]] = {}
+        for row in rows:
+            if row.condition is of:
+                points.setdefault((row.task, row.metric), []).append(Point(row.size, row.mean, _bar(row)))
+        drawn.append(Curves(condition_name(of), points))
+    return drawn
+
+
+def _bar(row: analysis.Row) -> tuple[float, float] | None:
+    if row.verdict is None:
+        return None
+    difference, interval = as_counted(row.verdict.result, row.metric)
+    start = row.mean - difference
+    return (start + interval[0], start + interval[1]) if interval else None
 
 
 def _check_free(out: Path, names: set[str]) -> None:

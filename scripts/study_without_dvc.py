@@ -34,10 +34,11 @@ from filelock import FileLock, Timeout
 from sft.core.errors import UserError
 from sft.core.params import load
 from sft.study.plan import applied, condition, plan
-from stages.cli import described
+from stages.cli import PARAMS, described
+from stages.paths import BASE, EVALUATION, METRICS_BASELINE, METRICS_EVALUATE, MIX
 
 ROOT = Path(__file__).resolve().parent.parent
-STANDARDIZED = ("data/standardized", "data/holdout")
+STANDARDIZED = tuple(str(Path(file).parent) for file in (BASE, EVALUATION))  # the folders
 INPUTS = "inputs.sha256"
 
 # Ctrl-C ends the stages too: a thread whose stage it ended must begin no other run before `main` hears of it.
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on one GPU together")
     arguments = parser.parse_args()
     try:
-        values = load("params.yaml")
+        values = load(PARAMS)
         conditions = [condition(values, texts) for texts in arguments.condition or [[]]]
         runs = plan(values, arguments.sizes, arguments.replicates, conditions)
         for name in STANDARDIZED:
@@ -64,7 +65,7 @@ def main() -> None:
         base = at.with_name(f"{at.name}-base")
         with held(base):
             prepared(base, values)
-            if not finished(base, "baseline", values):
+            if not finished(base, METRICS_BASELINE, values):
                 run_stages(base, values, [("stages.evaluate", "base")])
         pool = ThreadPoolExecutor(max(1, arguments.jobs))
         try:
@@ -89,15 +90,15 @@ def do(folder: Path, params: dict[str, Any], base: Path) -> None:
         return
     with held(folder):
         prepared(folder, params)
-        if finished(folder, "evaluate", params):
+        if finished(folder, METRICS_EVALUATE, params):
             same = (folder / INPUTS).exists() and (folder / INPUTS).read_text().strip() == inputs()
             say(f"{folder.name}: finished" + ("" if same else ", by other code or on other data than now"))
             return
         say(f"{folder.name} ...")
         start = time.perf_counter()
-        shutil.copy(base / "metrics/baseline.json", folder / "metrics/baseline.json")
+        shutil.copy(base / METRICS_BASELINE, folder / METRICS_BASELINE)
         run_stages(folder, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
-        (folder / "data/mix.parquet").unlink()  # hundreds of megabytes in a large study
+        (folder / MIX).unlink()  # hundreds of megabytes in a large study
         say(f"{folder.name}: finished in {time.perf_counter() - start:.0f} s")
 
 
@@ -119,7 +120,7 @@ def held(folder: Path) -> Iterator[None]:
 
 def prepared(folder: Path, params: dict[str, Any]) -> None:
     """Make a run's folder, with the standardized data in it; raise UserError where it has other params."""
-    if (folder / "params.yaml").exists() and load(folder / "params.yaml") != params:
+    if (folder / PARAMS).exists() and load(folder / PARAMS) != params:
         raise UserError(
             f"{folder}: a run of other params. Choose another folder for this study, or remove that one."
         )
@@ -142,14 +143,14 @@ def inputs() -> str:
     return digest.hexdigest()
 
 
-def finished(folder: Path, name: str, params: dict[str, Any]) -> bool:
+def finished(folder: Path, metrics: str, params: dict[str, Any]) -> bool:
     """Tell whether the run's last stage has written its metrics, which it does at its end."""
-    return (folder / "metrics" / f"{name}.json").exists() and load(folder / "params.yaml") == params
+    return (folder / metrics).exists() and load(folder / PARAMS) == params
 
 
 def run_stages(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...]]) -> None:
     """Run stages in the run's folder; raise UserError with what one said that failed."""
-    (folder / "params.yaml").write_text(json.dumps(params, indent=2) + "\n")  # JSON is YAML
+    (folder / PARAMS).write_text(json.dumps(params, indent=2) + "\n")  # JSON is YAML
     (folder / INPUTS).write_text(inputs() + "\n")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     log = folder / "log.txt"

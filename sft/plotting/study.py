@@ -1,5 +1,6 @@
 """The figure of a study: scores by size of the mix, a panel a task and metric, a line a condition."""
 
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,34 @@ from sft.plotting.pipeline import ACCENT, BASE, TUNED, plt, save
 from sft.tasks.metric_names import METRICS, Metric
 
 COLORS = [TUNED, ACCENT, "#2da44e", "#8250df", "#bf3989", "#57606a"]
+SHORT_UNITS = {"nll": "nats"}  # by metric: the axis is too short for the whole unit
+
+
+@dataclass(frozen=True)
+class Point:
+    """A score at a size of the mix, and the ends of its bar; None where there is none to draw."""
+
+    size: int
+    mean: float
+    bar: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A condition's points, by task and metric, and its name in the legend."""
+
+    label: str
+    points: dict[tuple[str, str], list[Point]]
 
 
 def scaling(
-    path: Path | str, rows: list[dict[str, Any]], base: dict[tuple[str, str], float], metrics: list[str]
+    path: Path | str, conditions: list[Curves], base: dict[tuple[str, str], float], metrics: list[str]
 ) -> None:
-    """Draw a study's table of scores; a bar is the 95% interval of the change from the least size.
+    """Draw a study's scores by these metrics, which every condition has on every task.
 
     `base` has the base model's score by task and metric, drawn as a dashed line.
     """
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    conditions = list(dict.fromkeys(row["condition"] for row in rows))
+    tasks = list(dict.fromkeys(task for curves in conditions for task, _ in curves.points))
     figure, panels = plt.subplots(
         len(metrics), len(tasks), figsize=(3.1 * len(tasks), 2.9 * len(metrics)), squeeze=False
     )
@@ -26,13 +44,8 @@ def scaling(
         for axes, task in zip(line, tasks, strict=True):
             if (task, metric) in base:
                 axes.axhline(base[task, metric], color=BASE, linestyle="--", label="base model")
-            for color, condition in zip(cycle(COLORS), conditions, strict=False):
-                chosen = [
-                    row
-                    for row in rows
-                    if (row["task"], row["metric"], row["condition"]) == (task, metric, condition)
-                ]
-                _line(axes, chosen, color, condition)
+            for color, curves in zip(cycle(COLORS), conditions, strict=False):
+                _line(axes, curves.points[task, metric], color, curves.label)
             axes.set_title(task)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
             axes.margins(x=0.1)
@@ -45,16 +58,14 @@ def scaling(
 
 
 def _label(metric: Metric) -> str:
-    unit = metric.unit.partition(" a ")[0]  # the axis is too short for "nats a token"
+    unit = SHORT_UNITS.get(metric.name, metric.unit)
     direction = "\n(lower is better)" if metric.lower_is_better else ""
     return metric.label + (f", {unit}" if unit else "") + direction
 
 
-def _line(axes: Any, rows: list[dict[str, Any]], color: str, label: str) -> None:
-    sizes, means = [row["data.size"] for row in rows], [row["mean"] for row in rows]
+def _line(axes: Any, points: list[Point], color: str, label: str) -> None:
+    sizes, means = [point.size for point in points], [point.mean for point in points]
     axes.plot(sizes, means, color=color, marker="o", markersize=4, linewidth=1.2, label=label)
-    for row in rows:
-        if row["low"] != "":
-            start = row["mean"] - row["difference"]
-            ends = [start + row["low"], start + row["high"]]
-            axes.plot([row["data.size"]] * 2, ends, color=color, linewidth=3, alpha=0.35)
+    for point in points:
+        if point.bar:
+            axes.plot([point.size] * 2, point.bar, color=color, linewidth=3, alpha=0.35)

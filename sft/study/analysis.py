@@ -17,7 +17,7 @@ import numpy as np
 from sft.core.errors import UserError
 from sft.study.comparison import configurations_differ
 from sft.study.intervals import Interval, Refusal, decoding_std, variance_shares
-from sft.study.results import Configuration, Result, Scores, averaged, grouped, scores_of
+from sft.study.results import AMOUNTS, Amount, Configuration, Result, Scores, averaged, grouped, scores_of
 from sft.study.significance import Verdict, verdicts
 from sft.tasks.metric_names import COMMON
 
@@ -181,10 +181,10 @@ def _differing(first: Condition, second: Condition) -> int:
 
 def base_scores(results: list[Result]) -> dict[tuple[str, str], float]:
     """Return the base model's means by task and metric, from the first result's differences."""
-    metrics = results[0].metrics
+    first = results[0]
     return {
-        (task, metric): metrics[task][metric]["mean"] - difference
-        for task, differences in metrics["difference"].items()
+        (task, metric): first.spread(task, metric)["mean"] - difference
+        for task, differences in first.metrics["difference"].items()
         for metric, difference in differences.items()
     }
 
@@ -207,7 +207,7 @@ class Row:
     std_decoding: float | None
     std_replicates: float | None
     shares: dict[str, float] | None
-    trained_on: dict[str, float]
+    trained_on: dict[Amount, float]
     verdict: Verdict | None
 
 
@@ -217,8 +217,7 @@ def rows_of(study: Study) -> Iterator[Row]:
         smallest = min(condition.sizes)
         for size, configuration in condition.sizes.items():
             trained = [result.metrics["trained_on"] for result in configuration.results]
-            read = ("rows_seen", "distinct_rows_seen", "epochs", "tokens_seen")
-            trained_on = {name: float(np.mean([entry[name] for entry in trained])) for name in read}
+            trained_on = {name: float(np.mean([read[name] for read in trained])) for name in AMOUNTS}
             for (task, metric), scores in study.scores.items():
                 stacked = np.stack([scores[result.name] for result in configuration.results])
                 means = stacked.mean(axis=(1, 2))

@@ -39,8 +39,8 @@ def _configurations(configurations: list[Configuration]) -> list[str]:
     lines = ["| configuration | replicates | rows seen | epochs |", "|---|---|---|---|"]
     for configuration in configurations:
         trained = [result.metrics["trained_on"] for result in configuration.results]
-        rows = sorted({record["rows_seen"] for record in trained})
-        epochs = sorted({round(record["epochs"], 2) for record in trained})
+        rows = sorted({read["rows_seen"] for read in trained})
+        epochs = sorted({round(read["epochs"], 2) for read in trained})
         names = ", ".join(result.name for result in configuration.results)
         lines.append(
             f"| {configuration_name(configuration)} | {names} | {', '.join(f'{n:,}' for n in rows)} "

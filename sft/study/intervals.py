@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import NormalDist
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 from scipy.optimize import brentq
@@ -59,7 +59,15 @@ class Refusal:
     count: int
 
 
-def by_example(answers: list[dict[str, Any]], task: str, metric: str) -> dict[str, list[float]]:
+class Answer(TypedDict):
+    """What is read of an answer's row; beside it are its scores, by the metrics' names."""
+
+    task: str
+    id: str
+    run: int
+
+
+def by_example(answers: list[Answer], task: str, metric: str) -> dict[str, list[float]]:
     """Return a task's scores by example id, run by run, from the rows of an answers file.
 
     Raises UserError where the task has no answers or an example lacks a run or has one twice.
@@ -68,7 +76,7 @@ def by_example(answers: list[dict[str, Any]], task: str, metric: str) -> dict[st
     runs = sorted({row["run"] for row in rows})
     scores: dict[str, dict[int, float]] = {}
     for row in rows:
-        scores.setdefault(row["id"], {})[row["run"]] = row[metric]
+        scores.setdefault(row["id"], {})[row["run"]] = cast(dict[str, float], row)[metric]
     # By each example: one answer doubled and one missing would cancel out in the total.
     complete = all(len(of) == len(runs) for of in scores.values())
     if not rows or not complete or len(rows) != len(runs) * len(scores):

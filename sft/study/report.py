@@ -20,6 +20,7 @@ from sft.tasks.metric_names import METRICS, ROUGE
 
 # What a reader wants to know of every condition, whether conditions differ in it or not.
 MAIN = {"train": ("budget", "batch_size", "learning_rate"), "evaluate": ("examples", "runs")}
+STD_HEADERS = {"rouge1": "std R1", "rouge2": "std R2", "rougeL": "std RL"}  # tables have no room for labels
 
 
 def markdown(
@@ -47,7 +48,7 @@ def markdown(
     lines += ["Averages of the tasks; mean over replicates, decoding runs and examples. std: over decoding"]
     lines += [f"runs, averaged over replicates. [{numbers}]({numbers}) has all tasks and metrics.", ""]
     lines += ["## What was compared", ""]
-    lines += ["Would new trainings, with other seeds, on new examples, differ? nll: lower is better.", ""]
+    lines += [f"Would new trainings, with other seeds, on new examples, differ? {_directions()}", ""]
     lines += table((pair_name(of.pair), of.task, of.metric, study.verdicts[of]) for of in study.verdicts)
     family = len(study.verdicts)
     lines += ["", f"p is corrected for all {family} comparisons that the study makes (Holm).", ""]
@@ -120,19 +121,22 @@ def _scores(condition: Condition, rows: list[Row], base: dict[tuple[str, str], f
         (row.size, row.metric): row for row in rows if row.condition is condition and row.task == AVERAGE
     }
     rouge = [metric for metric in ROUGE if (min(condition.sizes), metric) in averages]
-    labels = [METRICS[metric].label for metric in rouge]
-    header = ["data.size", *labels, *(label.replace("ROUGE-", "std R") for label in labels)]
-    header += ["nll", "rows seen", "distinct", "epochs"]
+    others = [metric for metric in COMPARED_BY if metric not in ROUGE]
+    header = ["data.size", *(METRICS[metric].label for metric in rouge)]
+    header += [*(STD_HEADERS[metric] for metric in rouge), *others, "rows seen", "distinct", "epochs"]
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    if all((AVERAGE, metric) in base for metric in (*rouge, "nll")):
-        means = " | ".join(f"{base[AVERAGE, metric]:.3f}" for metric in rouge)
-        lines.append(f"| base model | {means} |{' |' * len(rouge)} {base[AVERAGE, 'nll']:.3f} | | | |")
+    if all((AVERAGE, metric) in base for metric in (*rouge, *others)):
+        of_rouge, of_others = (
+            " | ".join(_number(base[AVERAGE, metric], metric) for metric in metrics)
+            for metrics in (rouge, others)
+        )
+        lines.append(f"| base model | {of_rouge} |{' |' * len(rouge)} {of_others} | | | |")
     for size in condition.sizes:
-        of_rouge = [averages[size, metric] for metric in rouge]
-        nll = averages[size, "nll"]
-        cells = [f"{row.mean:.3f}" for row in of_rouge] + [_three(row.std_decoding) for row in of_rouge]
-        read = nll.trained_on
-        cells += [f"{nll.mean:.3f}", f"{read['rows_seen']:,.0f}", f"{read['distinct_rows_seen']:,.0f}"]
+        cells = [_number(averages[size, metric].mean, metric) for metric in rouge]
+        cells += [_number(averages[size, metric].std_decoding, metric) for metric in rouge]
+        cells += [_number(averages[size, metric].mean, metric) for metric in others]
+        read = averages[size, COMPARED_BY[0]].trained_on
+        cells += [f"{read['rows_seen']:,.0f}", f"{read['distinct_rows_seen']:,.0f}"]
         lines.append(f"| {rows_words(size)} | {' | '.join(cells)} | {read['epochs']:.3g} |")
     return lines
 
@@ -146,10 +150,16 @@ def _variance(rows: list[Row]) -> list[str]:
     for row in rows:
         if row.task == AVERAGE and row.metric in COMPARED_BY:
             cells = [condition_name(row.condition), rows_words(row.size), row.metric]
-            cells += [_three(row.std_decoding), _three(row.std_replicates), *share_cells(row.shares)]
+            cells += [_number(std, row.metric) for std in (row.std_decoding, row.std_replicates)]
+            cells += share_cells(row.shares)
             lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _three(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _directions() -> str:
+    """Say which of the metrics is better when lower."""
+    return " ".join(f"{name}: lower is better." for name in COMPARED_BY if METRICS[name].lower_is_better)
+
+
+def _number(value: float | None, metric: str) -> str:
+    return "" if value is None else format(value, METRICS[metric].format)

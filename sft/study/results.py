@@ -1,14 +1,34 @@
 """Results of trainings: which are replicates of one configuration, their scores, and what they lack."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 
 from sft.core.params import Count, leaves, parse_value
-from sft.study.intervals import across_tasks, aligned, by_example
+from sft.evaluation.summary import Differences, Spread, TrainedOn
+from sft.study.intervals import Answer, across_tasks, aligned, by_example
 from sft.tasks.metric_names import METRICS
+
+# What a training has read, by TrainedOn's names.
+Amount = Literal["rows_seen", "distinct_rows_seen", "epochs", "tokens_seen"]
+AMOUNTS: tuple[Amount, ...] = ("rows_seen", "distinct_rows_seen", "epochs", "tokens_seen")
+
+
+class Metrics(TypedDict):
+    """What is read of any stage's metrics: the device that it ran on, and the packages' versions."""
+
+    device: str
+    versions: dict[str, str]
+
+
+class EvaluationMetrics(Metrics):
+    """What is read of an evaluation's metrics; beside it are each task's scores, by the task's name."""
+
+    trained_on: TrainedOn
+    difference: Differences
 
 
 @dataclass(eq=False)
@@ -17,9 +37,9 @@ class Result:
 
     name: str
     params: dict[str, Any]
-    answers: list[dict[str, Any]]
-    metrics: dict[str, Any]
-    trained: dict[str, Any]
+    answers: list[Answer]
+    metrics: EvaluationMetrics
+    trained: Metrics
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -35,6 +55,10 @@ class Result:
     def tasks(self) -> list[str]:
         """The tasks that it has answers to, in their order."""
         return list(dict.fromkeys(row["task"] for row in self.answers))
+
+    def spread(self, task: str, metric: str) -> Spread:
+        """The evaluation's own mean over decoding runs, of a task or of the average of the tasks."""
+        return cast(dict[str, dict[str, Spread]], self.metrics)[task][metric]
 
 
 @dataclass(eq=False)
@@ -140,12 +164,13 @@ def grouped(results: list[Result]) -> list[Configuration]:
 def mismatches(results: list[Result]) -> list[Mismatch]:
     """List what else than the params may have made results differ: devices and packages' versions."""
     listed = []
-    for stage, recorded in (
-        (Stage.TRAINING, [result.trained for result in results]),
-        (Stage.EVALUATION, [result.metrics for result in results]),
-    ):
-        listed.append(Mismatch(stage, None, sorted({record["device"] for record in recorded})))
-        versions = [record["versions"] for record in recorded]
+    of_stages: dict[Stage, Sequence[Metrics]] = {
+        Stage.TRAINING: [result.trained for result in results],
+        Stage.EVALUATION: [result.metrics for result in results],
+    }
+    for stage, metrics in of_stages.items():
+        listed.append(Mismatch(stage, None, sorted({of_one["device"] for of_one in metrics})))
+        versions = [of_one["versions"] for of_one in metrics]
         for package in sorted({package for of_one in versions for package in of_one}):
             different = sorted({str(of_one.get(package)) for of_one in versions})
             listed.append(Mismatch(stage, package, different))

@@ -8,6 +8,8 @@ from sft.study.intervals import Interval, Lack, Refusal
 from sft.study.results import Configuration, Result, Stage, mismatches, missing
 from sft.study.significance import Outcome, Verdict
 
+# What there is too little of, one and many; of seeds, Lack has the param's name.
+NOUNS = {Lack.REPLICATES: ("replicate", "replicates"), Lack.EXAMPLES: ("example", "examples")}
 PARTS = ("decoding", "replicates", "examples")  # of a score's variance
 
 
@@ -46,9 +48,10 @@ def verdict_words(verdict: Verdict) -> str:
 
 def lack_words(refusal: Refusal) -> str:
     """Say why nothing can be said."""
-    if refusal.lack in (Lack.DATA_SEEDS, Lack.TRAIN_SEEDS):
+    if refusal.lack not in NOUNS:
         return f"replicates of one {refusal.lack.value}"
-    return f"{refusal.count} {refusal.lack.value if refusal.count > 1 else refusal.lack.value[:-1]}"
+    one, many = NOUNS[refusal.lack]
+    return f"{refusal.count} {many if refusal.count > 1 else one}"
 
 
 def smallest_words(verdict: Verdict) -> str:
