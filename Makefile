@@ -25,13 +25,17 @@ repro: install
 
 # One process a core, of one thread each: what the tests start (stages, DVC) keeps a core busy, not more.
 PYTEST := .venv/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+# Where there is a GPU, its tests come afterwards, one by one: some take all of its memory.
+APART := $(if $(filter requirements.txt,$(REQUIREMENTS)),--ignore tests/test_gpu.py)
 
 test: lint browser
-	$(PYTEST)
+	$(PYTEST) $(APART)
+	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
 # The marker given last counts: without one, nothing is left out.
 test-full: lint browser
-	$(PYTEST) -m ""
+	$(PYTEST) -m "" $(APART)
+	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
 lint: install
 	.venv/bin/ruff check .

@@ -69,6 +69,8 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in node:
             return plain(definitions[node["$ref"].rpartition("/")[2]])
         kept = {key: value for key, value in node.items() if key not in ("$defs", "title", "required")}
+        if "patternProperties" in kept:  # names that the user chooses: no other
+            kept["additionalProperties"] = False
         if "properties" not in kept:
             return {key: plain(value) for key, value in kept.items()}
         properties = {name: plain(value) for name, value in kept["properties"].items()}

@@ -18,7 +18,7 @@ done
 
 # A table of DVC's, or a word where nothing differs. What only tells of the run (time, memory, machine)
 # goes below a fold, so that it does not hide the results.
-cost='seconds|tokens_per_second|utilisation|peak_memory|device|versions'
+cost='[ .](seconds|tokens_per_second|model_flop_utilisation|peak_memory_gib|device|versions)[ .]'
 table() {
   if [[ $(wc -l <<<"$1") -gt 2 ]]; then printf '%s\n' "$1"; else echo "No changes."; fi
 }

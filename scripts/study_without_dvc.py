@@ -71,6 +71,9 @@ def main() -> None:
         try:
             jobs = [pool.submit(do, at / run.name, applied(values, run.changes), base) for run in runs]
             faults = [fault for fault in (job.exception() for job in jobs) if fault]
+        except KeyboardInterrupt:
+            _INTERRUPTED.set()
+            raise
         finally:  # on Ctrl-C, which the stages' processes got too
             pool.shutdown(cancel_futures=True)
         for fault in faults:
@@ -156,6 +159,8 @@ def run_stages(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...
     log = folder / "log.txt"
     with log.open("w", encoding="utf-8") as file:
         for stage in stages:
+            if _INTERRUPTED.is_set():
+                raise UserError(f"{folder}: interrupted.")
             command = [sys.executable, "-m", *stage]
             environment = {**os.environ, "PYTHONPATH": path}
             done = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file)

@@ -37,7 +37,7 @@ def _how_to_get(path: Path) -> str:
             outputs = (out if isinstance(out, str) else next(iter(out)) for out in stage.get(kind, []))
             if any(path.is_relative_to(output) for output in outputs):
                 return f"Run the stage that writes it: dvc repro {name}"
-    return "Run the stage that writes it: dvc repro"
+    return "Check the path."
 
 
 def run(main: Callable[[dict[str, Any]], None]) -> None:

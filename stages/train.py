@@ -82,7 +82,7 @@ def main(values: dict[str, Any]) -> None:
     """Tokenize the budget's rows, load the model, train, and write the adapter and the account."""
     model_params = section(values, "model", ModelParams)
     params = section(values, "train", TrainParams)
-    train.check_machine(params, model_params.dtype)
+    train.check_machine(params, model_params)
     clock = provenance.Clock()
     mix = read_parquet(paths.MIX, ["id", "messages"])
     held_out = read_held_out(params.validation_rows)

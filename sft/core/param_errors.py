@@ -51,7 +51,19 @@ def sentence(error: ValidationError, value: Any, where: str) -> str:
     if not kinds:
         words[0] = f"one of {words[0]}"
     choices = [", ".join(words)] if words else []
-    return f"{name}: {errors[0]['input']!r} is not {', nor '.join([*kinds, *choices])}."
+    # pydantic has the converted value; of a key that is at fault, it has the key.
+    written = errors[0]["input"] if "[key]" in errors[0]["loc"] else _at(value, deepest, errors[0]["input"])
+    return f"{name}: {written!r} is not {', nor '.join([*kinds, *choices])}."
+
+
+def _at(value: Any, path: tuple[Any, ...], otherwise: Any) -> Any:
+    """Return what is written at `path`, `otherwise` where nothing is."""
+    try:
+        for part in path:
+            value = value[part]
+    except (KeyError, IndexError, TypeError):
+        return otherwise
+    return value
 
 
 def _choices(error: ErrorDetails) -> list[str]:

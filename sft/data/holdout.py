@@ -70,7 +70,8 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> pa.Table:
     """Build a task's examples from the rows of its form.
 
     The reference is the second assistant turn (the first where there is one only) and the prompt all that
-    comes before it, so a long dialogue does not cost a long prompt.
+    comes before it, so a long dialogue does not cost a long prompt. Only turns that a user's comes before
+    count; a row without one is no example.
     """
     items = pc.unique(rows["item"])
     held = items.filter(pa.array(units(f"{seed}:evaluation", items) < task.holdout))
@@ -79,7 +80,10 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> pa.Table:
     for row in rows.take(order(seed, rows["id"])).to_pylist():
         if row["item"] in examples:
             continue
-        turns = [n for n, message in enumerate(row["messages"]) if message["role"] == "assistant"][:2]
+        roles = [message["role"] for message in row["messages"]]
+        turns = [n for n, role in enumerate(roles) if role == "assistant" and "user" in roles[:n]][:2]
+        if not turns:
+            continue
         examples[row["item"]] = {
             "task": task.name,
             "id": row["id"],

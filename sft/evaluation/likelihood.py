@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from sft.modeling.chat_template import encode, prompt_ids
+from sft.core.errors import UserError
+from sft.modeling.chat_template import TemplateRefusal, encode, prompt_ids
 
 TOKENS = 4096  # in a batch, padding included: a fixed number, so that every machine batches alike
 
@@ -15,12 +16,18 @@ def reference_nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) ->
     """Return each example's mean negative log-likelihood, in nats a token, of `reference` after `prompt`.
 
     The token that ends the turn counts. Raises UserError where the chat template never shows which tokens are
-    the assistant's, TemplateRefusal where it refuses an example or does not show it there.
+    the assistant's, and naming an example that it refuses or does not show it in.
     """
     rows = []
     for example in examples:
         answer = {"role": "assistant", "content": example["reference"]}
-        encoded = encode(tokenizer, [*example["prompt"], answer])
+        try:
+            encoded = encode(tokenizer, [*example["prompt"], answer])
+        except TemplateRefusal as error:
+            raise UserError(
+                f"the likelihood of the example {example['id']} cannot be taken: {error}. Take it out of its "
+                "source."
+            ) from error
         start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
         counted = [n for n, ours in enumerate(encoded.assistant_mask) if ours and n >= start]
         rows.append((encoded.input_ids, counted))

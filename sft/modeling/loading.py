@@ -205,9 +205,15 @@ def _check_machine(dtype: str, device: str, load_in_4bit: bool) -> None:
         raise UserError("device cuda: this machine has no GPU that torch can use. Use cpu.")
     if kind == "cuda" and dtype == "bfloat16" and not torch.cuda.is_bf16_supported(False):
         raise ParamError("model.dtype: this GPU has no bfloat16. Use float16 or float32.")
-    if load_in_4bit and kind == "cpu":
+    if load_in_4bit:
+        check_4bit(kind)
+
+
+def check_4bit(kind: str) -> None:
+    """Raise ParamError where weights cannot be 4-bit: on a device that is no GPU, or without bitsandbytes."""
+    if kind == "cpu":
         raise ParamError("model.load_in_4bit: 4-bit weights need a GPU. Set it to false here.")
-    if load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+    if importlib.util.find_spec("bitsandbytes") is None:
         raise ParamError(
             "model.load_in_4bit: 4-bit weights need bitsandbytes, which is not installed. "
             "Install it with pip install -r requirements.txt, or set it to false."

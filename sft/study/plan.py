@@ -74,12 +74,17 @@ def plan(
     for run in runs:
         params = applied(values, run.changes)
         params["data"]["size"] = parse_value(params["data"]["size"], Count, "data.size")
-        for key in (json.dumps(params, sort_keys=True), run.name):
-            if key in seen:
-                raise UserError(
-                    f"{run.name} and {seen[key]} are the same training: give sizes and conditions once."
-                )
-            seen[key] = run.name
+        key = json.dumps(params, sort_keys=True)
+        if key in seen:
+            raise UserError(
+                f"{run.name} and {seen[key]} are the same training: give sizes and conditions once."
+            )
+        if run.name in seen.values():
+            raise UserError(
+                f"two different trainings would be called {run.name}, after the last part of a param's name "
+                "and its value. Study these conditions one at a time, each with an --out of its own."
+            )
+        seen[key] = run.name
     return runs
 
 

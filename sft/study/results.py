@@ -132,9 +132,9 @@ def missing(results: list[Result]) -> list[Missing]:
 
 
 def _metrics(results: list[Result], task: str) -> list[str]:
-    """List a task's metrics, which are those that any answer to it was scored by."""
+    """List a task's metrics: the common ones, and those that any answer to it was scored by."""
     columns = {name for result in results for row in result.answers if row["task"] == task for name in row}
-    return [metric for metric in METRICS if metric in columns]
+    return [name for name, metric in METRICS.items() if metric.common or name in columns]
 
 
 def _has(result: Result, task: str, metric: str) -> bool:

@@ -1,6 +1,8 @@
 """LoRA on a base model, by PEFT."""
 
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from sft.core.errors import ParamError
 from sft.core.params import Count, Params, Share, Text
@@ -14,13 +16,17 @@ class LoraParams(Params):
     dropout: Share
     target_modules: list[Text]
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.target_modules:
+            raise ParamError("train.lora.target_modules: the list is empty. Name one layer at least.")
+        return self
+
 
 def check_targets(model: Any, targets: list[str]) -> None:
-    """Raise UserError for a target that names no linear layer of the model, listing those it has."""
+    """Raise ParamError for a target that names no linear layer of the model, listing those it has."""
     import torch
 
-    if not targets:
-        raise ParamError("train.lora.target_modules: the list is empty. Name one layer at least.")
     linear = {
         name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.core.errors import ParamError, UserError
 from sft.modeling.labels import Rows
+from sft.modeling.loading import ModelParams, check_4bit
 from sft.training import compat
 from sft.training.engines import ENGINES
 from sft.training.logs import Logs, MicroBatchLog
@@ -66,11 +67,13 @@ def train(
     return logs
 
 
-def check_machine(params: TrainParams, dtype: str) -> None:
-    """Raise UserError for what this machine, or the packages on it, cannot do."""
+def check_machine(params: TrainParams, model: ModelParams) -> None:
+    """Raise ParamError for what this machine, or the packages on it, cannot do, before other work."""
     import torch
 
-    if dtype == "float16" and not torch.cuda.is_available():
+    if model.load_in_4bit:
+        check_4bit("cuda" if torch.cuda.is_available() else "cpu")
+    if model.dtype == "float16" and not torch.cuda.is_available():
         raise ParamError("model.dtype: float16 trains on a GPU only. Use bfloat16 or float32 here.")
     if params.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise ParamError(

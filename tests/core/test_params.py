@@ -397,3 +397,11 @@ def test_a_param_that_no_stage_reads_stops_every_stage(tmp_path):
     result = run_program(tmp_path, "data:\n  size: 2k\n  sise: 3k\n")
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr.startswith("error: params.yaml: data.sise: no stage reads such a param")
+
+
+@pytest.mark.parametrize("written", ["1.5", 1.5, "1e400"])
+def test_an_error_quotes_what_is_written(written):
+    """Not what pydantic has made of it."""
+    with pytest.raises(ParamError) as caught:
+        parse_value(written, Integer, "train.seed")
+    assert str(caught.value).startswith(f"train.seed: {written!r} is not a ")

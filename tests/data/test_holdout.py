@@ -169,3 +169,11 @@ def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkey
         if row["task"] in ("recipe", "definition"):
             assert row["reference"] not in texts
             assert row["prompt"][-1]["content"] not in texts or row["task"] == "definition"
+
+
+def test_a_row_that_begins_with_the_assistant_is_asked_from_its_first_user_turn_on():
+    greeting = [{"role": "assistant", "content": "Hello, what is it?"}]
+    rows = table([greeting + dialogue(f"question {n}", f"answer {n}") for n in range(20)] + [greeting])
+    pool = evaluation_pool({"source": rows}, [task("mine", holdout=1.0)], 42)
+    assert sorted(pool["reference"].to_pylist()) == sorted(f"answer {n}" for n in range(20))
+    assert all(prompt[-1]["role"] == "user" for prompt in pool["prompt"].to_pylist())

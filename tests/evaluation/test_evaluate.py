@@ -112,3 +112,18 @@ def test_a_temperature_below_zero():
     with pytest.raises(UserError, match=r"evaluate\.temperature: -0\.1 is below 0"):
         EvaluateParams(**{**dict(PARAMS), "temperature": -0.1})
     EvaluateParams(**{**dict(PARAMS), "temperature": 0})
+
+
+@pytest.mark.parametrize(("prompt", "reference"), [("What <|eot|>?", "That."), ("What?", "That <|eot|>.")])
+def test_an_example_that_the_template_refuses_is_named(tmp_path, prompt, reference):
+    base = save_model(tmp_path, spread=0.35)
+    tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
+    row = {
+        "item": "it",
+        "id": "0123",
+        "prompt": [{"role": "user", "content": prompt}],
+        "reference": reference,
+    }
+    with pytest.raises(UserError, match=r"the example 0123 .*control token"):
+        answer(model, tokenizer, stop_token_ids(tokenizer, model), TASKS[0], [row], PARAMS)
+        likelihoods(model, tokenizer, TASKS[0], [row])

@@ -267,16 +267,22 @@ def test_values_that_do_not_work():
         params(learning_rate=0)
 
 
+def on(dtype, load_in_4bit=False):
+    return ModelParams(reference="some", dtype=dtype, load_in_4bit=load_in_4bit)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU can do this")
 def test_what_needs_a_gpu(tiny):
     model = ModelParams(reference=tiny.reference, dtype="float32", load_in_4bit=False)
     with pytest.raises(UserError, match=r"train\.engine: unsloth needs an NVIDIA GPU"):
         ENGINES["unsloth"].load(tiny, model, LORA, 64, 42)
     with pytest.raises(UserError, match=r"model\.dtype: float16 trains on a GPU only"):
-        check_machine(params(), "float16")
+        check_machine(params(), on("float16"))
     model = ModelParams(reference=tiny.reference, dtype="float32", load_in_4bit=True)
     with pytest.raises(UserError, match=r"model\.load_in_4bit"):
         ENGINES["trl"].load(tiny, model, LORA, 64, 42)
+    with pytest.raises(UserError, match=r"model\.load_in_4bit: 4-bit weights need a GPU"):
+        check_machine(params(), on("bfloat16", load_in_4bit=True))
 
 
 def test_a_run_that_diverges_fails(tiny):
@@ -288,12 +294,12 @@ def test_a_run_that_diverges_fails(tiny):
         train(model, tokenizer, random_rows(12), random_rows(2, 1), params(), "float32")
 
 
-def test_no_target_at_all(tiny):
+def test_no_target_at_all():
     with pytest.raises(UserError, match="target_modules: the list is empty"):
-        trainable(tiny, LORA.model_copy(update={"target_modules": []}))
+        LoraParams(**{**dict(LORA), "target_modules": []})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_an_optimizer_whose_package_is_missing():
     with pytest.raises(UserError, match="adamw_8bit needs bitsandbytes"):
-        check_machine(params(optimizer="adamw_8bit"), "float32")
+        check_machine(params(optimizer="adamw_8bit"), on("float32"))
