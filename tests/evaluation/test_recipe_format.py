@@ -7,7 +7,7 @@ import pytest
 from sft.data.embedded import read
 from sft.evaluation.metrics import whole_recipe
 from sft.evaluation.recipe_format import RecipeCard, parse
-from tests.pipeline_repo import save_wheel
+from tests.made_sources import save_wheel
 
 WHOLE = """# Lemon Rice
 
