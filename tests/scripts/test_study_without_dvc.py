@@ -4,9 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 
+import pytest
 from filelock import FileLock
 
+from scripts import study_without_dvc
+from sft.core.errors import UserError
 from tests.pipeline_repo import Repo, wait_for
 
 RUNS = ("python", "-m", "scripts.study_without_dvc", "study", "--sizes", "100", "0.12k", "--replicates", "1")
@@ -73,3 +77,20 @@ def test_ctrl_c_begins_no_more_runs(repo: Repo) -> None:
     printed = log.read_text()
     assert "interrupted: start it again and it goes on from here" in printed
     assert printed.count(" ...\n") == 2 and "Traceback" not in printed and "finished in" not in printed
+
+
+def test_an_interrupted_study_begins_no_further_stage(tmp_path, monkeypatch) -> None:
+    """A run whose stage has ended when Ctrl-C comes, in another thread, does not go on to the next."""
+    monkeypatch.setattr(study_without_dvc, "inputs", lambda: "")
+    monkeypatch.setattr(study_without_dvc, "_INTERRUPTED", threading.Event())
+    commands = []
+
+    def ended_and_interrupted(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command[-1])
+        study_without_dvc._INTERRUPTED.set()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study_without_dvc.subprocess, "run", ended_and_interrupted)
+    with pytest.raises(UserError, match="interrupted"):
+        study_without_dvc.run_stages(tmp_path, {}, [("stages.mix",), ("stages.train",)])
+    assert commands == ["stages.mix"]

@@ -116,3 +116,11 @@ def test_a_metric_that_an_older_result_lacks_is_left_out_with_a_word():
     assert "Not compared: format of recipe, missing in old. Evaluate anew." in text
     compared = [(task, metric) for _, task, metric, *_ in rows(text, "Adapters, against old")]
     assert compared == [pair for pair in COMPARED if pair != ("recipe", "format")]
+
+
+def test_a_common_metric_that_all_results_lack_is_named():
+    both = [result("old"), result("older", size=300)]
+    for one in both:
+        for row in one.answers:
+            del row["chrf"]
+    assert "Not compared: chrf of recipe, missing in old, older. Evaluate anew." in report(both)

@@ -85,3 +85,10 @@ def test_unlike_conditions_have_unlike_names(one, other):
     assert len({run.name for run in runs}) == 2
     # Folders, and references of Git.
     assert all(re.fullmatch(r"\w[\w.-]*\w", run.name) for run in runs)
+
+
+def test_two_trainings_of_one_name():
+    """A run is named after the last part of a param's name: unlike trainings are not called the same."""
+    values = {**VALUES, **{part: {**VALUES[part], "cap": 1} for part in ("data", "train")}}
+    with pytest.raises(UserError, match="two different trainings would be called cap-2-100k-0"):
+        plan(values, ["100k"], [1], [{"data.cap": 2}, {"train.cap": 2}])
