@@ -24,5 +24,7 @@ METRICS_TRAIN = "metrics/train.json"
 METRICS_BASELINE = "metrics/baseline.json"
 METRICS_EVALUATE = "metrics/evaluate.json"
 
+PROVENANCE_TRAIN = "provenance/train.json"
+
 TRAIN_LOSS = "plots/train_loss.csv"
 VALIDATION_LOSS = "plots/validation_loss.csv"
