@@ -33,7 +33,8 @@ def test_what_is_found_and_said() -> None:
     assert [gain.outcome for gain in found] == [Outcome.BETTER] * 3 + [Outcome.WORSE] * 3
     first = found[0]
     assert first.low is not None and first.high is not None
-    assert first.low < first.difference == pytest.approx(first.after - first.before) < first.high < 0
+    assert first.low < first.difference < first.high < 0
+    assert first.difference == pytest.approx(first.after - first.before)
     said = sentence(found, "the base model")
     assert said.startswith("Better than the base model by bits per byte on average")
     assert "worse: ROUGE-1 of average and recipe and question" in said
