@@ -25,6 +25,9 @@ METRICS_BASELINE = "metrics/baseline.json"
 METRICS_EVALUATE = "metrics/evaluate.json"
 
 PROVENANCE_TRAIN = "provenance/train.json"
+# What describes the runs: in Git, but no metric, and no stage reads it.
+PROVENANCE_STANDARDIZE = "provenance/standardize.json"
+PROVENANCE_MIX = "provenance/mix.json"
 
 TRAIN_LOSS = "plots/train_loss.csv"
 VALIDATION_LOSS = "plots/validation_loss.csv"
