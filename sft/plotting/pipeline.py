@@ -16,11 +16,11 @@ from sft.tasks.metric_names import METRICS, ROUGE
 BASE, TUNED, ACCENT = "#9aa5b1", "#1f6feb", "#d9730d"
 
 
-def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0) -> None:
-    """Lay the figure out below `top`, a share of its height, and write it as a PNG."""
+def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0, bottom: float = 0.0) -> None:
+    """Lay the figure out between `bottom` and `top`, shares of its height, and write it as a PNG."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout(rect=(0, 0, 1, top))
+    figure.tight_layout(rect=(0, bottom, 1, top))
     with replacing(path) as temporary:
         # The default metadata holds matplotlib's version; without it an update changes no picture's bytes.
         figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
