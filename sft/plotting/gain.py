@@ -7,6 +7,8 @@ from textwrap import wrap
 from typing import Any
 
 from sft.plotting.pipeline import ACCENT, TUNED, plt, save
+from sft.statistics.gains import Gain
+from sft.statistics.significance import Outcome
 from sft.tasks.metric_names import METRICS
 from sft.tasks.task import AVERAGE
 
@@ -14,25 +16,8 @@ GREY, SHADE = "#57606a", "#eef4fd"
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A task's means by one metric before and after, their difference, its 95% interval and the verdict.
-
-    `low` and `high` are None where nothing is judged. The task may be the average of the tasks.
-    """
-
-    task: str
-    metric: str
-    before: float
-    after: float
-    difference: float
-    low: float | None
-    high: float | None
-    verdict: str
-
-
-@dataclass(frozen=True)
 class _Look:
-    """How a verdict is drawn: by its colour, and, for print without colours, by the marker's form."""
+    """How an outcome is drawn: by its colour, and, for print without colours, by the marker's form."""
 
     color: str
     marker: str
@@ -41,10 +26,10 @@ class _Look:
 
 
 LOOKS = {
-    "better": _Look(TUNED, "o", True, "better"),
-    "worse": _Look(ACCENT, "s", True, "worse"),
-    "no difference": _Look(GREY, "o", False, "not told apart"),
-    "not judged": _Look(GREY, "x", True, "not judged"),
+    Outcome.BETTER: _Look(TUNED, "o", True, "better"),
+    Outcome.WORSE: _Look(ACCENT, "s", True, "worse"),
+    Outcome.NO_DIFFERENCE: _Look(GREY, "o", False, "not told apart"),
+    Outcome.NOT_JUDGED: _Look(GREY, "x", True, "not judged"),
 }
 
 
@@ -70,10 +55,12 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
     if AVERAGE in tasks:
         first.get_yticklabels()[tasks.index(AVERAGE)].set_fontweight("bold")
     head, *rest = title(gains)
-    figure.suptitle(head, fontsize=13, fontweight="bold", x=0.02, ha="left", y=0.985)
-    below = "\n".join(line for part in rest for line in wrap(part, int(28 * sum(widths)) + 14))
-    figure.text(0.02, 0.985 - 0.3 / figure.get_figheight(), below, fontsize=9.5, color=GREY, va="top")
-    shown = [look for verdict, look in LOOKS.items() if verdict in {gain.verdict for gain in gains}]
+    characters = int(42 * sum(widths)) + 12  # of a line below the headline
+    below = "\n".join(line for part in rest for line in wrap(part, characters))
+    height = figure.get_figheight()
+    figure.text(0.02, 1 - 0.1 / height, head, fontsize=13, fontweight="bold", va="top")
+    figure.text(0.02, 1 - 0.4 / height, below, fontsize=9.5, color=GREY, va="top", linespacing=1.35)
+    shown = [look for outcome, look in LOOKS.items() if outcome in {gain.outcome for gain in gains}]
     figure.legend(
         handles=[_key(look) for look in shown],
         loc="lower right",
@@ -86,31 +73,30 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
         0.02, 0.02, "bars: 95% interval, paired over examples; numbers: base model → adapter", fontsize=8.5,
         color=GREY,
     )  # fmt: skip
-    lines = 1 + len(below.splitlines())
-    save(figure, path, dpi, top=1 - (0.25 + 0.18 * lines) / figure.get_figheight(), bottom=0.06)
+    taken = 0.45 + 0.19 * len(below.splitlines())  # inches
+    save(figure, path, dpi, top=1 - taken / height, bottom=0.25 / height)
 
 
 def title(gains: Sequence[Gain]) -> list[str]:
     """Return the verdict in short: a headline, and a line each on what got better and what got worse."""
-    better, worse = (_listed(gains, verdict) for verdict in ("better", "worse"))
+    better, worse = (_listed(gains, outcome) for outcome in (Outcome.BETTER, Outcome.WORSE))
     if better and worse:
-        head = "Better than the base model in part, and worse in part"
+        head = f"Better than the base model, but worse by {worse}"
     elif better:
         head = "Better than the base model"
     elif worse:
         head = "Worse than the base model"
     else:
         head = "Not told apart from the base model"
-    lines = [f"{name}: {what}." for name, what in (("Better", better), ("Worse", worse)) if what]
-    return [head, *lines]
+    return [head, f"Better by {better}." if better else ""]
 
 
-def _listed(gains: Sequence[Gain], verdict: str) -> str:
-    """Name the metrics with the tasks on which they have this verdict."""
+def _listed(gains: Sequence[Gain], outcome: Outcome) -> str:
+    """Name the metrics with the tasks on which they have this outcome."""
     parts = []
     for metric in dict.fromkeys(gain.metric for gain in gains):
         of_metric = [gain for gain in gains if gain.metric == metric]
-        named = [gain.task for gain in of_metric if gain.verdict == verdict]
+        named = [gain.task for gain in of_metric if gain.outcome is outcome]
         if not named:
             continue
         if len(of_metric) == 1:
@@ -126,13 +112,20 @@ def _listed(gains: Sequence[Gain], verdict: str) -> str:
 def _panel(axes: Any, metric: str, gains: Sequence[Gain], tasks: Sequence[str]) -> None:
     described = METRICS[metric]
     for gain in gains:
-        look, line = LOOKS[gain.verdict], tasks.index(gain.task)
+        look, line = LOOKS[gain.outcome], tasks.index(gain.task)
         if gain.low is not None and gain.high is not None:
             axes.plot([gain.low, gain.high], [line, line], color=look.color, linewidth=2.2, zorder=2)
         axes.plot(gain.difference, line, **_marker(look), zorder=3)
         levels = f"{gain.before:{described.format}} → {gain.after:{described.format}}"
         axes.annotate(
-            levels, (gain.difference, line), (0, 7), textcoords="offset points", ha="center", fontsize=8
+            levels,
+            (gain.difference, line),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            zorder=4,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )
     ends = [0.0, *(x for gain in gains for x in (gain.low, gain.high, gain.difference) if x is not None)]
     room = (max(ends) - min(ends)) * 0.18 or 1.0

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 class Metric:
     """One metric: its `label` in figures, and the format of its mean and of its differences.
 
-    A `common` metric is one of every task; another is one of the tasks that name it. One that is not a
-    `headline` is left out of the metrics files and figures. `unit` is what it is counted in, for axes and
-    tables, or "".
+A `common` metric is one of every task; another is one of the tasks that name it. One that is not a
+    `headline` is left out of the metrics files. `unit` is what it is counted in, for axes and tables, or "".
+    Of a `share` an answer scores 0 or 1.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Metric:
     lower_is_better: bool = False
     format: str = ".3f"
     unit: str = ""
+    share: bool = False
 
 
 # Of the reference's text, given the prompt: no answer is decoded for it, so it has no runs.
@@ -35,7 +36,7 @@ _ALL = (
     # Character n-gram F-score, 0 to 100.
     Metric("chrf", "chrF", headline=False, format=".1f"),
     # 1 for an answer that is a whole recipe, else 0.
-    Metric("format", "recipe format", common=False, format=".0%"),
+    Metric("format", "recipe format", common=False, format=".0%", share=True),
 )
 METRICS = {metric.name: metric for metric in _ALL}
 COMMON = [metric.name for metric in _ALL if metric.common]
