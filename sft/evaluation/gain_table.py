@@ -23,7 +23,7 @@ def as_rows(found: Sequence[Gain]) -> list[dict[str, Any]]:
             "difference": rounded(gain.difference),
             "low": rounded(gain.low),
             "high": rounded(gain.high),
-            "p": rounded(gain.p),
+            "p": "" if gain.p is None else f"{gain.p:.3g}",
             "verdict": gain.outcome.value,
         }
         for gain in found

@@ -134,11 +134,22 @@ def _panel(axes: Any, metric: str, gains: Sequence[Gain], tasks: Sequence[str]) 
     axes.axvspan(0, left if described.lower_is_better else right, color=SHADE, zorder=0)
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     axes.xaxis.set_major_locator(plt.MaxNLocator(4))
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:+{described.format}}" if abs(x) > 1e-9 else "0")
+    axes.xaxis.set_major_formatter(lambda x, _: _signed(x, described.format))
     axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
     axes.set_title(described.label, fontsize=11)
     direction = "lower" if described.lower_is_better else "higher"
-    axes.set_xlabel(f"difference ({direction} is better)\n← worse      better →", fontsize=9)
+    axes.set_xlabel(f"difference ({direction} is better)\n", fontsize=9)
+    for place, text, side in ((0, "← worse", "left"), (1, "better →", "right")):
+        axes.annotate(
+            text, (place, 0), (0, -42), xycoords="axes fraction", textcoords="offset points", ha=side, fontsize=9
+        )
+
+
+def _signed(value: float, form: str) -> str:
+    """Write a difference without the zeros that end it."""
+    text = f"{value:+{form}}"
+    return "0" if abs(value) < 1e-9 else text if text.endswith("%") else text.rstrip("0").rstrip(".")
 
 
 def _marker(look: _Look) -> dict[str, Any]:
