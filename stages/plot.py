@@ -1,4 +1,4 @@
-"""Draw what the adapter gained over the base model, ROUGE of both, the loss curves, and what the mix is made of.
+"""Draw what the adapter gained over the base model, ROUGE of both, the loss curves, and the mix.
 
 Reads metrics/ and plots/*.csv of the stages before, and data/mix.parquet. Writes plots/*.png, and
 plots/lengths.csv for DVC's own plots.
@@ -74,8 +74,9 @@ def plot_gain(dpi: int) -> None:
 def gain_of(row: dict[str, str]) -> Gain:
     """Read one row of plots/gain.csv."""
     low, high, p = (float(row[name]) if row[name] else None for name in ("low", "high", "p"))
-    means = (float(row[name]) for name in ("before", "after", "difference"))
-    return Gain(row["task"], row["metric"], *means, low, high, p, Outcome(row["verdict"]), note="")
+    before, after, difference = (float(row[name]) for name in ("before", "after", "difference"))
+    outcome = Outcome(row["verdict"])
+    return Gain(row["task"], row["metric"], before, after, difference, low, high, p, outcome, note="")
 
 
 def plot_loss(dpi: int) -> None:

@@ -1,4 +1,4 @@
-"""The figure that says whether the adapter is better than the base model: differences with their intervals."""
+"""The figure that says whether the adapter is better than the base model: differences with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,9 +141,8 @@ def _panel(axes: Any, metric: str, gains: Sequence[Gain], tasks: Sequence[str]) 
     direction = "lower" if described.lower_is_better else "higher"
     axes.set_xlabel(f"difference ({direction} is better)\n", fontsize=9)
     for place, text, side in ((0, "← worse", "left"), (1, "better →", "right")):
-        axes.annotate(
-            text, (place, 0), (0, -42), xycoords="axes fraction", textcoords="offset points", ha=side, fontsize=9
-        )
+        below: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(text, (place, 0), (0, -42), ha=side, **below)
 
 
 def _signed(value: float, form: str) -> str:
