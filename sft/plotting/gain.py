@@ -78,14 +78,14 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
 
 
 def title(gains: Sequence[Gain]) -> list[str]:
-    """Return the verdict in short: a headline, and a line each on what got better and what got worse."""
+    """Return the verdict in short: a headline, and a line on what got better, "" where nothing did."""
     better, worse = (_listed(gains, outcome) for outcome in (Outcome.BETTER, Outcome.WORSE))
     if better and worse:
         head = f"Better than the base model, but worse by {worse}"
     elif better:
         head = "Better than the base model"
     elif worse:
-        head = "Worse than the base model"
+        head = f"Worse than the base model by {worse}"
     else:
         head = "Not told apart from the base model"
     return [head, f"Better by {better}." if better else ""]
@@ -99,9 +99,9 @@ def _listed(gains: Sequence[Gain], outcome: Outcome) -> str:
         named = [gain.task for gain in of_metric if gain.outcome is outcome]
         if not named:
             continue
-        if len(of_metric) == 1:
+        if len(of_metric) == 1 and not METRICS[metric].common:
             parts.append(METRICS[metric].label)
-        elif len(named) == len(of_metric):
+        elif len(named) == len(of_metric) > 1:
             parts.append(f"{METRICS[metric].label} on average and on every task")
         else:
             names = ["on average" if name == AVERAGE else f"on {name}" for name in named]
