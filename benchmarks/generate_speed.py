@@ -116,9 +116,7 @@ def stage(folder: Path, reference: str, size: int | str) -> dict[str, Any]:
     account = json.loads((folder / PROVENANCE_BASELINE).read_text())
     of_task = account["tasks"]["recipe"]
     return {
-        **{
-            name: account["tasks"]["recipe"][name] for name in ("tokens_per_second", "model_flop_utilisation")
-        },
+        **{name: of_task[name] for name in ("tokens_per_second", "model_flop_utilisation")},
         "seconds": account["seconds"]["answer_recipe"],
         "whole_stage_tokens_per_second": account["tokens_per_second"],
         "peak_memory_gib": account["peak_memory_gib"],

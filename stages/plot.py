@@ -8,10 +8,10 @@ Run as `python -m stages.plot`.
 
 import csv
 import io
-from collections import Counter
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft.core.files import read_json, read_parquet, read_text, write_csv
 from sft.core.params import Count, Params, Text, section
@@ -95,9 +95,10 @@ def plot_rouge(dpi: int) -> None:
 
 
 def plot_composition(dpi: int) -> None:
-    """Draw how many rows of the mix are of each kind."""
-    kinds = Counter(read_parquet(paths.MIX, ["kind"])["kind"].to_pylist())
-    pipeline.composition(COMPOSITION_FIGURE, kinds, dpi)
+    """Draw how many rows of each kind the mix has."""
+    kinds = pc.value_counts(read_parquet(paths.MIX, ["kind"])["kind"]).to_pylist()
+    counts = {entry["values"]: entry["counts"] for entry in kinds}
+    pipeline.composition(COMPOSITION_FIGURE, dict(sorted(counts.items())), dpi)
 
 
 def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:
