@@ -1,29 +1,32 @@
-"""Score the base model, or the adapter, on the tasks, by each task's metrics.
+"""Score the base model, or the adapter, on the tasks, and tell whether the adapter is better.
 
-Reads data/holdout/evaluation.parquet, and models/adapter/ with metrics/baseline.json and metrics/train.json
-for the adapter. Writes metrics/baseline.json or metrics/evaluate.json, and every answer with its scores to
-data/answers/baseline.jsonl or data/answers/evaluate.jsonl.
+Reads data/holdout/evaluation.parquet, and models/adapter/ with scores/baseline.csv for the adapter. Writes
+metrics/NAME.json, the scores by example to scores/NAME.csv, every answer with its scores to
+data/answers/NAME.jsonl and what describes the run to provenance/NAME.json, NAME being baseline or evaluate;
+for the adapter also plots/gain.csv, its differences from the base model.
 
 Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
 from sft.core.errors import ParamError
-from sft.core.files import read_json, read_parquet, write_json, write_text
+from sft.core.files import read_json, read_parquet, read_text, write_csv, write_json, write_text
 from sft.core.params import mapping, section
-from sft.evaluation import summary
-from sft.evaluation.evaluate import EvaluateParams, Example, answer, choose, likelihoods, score
-from sft.evaluation.summary import AVERAGE, BaseModel, Evaluation, Scores, Speed, TaskSummary, TrainedOn
+from sft.evaluation import gain_table, scores_file, summary
+from sft.evaluation.evaluate import EvaluateParams, Example, answer, choose, score
 from sft.modeling import adapter, loading
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import ModelParams
-from sft.tasks.metric_names import COMMON, METRICS
-from sft.tasks.task import Task, TaskParams, tasks_of
+from sft.statistics.gains import gains, sentence
+from sft.tasks.metric_names import METRICS
+from sft.tasks.task import AVERAGE, Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
 
@@ -33,75 +36,100 @@ if TYPE_CHECKING:
     Answered = dict[str, list[tuple[Prompt, list[Answer]]]]
 
 
-class Trained(TrainedOn):
-    """What this stage reads of metrics/train.json."""
+@dataclass(frozen=True)
+class Files:
+    """What one of the two stages writes."""
 
-    base_model: BaseModel
+    metrics: str
+    scores: str
+    answers: str
+    provenance: str
 
 
-@dataclass
-class Before:
-    """The metrics that the adapter's own stand beside: the base model's scores, and its training."""
-
-    baseline: dict[str, Any]
-    trained: Trained
+FILES = {
+    "base": Files(
+        paths.METRICS_BASELINE, paths.SCORES_BASELINE, paths.BASELINE_ANSWERS, paths.PROVENANCE_BASELINE
+    ),
+    "adapter": Files(paths.METRICS_EVALUATE, paths.SCORES_EVALUATE, paths.ANSWERS, paths.PROVENANCE_EVALUATE),
+}
 
 
 @dataclass
 class Model:
-    """A model that answers, with its tokenizer, and the commit or digest of the base model."""
+    """A model that answers, with its tokenizer, and the base model that it is or that it adapts."""
 
     model: Any
     tokenizer: Any
     stop_ids: list[int]
-    commit: str | None
+    base: loading.Resolved
 
 
 def main(values: dict[str, Any], which: str) -> None:
-    """Load the model, answer and score the examples, and write metrics and answers."""
+    """Load the model, answer and score the examples, and write what came of it."""
     model_params = section(values, "model", ModelParams)
     params = section(values, "evaluate", EvaluateParams)
     tasks = tasks_of(mapping(values, "tasks", TaskParams))
-    clock = provenance.Clock()
-    before = None
-    if which == "adapter":
-        before = Before(read_json(paths.METRICS_BASELINE), read_json(paths.METRICS_TRAIN))
-    examples = choose(read_parquet(paths.EVALUATION), tasks, params.examples)
+    clock, files = provenance.Clock(), FILES[which]
+    baseline = read_text(paths.SCORES_BASELINE) if which == "adapter" else None
+    examples = choose(read_parquet(paths.EVALUATION), tasks, params)
 
     with clock.phase("load"):
-        model = load(model_params, before)
+        model = load(model_params, baseline)
     answered = answer_all(model, tasks, examples, params, clock)
-    scored = score_all(model, tasks, examples, answered, clock)
+    records = score_all(model, tasks, examples, answered, clock)
+    by_example = scores_file.as_csv(records, model.base.revision)
+    scores = scores_file.parse(by_example, files.scores)
+    metrics = summary.metrics(scores, tasks)
 
-    evaluation = evaluated(model, model_params, tasks, answered, scored, clock, before)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scored)
-    write_text(paths.ANSWERS if before else paths.BASELINE_ANSWERS, lines)
-    write_json(paths.METRICS_EVALUATE if before else paths.METRICS_BASELINE, evaluation.as_json())
-    report("evaluate" if before else "baseline", evaluation)
+    write_text(files.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records))
+    write_text(files.scores, by_example)
+    write_json(files.provenance, account(model, model_params.dtype, answered, examples, clock))
+    if baseline is None:
+        report(tasks, answered, metrics)
+    else:
+        found = gains(scores, scores_file.parse(baseline, paths.SCORES_BASELINE))
+        write_csv(paths.GAIN, gain_table.as_rows(found))
+        print("\n".join(gain_table.lines(found)))
+        print(f"\n{sentence(found, 'the base model')}")
+    write_json(files.metrics, metrics)  # last: where they are, the stage has done its work
 
 
-def load(params: ModelParams, before: Before | None) -> Model:
-    """Load the base model, with the adapter on it where there is something `before`.
+def load(params: ModelParams, baseline: str | None) -> Model:
+    """Load the base model, with the adapter on it where there are scores of the base model, `baseline`.
 
     Raises UserError where the base model is another than the stages before had.
     """
     base = loading.resolve(params.reference)
-    if before:
-        check_same_base(base.commit, "baseline", before.baseline["base_model"])
-        check_same_base(base.commit, "train", before.trained["base_model"])
+    if baseline is not None:
+        check_same_base(params.reference, base.revision, baseline)
     tokenizer = loading.load_tokenizer(base)
     model, stop_ids = loading.load_to_answer(base, tokenizer, params)
-    if before:
+    if baseline is not None:
         model = adapter.attach(model, paths.ADAPTER).eval()
-    return Model(model, tokenizer, stop_ids, base.commit)
+    return Model(model, tokenizer, stop_ids, base)
 
 
-def check_same_base(commit: str | None, stage: str, other: BaseModel) -> None:
-    """Raise ParamError where an unpinned base model moved since a stage before ran."""
-    if other["resolved"] != commit:
+def check_same_base(reference: str, revision: str | None, baseline: str) -> None:
+    """Raise ParamError where the adapter, or the scores of the base model, are of another base model.
+
+    That is so where an unpinned one moved, or where a stage before has not run since the param changed.
+    """
+    config = read_json(Path(paths.ADAPTER) / "adapter_config.json")
+    if config["base_model_name_or_path"] != reference:
         raise ParamError(
-            f"model.reference: it is at {commit} now, but was at {other['resolved']} when {stage} ran. "
-            f"Pin it, @{other['resolved']}, so that all stages use the same model."
+            f"model.reference: it is {reference}, but {paths.ADAPTER} was trained on "
+            f"{config['base_model_name_or_path']}. Run the stages before: dvc repro"
+        )
+    trained, scored = config["revision"], scores_file.base_model(baseline, paths.SCORES_BASELINE)
+    if trained != revision:
+        raise ParamError(
+            f"model.reference: it is at {revision} now, but was at {trained} when train ran. "
+            f"Pin it, @{trained}, so that all stages use the same model."
+        )
+    if scored != scores_file.short(revision):
+        raise ParamError(
+            f"model.reference: it is at {revision} now, but was at {scored}... when baseline ran. "
+            "Pin it, @COMMIT, so that all stages use the same model."
         )
 
 
@@ -112,13 +140,12 @@ def answer_all(
     params: EvaluateParams,
     clock: provenance.Clock,
 ) -> "Answered":
-    """Answer every task's examples."""
+    """Answer every task's first examples."""
     answered = {}
     for task in tasks:
         with clock.phase(f"answer_{task.name}"):
-            answered[task.name] = answer(
-                model.model, model.tokenizer, model.stop_ids, task, examples[task.name], params
-            )
+            chosen = examples[task.name][: params.examples]
+            answered[task.name] = answer(model.model, model.tokenizer, model.stop_ids, task, chosen, params)
     return answered
 
 
@@ -129,107 +156,91 @@ def score_all(
     answered: "Answered",
     clock: provenance.Clock,
 ) -> list[dict[str, Any]]:
-    """Return every answer with its scores, by task, example and run."""
+    """Return every answer with its scores, and every example's likelihood, by task and example."""
+    from sft.evaluation.likelihood import likelihoods
+
     with clock.phase("likelihood"):
-        by_model = {
-            task.name: likelihoods(model.model, model.tokenizer, task, examples[task.name]) for task in tasks
-        }
+        by_task = {name: likelihoods(model.model, model.tokenizer, rows) for name, rows in examples.items()}
     with clock.phase("score"):
         return [
-            row
+            record
             for task in tasks
-            for row in score(task, examples[task.name], answered[task.name], by_model[task.name])
+            for record in score(task, examples[task.name], answered[task.name], by_task[task.name])
         ]
 
 
-def evaluated(
+def account(
     model: Model,
-    model_params: ModelParams,
-    tasks: list[Task],
+    dtype: str,
     answered: "Answered",
-    scored: list[dict[str, Any]],
+    examples: dict[str, list[Example]],
     clock: provenance.Clock,
-    before: Before | None,
-) -> Evaluation:
-    """Summarise the scores, the differences from the base model's, and how fast the answers came."""
+) -> dict[str, Any]:
+    """Return what describes the run: what was answered, how fast, on what, and by which packages."""
+    cost = Cost.of(model.model)
 
-    def speed(names: list[str]) -> Speed:
+    def speed(names: Sequence[str]) -> dict[str, float | None]:
         seconds = sum(clock.seconds[f"answer_{name}"] for name in names)
         pairs = [pair for name in names for pair in answered[name]]
-        cost = Cost.of(model.model)
         flops = sum(cost.generating(len(prompt.ids), [a.tokens for a in given]) for prompt, given in pairs)
         return {
             "tokens_per_second": round(sum(a.tokens for _, given in pairs for a in given) / seconds, 1),
-            "model_flop_utilisation": utilisation(
-                flops, seconds, provenance.device_name(), model_params.dtype
-            ),
+            "model_flop_utilisation": utilisation(flops, seconds, provenance.device_name(), dtype),
         }
 
-    trained_on = None
-    if before:
-        trained = before.trained
-        trained_on = TrainedOn(
-            rows_seen=trained["rows_seen"],
-            distinct_rows_seen=trained["distinct_rows_seen"],
-            tokens_seen=trained["tokens_seen"],
-            epochs=trained["epochs"],
-        )
-    scores = summary.by_task(scored, {task.name: task.metrics for task in tasks})
-    of_task = {task.name: [row for row in scored if row["task"] == task.name] for task in tasks}
-    return Evaluation(
-        tasks={
-            name: TaskSummary.of(scores[name], rows, examples=len(answered[name]))
-            for name, rows in of_task.items()
+    answers = [a for pairs in answered.values() for _, given in pairs for a in given]
+    return {
+        "base_model": {
+            "reference": model.base.reference,
+            "resolved": model.base.revision,
+            "weights": model.base.weights,
         },
-        average=scores[AVERAGE],
-        difference=summary.differences(scores, before.baseline) if before else None,
-        runs=len({row["run"] for row in scored}),
-        answers=len(scored),
-        tokens_generated=sum(row["tokens"] for row in scored),
-        seconds=clock.seconds,
-        overall_speed=speed(list(of_task)),
-        speed={name: speed([name]) for name in of_task},
-        peak_memory_gib=provenance.peak_memory_gib(),
-        device=provenance.device_name(),
-        base_model={"reference": model_params.reference, "resolved": model.commit},
-        versions=provenance.versions(),
-        trained_on=trained_on,
-    )
+        "tasks": {
+            task: {
+                "examples": len(pairs),
+                "likelihood_examples": len(examples[task]),
+                **endings(pairs),
+                **speed([task]),
+            }
+            for task, pairs in answered.items()
+        },
+        "answers": len(answers),
+        "tokens_generated": sum(given.tokens for given in answers),
+        **speed(list(answered)),
+        "seconds": clock.seconds,
+        "peak_memory_gib": provenance.peak_memory_gib(),
+        "device": provenance.device_name(),
+        "versions": provenance.versions(),
+    }
 
 
-def report(name: str, evaluation: Evaluation) -> None:
-    """Print the scores as a table, mean and standard deviation over runs."""
-    print(f"{name:<12}" + "".join(f"{metric:>18}" for metric in COMMON) + f"{'finished':>10}")
-    for task, of_task in evaluation.tasks.items():
+def endings(pairs: "list[tuple[Prompt, list[Answer]]]") -> dict[str, float]:
+    """Return the share of a task's answers that ended by themselves, and their mean length in tokens."""
+    answers = [given for _, in_runs in pairs for given in in_runs]
+    return {
+        "finished": round(sum(given.finished for given in answers) / len(answers), 4),
+        "mean_tokens": round(sum(given.tokens for given in answers) / len(answers), 1),
+    }
+
+
+def report(tasks: list[Task], answered: "Answered", metrics: summary.Metrics) -> None:
+    """Print the scores as a table: the metrics that all tasks have, then a task's own."""
+    shared = [name for name in tasks[0].metrics if name in metrics[AVERAGE]]
+    width = max(map(len, metrics))
+    print(f"{'':<{width}}" + "".join(f"{METRICS[name].label:>15}" for name in shared) + f"{'finished':>10}")
+    for task, scores in metrics.items():
+        cells = [f"{scores[name]:>15{METRICS[name].format}}" for name in shared]
         own = [
-            f"{metric} {of_task.scores[metric]['mean']:{METRICS[metric].format}}"
-            for metric in of_task.scores
-            if metric not in COMMON
+            f"{METRICS[name].label} {scores[name]:{METRICS[name].format}}"
+            for name in scores
+            if name in METRICS and name not in shared
         ]
-        print(f"{row(task, of_task.scores)}{of_task.finished:>10.0%}{'   '.join(['', *own])}")
-        report_difference(task, evaluation)
-    print(row(AVERAGE, evaluation.average))
-    report_difference(AVERAGE, evaluation)
-
-
-def row(name: str, scores: Scores) -> str:
-    """Return the common metrics of a task, or of the average, as a row of the table."""
-    cells = [
-        f"{score['mean']:>9.4f} ± " + (f"{score['std']:.4f}" if score["std"] is not None else "  -   ")
-        for score in (scores[metric] for metric in COMMON)
-    ]
-    return f"{name:<12}{''.join(cells)}"
-
-
-def report_difference(name: str, evaluation: Evaluation) -> None:
-    """Print the differences from the base model, where there are any."""
-    if evaluation.difference is not None:
-        cells = "".join(f"{evaluation.difference[name][metric]:>+9.4f}{'':9}" for metric in COMMON)
-        print(f"{'  vs base':<12}{cells}")
+        finished = f"{endings(answered[task])['finished']:>10.0%}" if task in answered else ""
+        print("  ".join([f"{task:<{width}}{''.join(cells)}{finished}", *own]))
 
 
 if __name__ == "__main__":
     choice = sys.argv[1] if len(sys.argv) == 2 else ""
-    if choice not in ("base", "adapter"):
+    if choice not in FILES:
         sys.exit("usage: python -m stages.evaluate base|adapter")
     run(lambda values: main(values, choice))

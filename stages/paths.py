@@ -24,5 +24,17 @@ METRICS_TRAIN = "metrics/train.json"
 METRICS_BASELINE = "metrics/baseline.json"
 METRICS_EVALUATE = "metrics/evaluate.json"
 
+# What describes a run: in Git, and read by no stage, since times differ from run to run.
+PROVENANCE_STANDARDIZE = "provenance/standardize.json"
+PROVENANCE_MIX = "provenance/mix.json"
+PROVENANCE_TRAIN = "provenance/train.json"
+PROVENANCE_BASELINE = "provenance/baseline.json"
+PROVENANCE_EVALUATE = "provenance/evaluate.json"
+
+# By example, without texts: what any two commits are compared by.
+SCORES_BASELINE = "scores/baseline.csv"
+SCORES_EVALUATE = "scores/evaluate.csv"
+
 TRAIN_LOSS = "plots/train_loss.csv"
 VALIDATION_LOSS = "plots/validation_loss.csv"
+GAIN = "plots/gain.csv"

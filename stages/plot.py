@@ -1,31 +1,32 @@
-"""Draw the loss curves, ROUGE of base and tuned, and what the mix is made of.
+"""Draw what the adapter gained over the base model, ROUGE of both, the loss curves, and the mix.
 
 Reads metrics/ and plots/*.csv of the stages before, and data/mix.parquet. Writes plots/*.png, and
-plots/rouge.csv, plots/rouge_l.csv and plots/lengths.csv for DVC's own plots.
+plots/lengths.csv for DVC's own plots.
 
 Run as `python -m stages.plot`.
 """
 
 import csv
-from pathlib import Path
+import io
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sft.core.errors import MissingFile
-from sft.core.files import read_json, read_parquet, write_csv
+from sft.core.files import read_json, read_parquet, read_text, write_csv
 from sft.core.params import Count, Params, Text, section
 from sft.core.seeded_order import order
 from sft.modeling import loading
 from sft.modeling.chat_template import TemplateRefusal, render
-from sft.plotting import pipeline
+from sft.plotting import gain, pipeline
+from sft.statistics.gains import Gain
+from sft.statistics.significance import Outcome
 from stages import paths
 from stages.cli import run
 
-# Curves and bars that DVC's own plots draw, and the figures.
-ROUGE = "plots/rouge.csv"
-ROUGE_L = "plots/rouge_l.csv"
+# What DVC's own plots draw, and the figures.
 LENGTHS = "plots/lengths.csv"
+GAIN_FIGURE = "plots/gain.png"
 LOSS_FIGURE = "plots/loss.png"
 ROUGE_FIGURE = "plots/rouge.png"
 COMPOSITION_FIGURE = "plots/composition.png"
@@ -56,41 +57,48 @@ def main(values: dict[str, Any]) -> None:
     params = section(values, "plot", PlotParams)
     tokenizer = section(values, "model", TokenizerParams)
     limit = section(values, "train", LimitParams)
+    plot_gain(params.dpi)
     plot_loss(params.dpi)
     plot_rouge(params.dpi)
     plot_composition(params.dpi)
     plot_lengths(tokenizer.reference, limit.max_length, params)
-    figures = (LOSS_FIGURE, ROUGE_FIGURE, COMPOSITION_FIGURE, LENGTHS_FIGURE)
+    figures = (GAIN_FIGURE, LOSS_FIGURE, ROUGE_FIGURE, COMPOSITION_FIGURE, LENGTHS_FIGURE)
     print(f"plots  {', '.join(figures)}")
+
+
+def plot_gain(dpi: int) -> None:
+    """Draw the adapter's differences from the base model with their intervals."""
+    gain.forest(GAIN_FIGURE, [gain_of(row) for row in read_csv(paths.GAIN)], dpi)
+
+
+def gain_of(row: dict[str, str]) -> Gain:
+    """Read one row of plots/gain.csv."""
+    low, high, p = (float(row[name]) if row[name] else None for name in ("low", "high", "p"))
+    before, after, difference = (float(row[name]) for name in ("before", "after", "difference"))
+    outcome = Outcome(row["verdict"])
+    return Gain(row["task"], row["metric"], before, after, difference, low, high, p, outcome, note="")
 
 
 def plot_loss(dpi: int) -> None:
     """Draw the loss curves of training and validation."""
-    train, validation = read_csv(paths.TRAIN_LOSS), read_csv(paths.VALIDATION_LOSS)
+    train, validation = (
+        [{key: float(value) for key, value in row.items()} for row in read_csv(path)]
+        for path in (paths.TRAIN_LOSS, paths.VALIDATION_LOSS)
+    )
     pipeline.loss_curves(LOSS_FIGURE, train, validation, dpi)
 
 
 def plot_rouge(dpi: int) -> None:
-    """Draw ROUGE of the base model and of the adapter, task by task, and write what is drawn."""
+    """Draw ROUGE of the base model and of the adapter, task by task."""
     base, tuned = read_json(paths.METRICS_BASELINE), read_json(paths.METRICS_EVALUATE)
-    rows = pipeline.rouge_rows(base, tuned)
-    write_csv(ROUGE, rows)
-    write_csv(ROUGE_L, bars(rows, "rougeL"))
-    pipeline.rouge_bars(ROUGE_FIGURE, rows, dpi)
-
-
-def bars(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
-    """List one variant by task and model, one row a bar: DVC's bar plots sum the rows of a bar."""
-    return [
-        {"task": f"{row['task']}, {row['model']}", variant: row["mean"]}
-        for row in rows
-        if row["variant"] == variant
-    ]
+    pipeline.rouge_bars(ROUGE_FIGURE, base, tuned, dpi)
 
 
 def plot_composition(dpi: int) -> None:
-    """Draw how many rows of the mix each source gives."""
-    pipeline.composition(COMPOSITION_FIGURE, read_json(paths.METRICS_MIX)["composition"], dpi)
+    """Draw how many rows of each kind the mix has."""
+    kinds = pc.value_counts(read_parquet(paths.MIX, ["kind"])["kind"]).to_pylist()
+    counts = {entry["values"]: entry["counts"] for entry in kinds}
+    pipeline.composition(COMPOSITION_FIGURE, dict(sorted(counts.items())), dpi)
 
 
 def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:
@@ -100,12 +108,9 @@ def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:
     pipeline.token_lengths(LENGTHS_FIGURE, lengths, limit, params.dpi)
 
 
-def read_csv(path: str) -> list[dict[str, float]]:
-    """Read a CSV file of numbers; raises MissingFile where it is not there."""
-    if not Path(path).exists():
-        raise MissingFile(path)
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+def read_csv(path: str) -> list[dict[str, str]]:
+    """Read a CSV file; raises MissingFile where it is not there."""
+    return list(csv.DictReader(io.StringIO(read_text(path))))
 
 
 def token_lengths(reference: str, sample: int) -> list[int]:

@@ -18,9 +18,9 @@ TEMPLATE = """{%- for message in messages %}
 {%- if add_generation_prompt %}{{- '<|start|>assistant\n' }}{%- endif %}"""
 
 
-def save_tokenizer(folder, control, template=TEMPLATE, **special):
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    fast = Tokenizer(models.BPE({token: number for number, token in enumerate(alphabet)}, []))
+def save_tokenizer(folder, control, template=TEMPLATE, merges=(), **special):
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    fast = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, list(merges)))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     fast.add_special_tokens(["<|start|>", "<|eot|>", *control])
@@ -55,7 +55,9 @@ def dialogue(question: str, answer: str) -> list[dict[str, str]]:
 
 
 def table(conversations: list[list[dict[str, str]]], source: str = "made", **columns: Any) -> pa.Table:
-    return standard_table(pa.array(conversations, MESSAGES), source, **columns)
+    kinds = columns.pop("kinds", source)
+    made = standard_table(pa.array(conversations, MESSAGES), source, **columns)
+    return made.append_column("kind", pa.array([kinds] * len(made) if isinstance(kinds, str) else kinds))
 
 
 def task(name: str, metrics: tuple[str, ...] = (), **values: Any) -> Task:

@@ -78,6 +78,16 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: Path | str) -> str:
+    """Read UTF-8 text; raises MissingFile where it is not there, UserError where it is no text."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingFile(path) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}). Delete it and make it again.") from error
+
+
 def write_parquet(path: Path | str, table: pa.Table) -> None:
     """Write `table` as zstd Parquet; the same rows give the same bytes."""
     with replacing(path) as temporary:

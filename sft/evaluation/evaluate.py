@@ -10,19 +10,24 @@ from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, Integer, Number, Params
-from sft.evaluation.metrics import OF_MODEL, OF_TEXTS
+from sft.evaluation.metrics import OF_TEXTS
+from sft.tasks.metric_names import BITS_PER_BYTE
 from sft.tasks.task import Task
 
 if TYPE_CHECKING:
+    from sft.evaluation.likelihood import Likelihood
     from sft.generation.generate import Answer, Prompt
 
-Example = dict[str, Any]  # a row of the pool: task, id, item, prompt and reference
+Example = dict[str, Any]  # a row of the pool: task, id, item, prompt and references
 
 
 class EvaluateParams(Params):
-    """`evaluate`: examples a task, decoding runs and their seed, temperature, prompts in a batch."""
+    """`evaluate`: examples a task that are answered, and how many have the likelihood of their references
+    taken, those answered in any case; decoding runs and their seed, temperature, prompts in a batch.
+    """
 
     examples: Count
+    likelihood_examples: Count
     runs: Count
     seed: Integer
     temperature: Number
@@ -35,20 +40,23 @@ class EvaluateParams(Params):
         return self
 
 
-def choose(pool: pa.Table, tasks: Sequence[Task], examples: int) -> dict[str, list[Example]]:
-    """Take the first `examples` of each task: the pool is in hash-ranked order, so fewer are a part of more.
+def choose(pool: pa.Table, tasks: Sequence[Task], params: EvaluateParams) -> dict[str, list[Example]]:
+    """Take the examples of each task, the first `examples` of which are to be answered.
 
-    Raises ParamError naming the task that has not so many.
+    The pool is in hash-ranked order, so fewer are a part of more. Raises ParamError naming the task that has
+    not so many.
     """
+    name = "likelihood_examples" if params.likelihood_examples > params.examples else "examples"
+    wanted = getattr(params, name)
     chosen = {}
     for task in tasks:
         rows = pool.filter(pc.equal(pool["task"], task.name))
-        if len(rows) < examples:
+        if len(rows) < wanted:
             raise ParamError(
-                f"evaluate.examples: {examples:,} a task are asked for, but {len(rows):,} of the task "
+                f"evaluate.{name}: {wanted:,} a task are asked for, but {len(rows):,} of the task "
                 f"{task.name!r} are held out. Ask for fewer, or raise tasks.{task.name}.holdout."
             )
-        chosen[task.name] = rows.slice(0, examples).to_pylist()
+        chosen[task.name] = rows.slice(0, wanted).to_pylist()
     return chosen
 
 
@@ -99,41 +107,48 @@ def answer(
     ]
 
 
-def likelihoods(model: Any, tokenizer: Any, task: Task, rows: list[Example]) -> dict[str, list[float]]:
-    """Return the task's metrics that the model itself gives, by name: a score for each example."""
-    return {name: OF_MODEL[name](model, tokenizer, rows) for name in task.metrics if name in OF_MODEL}
-
-
 def score(
     task: Task,
     rows: list[Example],
     answered: list[tuple["Prompt", list["Answer"]]],
-    by_example: dict[str, list[float]],
+    likelihoods: list["Likelihood"],
 ) -> list[dict[str, Any]]:
-    """Score a task's answers; return one dict an answer, by example and run.
+    """Score a task's answers, which are those to the first `rows`; `likelihoods` are of all `rows`.
 
-    `by_example` is what `likelihoods` returned.
+    Return one dict an answer, by example and run, each example's followed by the dict of its likelihood,
+    whose `run` is None.
     """
     answers = [(place, given) for place, (_, in_runs) in enumerate(answered) for given in in_runs]
-    references = [rows[place]["reference"] for place, _ in answers]
+    references = [rows[place]["references"] for place, _ in answers]
     predictions = [given.text for _, given in answers]
-    scores = {}
-    for name in task.metrics:
-        if name in by_example:
-            scores[name] = [by_example[name][place] for place, _ in answers]
-        else:
-            scores[name] = OF_TEXTS[name](references, predictions)
-    return [
-        {
-            "task": task.name,
-            "id": rows[place]["id"],
-            "run": given.run,
-            **{name: values[number] for name, values in scores.items()},
-            "tokens": given.tokens,
-            "finished": given.finished,
-            "prompt": rows[place]["prompt"],
-            "reference": rows[place]["reference"],
-            "prediction": given.text,
-        }
-        for number, (place, given) in enumerate(answers)
-    ]
+    scores = {name: OF_TEXTS[name](references, predictions) for name in task.metrics if name in OF_TEXTS}
+    of_example: list[list[dict[str, Any]]] = [[] for _ in rows]
+    for number, (place, given) in enumerate(answers):
+        of_example[place].append(
+            {
+                "task": task.name,
+                "id": rows[place]["id"],
+                "run": given.run,
+                **{name: values[number] for name, values in scores.items()},
+                "tokens": given.tokens,
+                "finished": given.finished,
+                "prompt": rows[place]["prompt"],
+                "references": rows[place]["references"],
+                "prediction": given.text,
+            }
+        )
+    for row, likelihood, scored in zip(rows, likelihoods, of_example, strict=True):
+        scored.append(
+            {
+                "task": task.name,
+                "id": row["id"],
+                "run": None,
+                BITS_PER_BYTE: likelihood.bits_per_byte,
+                "nll": likelihood.nll,
+                "reference_tokens": likelihood.tokens,
+                "reference_bytes": likelihood.bytes,
+                "prompt": row["prompt"],
+                "references": row["references"],
+            }
+        )
+    return [record for scored in of_example for record in scored]

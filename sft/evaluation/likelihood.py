@@ -1,50 +1,107 @@
 """How likely a model finds an answer that it did not write: a metric without decoding noise."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from sft.core.errors import UserError
-from sft.modeling.chat_template import TemplateRefusal, encode, prompt_ids
+from sft.modeling.chat_template import EMPTY_THOUGHT, TemplateRefusal, encode, prompt_ids, render
 
 TOKENS = 4096  # in a batch, padding included: a fixed number, so that every machine batches alike
 
 
-@torch.inference_mode()
-def reference_nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> list[float]:
-    """Return each example's mean negative log-likelihood, in nats a token, of `reference` after `prompt`.
+@dataclass(frozen=True)
+class Likelihood:
+    """The summed negative log-likelihood of a text, in nats, and the text's tokens and UTF-8 bytes."""
 
-    The token that ends the turn counts. Raises UserError where the chat template never shows which tokens are
-    the assistant's, and naming an example that it refuses or does not show it in.
+    nats: float
+    tokens: int
+    bytes: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        """What the metric is: it does not depend on how a tokenizer splits the text."""
+        return self.nats / (math.log(2) * self.bytes)
+
+    @property
+    def nll(self) -> float:
+        """The mean over the tokens: comparable with that of a model of the same tokenizer only."""
+        return self.nats / self.tokens
+
+
+@dataclass(frozen=True)
+class _Row:
+    ids: list[int]
+    counted: range  # the tokens of the reference's text
+    bytes: int
+
+
+@torch.inference_mode()
+def likelihoods(model: Any, tokenizer: Any, examples: Sequence[dict[str, Any]]) -> list[Likelihood]:
+    """Return the likelihood of each example's first reference, after its prompt.
+
+    The tokens of the reference's text count, and no others: not the token that ends the turn, nor what the
+    chat template puts before the text. White space around a reference, which some templates strip, does not
+    count either.
+    Raises UserError where the chat template never shows which tokens are the assistant's, and naming an
+    example that it refuses, does not show it in, or whose reference is empty.
     """
-    rows = []
-    for example in examples:
-        answer = {"role": "assistant", "content": example["reference"]}
-        try:
-            encoded = encode(tokenizer, [*example["prompt"], answer])
-        except TemplateRefusal as error:
-            raise UserError(
-                f"the likelihood of the example {example['id']} cannot be taken: {error}. Take it out of its "
-                "source."
-            ) from error
-        start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
-        counted = [n for n, ours in enumerate(encoded.assistant_mask) if ours and n >= start]
-        rows.append((encoded.input_ids, counted))
-    means = [0.0] * len(rows)
-    for places in _batches([len(ids) for ids, _ in rows]):
-        longest = max(len(rows[n][0]) for n in places)
+    rows = [_encoded(tokenizer, example) for example in examples]
+    sums = [0.0] * len(rows)
+    for places in _batches([len(row.ids) for row in rows]):
+        longest = max(len(rows[n].ids) for n in places)
         pad = tokenizer.pad_token_id
-        ids = torch.tensor([rows[n][0] + [pad] * (longest - len(rows[n][0])) for n in places])
-        mask = torch.tensor([[1] * len(rows[n][0]) + [0] * (longest - len(rows[n][0])) for n in places])
+        ids = torch.tensor([rows[n].ids + [pad] * (longest - len(rows[n].ids)) for n in places])
+        mask = torch.tensor([[1] * len(rows[n].ids) + [0] * (longest - len(rows[n].ids)) for n in places])
         logits = model(
             input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False
         ).logits
         for row, n in enumerate(places):
-            targets = torch.tensor(rows[n][1])
+            targets = torch.tensor(rows[n].counted)
             scores = logits[row, (targets - 1).to(model.device)].float()
-            means[n] = cross_entropy(scores, ids[row, targets].to(model.device)).item()
-    return means
+            sums[n] = cross_entropy(scores, ids[row, targets].to(model.device), reduction="sum").item()
+    return [Likelihood(nats, len(row.counted), row.bytes) for nats, row in zip(sums, rows, strict=True)]
+
+
+def _encoded(tokenizer: Any, example: dict[str, Any]) -> _Row:
+    reference = example["references"][0].strip()
+    messages = [*example["prompt"], {"role": "assistant", "content": example["references"][0]}]
+    try:
+        if not reference:
+            raise TemplateRefusal("its reference is empty")
+        encoded = encode(tokenizer, messages)
+        start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
+        text = render(tokenizer, messages)
+        offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+            "offset_mapping"
+        ]
+        begun = len(encoded.input_ids) - len(offsets)  # a BOS that is none of the text
+        answer = next(n for n, ours in enumerate(encoded.assistant_mask) if ours and n >= start)
+        at = _place(reference, text, offsets[answer - begun][0])
+    except TemplateRefusal as error:
+        raise UserError(
+            f"the likelihood of the example {example['id']} cannot be taken: {error}. Take it out of its "
+            "source."
+        ) from error
+    first = next(n for n, (_, stop) in enumerate(offsets) if stop > at)
+    last = next(n for n, (begin, _) in enumerate([*offsets, (len(text), 0)]) if begin >= at + len(reference))
+    return _Row(encoded.input_ids, range(first + begun, last + begun), len(reference.encode()))
+
+
+def _place(reference: str, text: str, start: int) -> int:
+    """Return where the reference stands in the rendered text: where the answer starts, or a bit later.
+
+    Templates may put white space or an empty thought before it.
+    """
+    rest = text[start:].lstrip()
+    for left in (rest, EMPTY_THOUGHT.sub("", rest)):
+        if left.startswith(reference):
+            return len(text) - len(left)
+    raise TemplateRefusal("the chat template changes its reference")
 
 
 def _batches(lengths: list[int]) -> list[list[int]]:

@@ -1,48 +1,35 @@
-"""The metrics' functions; `sft.tasks.metric_names` has their names, labels and directions.
+"""The functions of the metrics of answers; `sft.tasks.metric_names` has their names, labels and directions.
 
-A new metric is a function and a row here, and a row there.
+A new metric is a function and a row here, and a row there. `likelihood` has the one metric that is none of an
+answer's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from sft.evaluation import recipe_format, rouge
 
-# (references, predictions) -> a score for each pair.
-OfTexts = Callable[[list[str], list[str]], list[float]]
-# (model, tokenizer, examples) -> a score for each example, the same for all answers to it.
-OfModel = Callable[[Any, Any, list[dict[str, Any]]], list[float]]
+# (the references of each, predictions) -> a score for each prediction: of several references the best.
+OfTexts = Callable[[Sequence[Sequence[str]], Sequence[str]], list[float]]
 
 
-def chrf(references: list[str], predictions: list[str]) -> list[float]:
-    """Return the chrF of each prediction against its reference, 0 to 100 (Popović 2015, by sacreBLEU)."""
+def chrf(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> list[float]:
+    """Return the chrF of each prediction, 0 to 100 (Popović 2015, by sacreBLEU)."""
     from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
     return [
-        metric.sentence_score(prediction, [reference]).score
-        for reference, prediction in zip(references, predictions, strict=True)
+        metric.sentence_score(prediction, of_one).score
+        for of_one, prediction in zip(references, predictions, strict=True)
     ]
 
 
-def whole_recipe(references: list[str], predictions: list[str]) -> list[float]:
+def whole_recipe(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> list[float]:
     """Return 1 for a prediction with a title, an ingredient at least and numbered steps, else 0.
 
-    One that is cut off in its steps has them.
+    One that is cut off in its steps has them. The references do not matter.
     """
     return [float(recipe_format.parse(prediction).complete) for prediction in predictions]
-
-
-def nll(model: Any, tokenizer: Any, examples: list[dict[str, Any]]) -> list[float]:
-    """Return the mean negative log-likelihood of each example's reference in nats a token.
-
-    Raises UserError where the chat template refuses an example, or does not show which tokens are the
-    assistant's.
-    """
-    from sft.evaluation.likelihood import reference_nll
-
-    return reference_nll(model, tokenizer, examples)
 
 
 OF_TEXTS: dict[str, OfTexts] = {
@@ -50,4 +37,3 @@ OF_TEXTS: dict[str, OfTexts] = {
     "chrf": chrf,
     "format": whole_recipe,
 }
-OF_MODEL: dict[str, OfModel] = {"nll": nll}

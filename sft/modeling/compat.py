@@ -14,6 +14,24 @@ def forget_quantization(model: Any) -> None:
     del model.config.quantization_config
 
 
+def split_digits_first(tokenizer: Any) -> None:
+    """Have a tokenizer that transformers made of a GGUF split text as llama.cpp does for `smollm`.
+
+    Each digit (Unicode N) is a piece of its own, before GPT-2's pattern splits the rest: llama-vocab.cpp of
+    llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM. transformers drops `tokenizer.ggml.pre`, and takes bytes that the
+    vocabulary lacks for the unknown token; llama.cpp leaves them out.
+    """
+    from tokenizers import decoders, pre_tokenizers
+
+    fast = tokenizer.backend_tokenizer
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    fast.decoder = decoders.ByteLevel()
+    model = fast.model
+    model.byte_fallback, model.fuse_unk, model.unk_token = False, False, None
+
+
 def is_lora(name: str) -> bool:
     """Tell by a module's full name whether it is a matrix of one of PEFT's LoRAs."""
     return ".lora_" in name

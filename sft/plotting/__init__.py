@@ -1,4 +1,4 @@
 """The pipeline's figures and a study's.
 
-It may use core and tasks.
+It may use core, tasks and statistics.
 """

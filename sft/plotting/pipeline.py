@@ -16,11 +16,11 @@ from sft.tasks.metric_names import METRICS, ROUGE
 BASE, TUNED, ACCENT = "#9aa5b1", "#1f6feb", "#d9730d"
 
 
-def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0) -> None:
-    """Lay the figure out below `top`, a share of its height, and write it as a PNG."""
+def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0, bottom: float = 0.0) -> None:
+    """Lay the figure out between `bottom` and `top`, shares of its height, and write it as a PNG."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout(rect=(0, 0, 1, top))
+    figure.tight_layout(rect=(0, bottom, 1, top))
     with replacing(path) as temporary:
         # The default metadata holds matplotlib's version; without it an update changes no picture's bytes.
         figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
@@ -49,47 +49,34 @@ def loss_curves(path: Path | str, train: list[dict], validation: list[dict], dpi
     save(figure, path, dpi)
 
 
-def rouge_rows(base: dict[str, Any], tuned: dict[str, Any]) -> list[dict[str, Any]]:
-    """List task, model, variant, mean and std of two models' metrics, for the tasks and their average."""
-    return [
-        {"task": task, "model": model, "variant": variant, **metrics[task][variant]}
-        for variant in ROUGE
-        for task in tuned["difference"]
-        for model, metrics in (("base", base), ("tuned", tuned))
-    ]
+def rouge_bars(
+    path: Path | str, base: dict[str, dict[str, float]], tuned: dict[str, dict[str, float]], dpi: int
+) -> None:
+    """Draw a panel a ROUGE variant: the base model's and the adapter's score on every task and on average.
 
-
-def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
-    """Draw a panel a ROUGE variant: base and tuned for every task, bars of one standard deviation over runs.
-
-    `rows` are those of `rouge_rows`.
+    Both are metrics by task and metric.
     """
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    figure, panels = plt.subplots(
-        1, len(variants), figsize=(4 * len(variants), 3.8), sharey=True, squeeze=False
-    )
-    for axes, variant in zip(panels[0], variants, strict=True):
-        for side, (model, color) in enumerate((("base", BASE), ("tuned", TUNED))):
-            chosen = {row["task"]: row for row in rows if row["variant"] == variant and row["model"] == model}
-            axes.bar(
-                [place + (side - 0.5) * 0.38 for place in range(len(tasks))],
-                [chosen[task]["mean"] for task in tasks],
-                width=0.36,
-                yerr=[chosen[task]["std"] or 0 for task in tasks],
-                capsize=3,
+    tasks = list(tuned)
+    figure, panels = plt.subplots(1, len(ROUGE), figsize=(4 * len(ROUGE), 3.8), sharey=True, squeeze=False)
+    for axes, variant in zip(panels[0], ROUGE, strict=True):
+        for side, (label, color, metrics) in enumerate((("base", BASE, base), ("tuned", TUNED, tuned))):
+            bars = axes.bar(
+                [place + (side - 0.5) * 0.42 for place in range(len(tasks))],
+                [metrics[task][variant] for task in tasks],
+                width=0.4,
                 color=color,
-                label=model,
+                label=label,
             )
+            axes.bar_label(bars, fmt="{:.2f}", fontsize=7, padding=1)
         axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right")
         axes.set_title(METRICS[variant].label)
-    panels[0][0].set_ylabel("F-measure, mean ± std over runs")
+    panels[0][0].set_ylabel("F-measure, mean over examples and runs")
     panels[0][-1].legend(frameon=False)
     save(figure, path, dpi)
 
 
 def composition(path: Path | str, counts: dict[str, int], dpi: int) -> None:
-    """Draw how many rows of the mix each source gives."""
+    """Draw how many rows of each kind the mix has."""
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(3, len(counts))))
     names = sorted(counts, key=lambda name: counts[name])
     bars = axes.barh(names, [counts[name] for name in names], color=TUNED)

@@ -8,30 +8,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of an answer: its `label` in figures, and the format of its mean and of its differences.
+    """One metric: its `label` in figures, and the format of its mean and of its differences.
 
-    A `common` metric is one of every task; another is one of the tasks that name it. `unit` is what it is
-    counted in, for axes and tables, or "".
+    A `common` metric is one of every task; another is one of the tasks that name it. One that is not a
+    `headline` is left out of the metrics files. `unit` is what it is counted in, for axes and tables, or "".
+    Of a `share` an answer scores 0 or 1.
     """
 
     name: str
     label: str
     common: bool = True
+    headline: bool = True
     lower_is_better: bool = False
     format: str = ".3f"
     unit: str = ""
+    share: bool = False
 
+
+# Of the reference's text, given the prompt: no answer is decoded for it, so it has no runs.
+BITS_PER_BYTE = "bits_per_byte"
 
 _ALL = (
+    Metric(BITS_PER_BYTE, "bits per byte", lower_is_better=True),
     Metric("rouge1", "ROUGE-1"),
     Metric("rouge2", "ROUGE-2"),
     Metric("rougeL", "ROUGE-L"),
     # Character n-gram F-score, 0 to 100.
-    Metric("chrf", "chrF", format=".1f"),
-    # Of the reference's tokens, given the prompt: no decoding noise.
-    Metric("nll", "negative log-likelihood", lower_is_better=True, unit="nats a token"),
+    Metric("chrf", "chrF", headline=False, format=".1f"),
     # 1 for an answer that is a whole recipe, else 0.
-    Metric("format", "recipe format", common=False, format=".0%"),
+    Metric("format", "recipe format", common=False, format=".0%", share=True),
 )
 METRICS = {metric.name: metric for metric in _ALL}
 COMMON = [metric.name for metric in _ALL if metric.common]

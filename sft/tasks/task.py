@@ -9,11 +9,8 @@ from sft.core.param_errors import fault
 from sft.core.params import Count, Params, Share, Text
 from sft.tasks.metric_names import COMMON, METRICS
 
-# The other keys of the metrics files in which the tasks' names are keys.
-RESERVED = {
-    *("average", "difference", "runs", "answers", "tokens_generated", "seconds", "tokens_per_second"),
-    *("model_flop_utilisation", "speed", "peak_memory_gib", "device", "base_model", "versions", "trained_on"),
-}
+# What stands for all tasks beside their names, in metrics and in comparisons.
+AVERAGE = "average"
 
 
 class TaskParams(Params):
@@ -55,8 +52,8 @@ def tasks_of(params: dict[str, TaskParams]) -> list[Task]:
 
 
 def _task(name: str, params: TaskParams) -> Task:
-    if name in RESERVED:
-        raise ParamError(f"tasks.{name}: the metrics files use this name for something else. Take another.")
+    if name == AVERAGE:
+        raise ParamError(f"tasks.{name}: the metrics files call the tasks' average so. Take another name.")
     own = [metric for metric in METRICS if metric not in COMMON]
     for metric in params.metrics:
         if metric not in own:

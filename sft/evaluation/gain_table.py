@@ -1,0 +1,54 @@
+"""What an adapter gained over the base model, as a table for people and as rows of a CSV file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sft.evaluation.scores_file import DIGITS
+from sft.statistics.gains import Gain
+from sft.tasks.metric_names import METRICS
+
+
+def as_rows(found: Sequence[Gain]) -> list[dict[str, Any]]:
+    """Return one row a gain, an empty cell for what it has not."""
+
+    def rounded(value: float | None) -> float | str:
+        return "" if value is None else round(value, DIGITS)
+
+    return [
+        {
+            "task": gain.task,
+            "metric": gain.metric,
+            "before": rounded(gain.before),
+            "after": rounded(gain.after),
+            "difference": rounded(gain.difference),
+            "low": rounded(gain.low),
+            "high": rounded(gain.high),
+            "p": "" if gain.p is None else f"{gain.p:.3g}",
+            "verdict": gain.outcome.value,
+        }
+        for gain in found
+    ]
+
+
+def lines(found: Sequence[Gain]) -> list[str]:
+    """Return a table, metric by metric: the means before and after, the difference, what to think of it."""
+    width = max(len(gain.task) for gain in found)
+    table = []
+    for metric in dict.fromkeys(gain.metric for gain in found):
+        described = METRICS[metric]
+        direction = "lower" if described.lower_is_better else "higher"
+        table += ["", f"{described.label} ({direction} is better)"]
+        table += [f"  {gain.task:<{width}}  {_cells(gain)}" for gain in found if gain.metric == metric]
+    return table
+
+
+def _cells(gain: Gain) -> str:
+    plain = METRICS[gain.metric].format
+    signed = f"+{plain}"
+    levels = f"{gain.before:{plain}} -> {gain.after:{plain}}"
+    interval = ""
+    if gain.low is not None and gain.high is not None:
+        interval = f"95% interval {gain.low:{signed}} to {gain.high:{signed}}"
+    note = f" ({gain.note})" if gain.note else ""
+    difference = f"{gain.difference:{signed}}"
+    return f"{levels:>14}  {difference:>7}  {interval:<32}  {gain.outcome.value}{note}"
