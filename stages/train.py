@@ -165,7 +165,7 @@ def measured(
         peak_memory_gib=provenance.peak_memory_gib(),
         engine=params.engine,
         device=provenance.device_name(),
-        base_model=BaseModel(model_params.reference, base.commit),
+        base_model=BaseModel(model_params.reference, base.revision),
         versions=provenance.versions(),
     )
 
