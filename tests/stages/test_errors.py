@@ -238,9 +238,8 @@ def test_scores_of_the_base_model_that_are_damaged(repo: Repo) -> None:
 
 
 def test_scores_of_the_base_model_on_other_examples(repo: Repo) -> None:
-    repo.set_params({"evaluate.likelihood_examples": 4})
-    message = stage(repo, "evaluate", "adapter")
-    assert "were not scored on the same examples" in message and "evaluate.likelihood_examples" in message
+    repo.set_params({"evaluate.likelihood_examples": 2})
+    assert "not scored on the same examples" in stage(repo, "evaluate", "adapter")
 
 
 def test_an_unpinned_model_that_moved_between_stages(repo: Repo) -> None:
@@ -249,7 +248,8 @@ def test_an_unpinned_model_that_moved_between_stages(repo: Repo) -> None:
     scores.write_text(re.sub("^,", "0123456789ab,", before, flags=re.MULTILINE))
     message = stage(repo, "evaluate", "adapter")
     assert (
-        message.startswith("params.yaml: model.reference: ") and "0123456789ab when baseline ran" in message
+        message.startswith("params.yaml: model.reference: ")
+        and "0123456789ab... when baseline ran" in message
     )
     scores.write_text(before)
 
