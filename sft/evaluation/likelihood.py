@@ -76,9 +76,9 @@ def _encoded(tokenizer: Any, example: dict[str, Any]) -> _Row:
         encoded = encode(tokenizer, messages)
         start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
         text = render(tokenizer, messages)
-        offsets = tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )["offset_mapping"]
+        offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+            "offset_mapping"
+        ]
         begun = len(encoded.input_ids) - len(offsets)  # a BOS that is none of the text
         answer = next(n for n, ours in enumerate(encoded.assistant_mask) if ours and n >= start)
         at = _place(reference, text, offsets[answer - begun][0])

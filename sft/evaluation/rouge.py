@@ -17,17 +17,13 @@ def score(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> li
     return _scores(tuple(map(tuple, references)), tuple(predictions))
 
 
-def f_measures(
-    variant: str, references: Sequence[Sequence[str]], predictions: Sequence[str]
-) -> list[float]:
+def f_measures(variant: str, references: Sequence[Sequence[str]], predictions: Sequence[str]) -> list[float]:
     """Return one variant's F-measure (0 to 1) for each prediction and its references."""
     return [scores[variant] for scores in score(references, predictions)]
 
 
 @lru_cache(maxsize=1)  # the variants are asked for one after another, of the same texts
-def _scores(
-    references: tuple[tuple[str, ...], ...], predictions: tuple[str, ...]
-) -> list[dict[str, float]]:
+def _scores(references: tuple[tuple[str, ...], ...], predictions: tuple[str, ...]) -> list[dict[str, float]]:
     from rouge_score_rs import rouge_scorer
 
     scorer = rouge_scorer.RougeScorer(VARIANTS, use_stemmer=True)

@@ -31,7 +31,8 @@ def metrics(scores: Scores, tasks: Sequence[Task]) -> Metrics:
         if name in ROUGE and len(by_run) > 1:
             average[f"{name}_std"] = float(by_run.std(ddof=1))
     by_task = {
-        task: {name: float(by_run.mean()) for name, by_run in of_task.items()} for task, of_task in means.items()
+        task: {name: float(by_run.mean()) for name, by_run in of_task.items()}
+        for task, of_task in means.items()
     }
     return {
         name: {metric: round(float(value), DIGITS) for metric, value in values.items()}

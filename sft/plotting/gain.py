@@ -142,7 +142,13 @@ def _panel(axes: Any, metric: str, gains: Sequence[Gain], tasks: Sequence[str]) 
     axes.set_xlabel(f"difference ({direction} is better)\n", fontsize=9)
     for place, text, side in ((0, "← worse", "left"), (1, "better →", "right")):
         axes.annotate(
-            text, (place, 0), (0, -42), xycoords="axes fraction", textcoords="offset points", ha=side, fontsize=9
+            text,
+            (place, 0),
+            (0, -42),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha=side,
+            fontsize=9,
         )
 
 
