@@ -24,6 +24,7 @@ from sft.core.files import write_json
 from sft.core.row_schema import MESSAGES
 from sft.fetch.cache import cache_dir
 from sft.modeling.loading import load_tokenizer, resolve
+from stages.paths import PROVENANCE_BASELINE
 
 SIZES: list[int | str] = ["auto", 170, 340]  # prompts at a time, three answers each
 EXAMPLES = 340
@@ -78,7 +79,7 @@ def prepare(folder: Path, reference: str) -> None:
         for task in ("question", "recipe"):
             prompt = [{"role": "user", "content": text}]
             rows.append(
-                {"task": task, "item": f"{n}", "id": f"{n}", "prompt": prompt, "reference": "none at all"}
+                {"task": task, "item": f"{n}", "id": f"{n}", "prompt": prompt, "references": ["none at all"]}
             )
     (folder / "data" / "holdout").mkdir(parents=True)
     schema = pa.schema(
@@ -87,7 +88,7 @@ def prepare(folder: Path, reference: str) -> None:
             ("item", pa.string()),
             ("id", pa.string()),
             ("prompt", MESSAGES),
-            ("reference", pa.string()),
+            ("references", pa.list_(pa.string())),
         ]
     )
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "data" / "holdout" / "evaluation.parquet")
@@ -99,6 +100,7 @@ def stage(folder: Path, reference: str, size: int | str) -> dict[str, Any]:
         "model": {"reference": reference, "dtype": "bfloat16", "load_in_4bit": False},
         "evaluate": {
             "examples": EXAMPLES,
+            "likelihood_examples": EXAMPLES,
             "runs": 3,
             "seed": 42,
             "temperature": 0.7,
@@ -111,15 +113,16 @@ def stage(folder: Path, reference: str, size: int | str) -> dict[str, Any]:
     }
     (folder / "params.yaml").write_text(json.dumps(params))
     run(["-m", "stages.evaluate", "base"], folder)
-    metrics = json.loads((folder / "metrics" / "baseline.json").read_text())
+    account = json.loads((folder / PROVENANCE_BASELINE).read_text())
+    of_task = account["tasks"]["recipe"]
     return {
-        **metrics["speed"]["recipe"],
-        "seconds": metrics["seconds"]["answer_recipe"],
-        "whole_stage_tokens_per_second": metrics["tokens_per_second"],
-        "peak_memory_gib": metrics["peak_memory_gib"],
-        "phases": metrics["seconds"],
-        "device": metrics["device"],
-        "versions": metrics["versions"],
+        **{name: of_task[name] for name in ("tokens_per_second", "model_flop_utilisation")},
+        "seconds": account["seconds"]["answer_recipe"],
+        "whole_stage_tokens_per_second": account["tokens_per_second"],
+        "peak_memory_gib": account["peak_memory_gib"],
+        "phases": account["seconds"],
+        "device": account["device"],
+        "versions": account["versions"],
     }
 
 

@@ -9,10 +9,11 @@ GPU.
 
 from typing import Any
 
+import pyarrow.compute as pc
+
 from benchmarks.material import SMOLLM2
 from sft.core.files import read_parquet
 from sft.core.params import load, mapping
-from sft.evaluation.evaluate import choose
 from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
 from sft.tasks.task import TaskParams, tasks_of
 from stages.cli import PARAMS
@@ -33,11 +34,11 @@ def main() -> None:
     model = load_model(base, "bfloat16").eval()
     stops = stop_token_ids(tokenizer, model)
     tasks = tasks_of(mapping(load(PARAMS), "tasks", TaskParams))
-    examples = choose(read_parquet(EVALUATION), tasks, EXAMPLES)
+    pool = read_parquet(EVALUATION)
     prompts = [
         Prompt(row["item"], prompt_ids(tokenizer, row["prompt"]))
-        for rows in examples.values()
-        for row in rows
+        for task in tasks
+        for row in pool.filter(pc.equal(pool["task"], task.name)).slice(0, EXAMPLES).to_pylist()
     ]
     written = {}
     for size in BATCHES:

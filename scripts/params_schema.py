@@ -15,6 +15,7 @@ from sft.evaluation.evaluate import EvaluateParams
 from sft.mixing.mix import MixParams
 from sft.modeling.loading import ModelParams
 from sft.tasks.task import TaskParams
+from sft.training.mixture import MixtureParams
 from sft.training.train_params import TrainParams
 from stages.plot import PlotParams
 from stages.standardize import StandardizeParams
@@ -23,7 +24,7 @@ SCHEMA = "schema/params.json"
 # What the stages read, by the name of the part of params; several stages may share a part.
 SECTIONS: dict[str, tuple[Any, ...]] = {
     "model": (ModelParams,),
-    "data": (MixParams, StandardizeParams),
+    "data": (MixParams, StandardizeParams, MixtureParams),
     "tasks": (ByName[TaskParams],),
     "train": (TrainParams,),
     "evaluate": (EvaluateParams,),

@@ -14,6 +14,9 @@ from sft.core.files import replacing
 from sft.core.params import load
 from stages.cli import described
 
+# What is one value or a mapping of names that depend on others (the kinds of the sources): replaced whole.
+REPLACED = ("data.weights",)
+
 
 def apply(name: str, params: Path | str = "params.yaml", folder: Path | str = "presets") -> list[str]:
     """Write the values of `folder/name.yaml` into `params`; return a line for each that changed.
@@ -43,6 +46,11 @@ def _overlay(target: Any, values: Any, prefix: str, path: Path, changes: list[st
         where = f"{prefix}{key}"
         if key not in target:
             raise UserError(f"{path}: {where}: params.yaml has no such param. Is it misspelt?")
+        if where in REPLACED:
+            if target[key] != value:
+                changes.append(f"{where}: {_plain(target[key])} -> {_plain(value)}")
+                target[key] = value
+            continue
         if isinstance(value, dict) != isinstance(target[key], dict):
             raise UserError(f"{path}: {where}: {_mismatch(target[key])}")
         if isinstance(value, dict):
@@ -71,6 +79,8 @@ def _replace(old: Any, new: list[Any]) -> None:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items())
     return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
 
 

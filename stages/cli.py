@@ -13,7 +13,7 @@ from stages.paths import RAW
 PARAMS = "params.yaml"
 PIPELINE = "dvc.yaml"
 # The groups of params whose names the user chooses: dvc.yaml lists such a group, of all others the leaves.
-GROUPS = ("tasks",)
+GROUPS = ("tasks", "data.weights")
 
 
 def described(error: UserError) -> str:
@@ -71,9 +71,9 @@ def reject_unread(params: dict[str, Any], pipeline: Path | str = PIPELINE) -> No
         return
     stages = load(pipeline).get("stages", {})
     read = {key for stage in stages.values() for key in stage.get("params", [])}
+    groups = tuple(f"{group}." for group in GROUPS if group in read)
     for leaf in leaves(params):
-        group = leaf.partition(".")[0]
-        if leaf not in read and not (group in GROUPS and group in read):
+        if leaf not in read and not leaf.startswith(groups):
             raise ParamError(f"{leaf}: no stage reads such a param. Is it misspelt?{_near(leaf, read)}")
 
 

@@ -26,7 +26,7 @@ from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import ModelParams
 from sft.statistics.gains import gains, sentence
 from sft.tasks.metric_names import METRICS
-from sft.tasks.task import Task, TaskParams, tasks_of
+from sft.tasks.task import AVERAGE, Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
 
@@ -56,12 +56,12 @@ FILES = {
 
 @dataclass
 class Model:
-    """A model that answers, with its tokenizer, and the commit or digest of the base model."""
+    """A model that answers, with its tokenizer, and the base model that it is or that it adapts."""
 
     model: Any
     tokenizer: Any
     stop_ids: list[int]
-    revision: str | None
+    base: loading.Resolved
 
 
 def main(values: dict[str, Any], which: str) -> None:
@@ -77,13 +77,13 @@ def main(values: dict[str, Any], which: str) -> None:
         model = load(model_params, baseline)
     answered = answer_all(model, tasks, examples, params, clock)
     records = score_all(model, tasks, examples, answered, clock)
-    by_example = scores_file.as_csv(records, model.revision)
+    by_example = scores_file.as_csv(records, model.base.revision)
     scores = scores_file.parse(by_example, files.scores)
     metrics = summary.metrics(scores, tasks)
 
     write_text(files.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records))
     write_text(files.scores, by_example)
-    write_json(files.provenance, account(model, model_params, answered, examples, clock))
+    write_json(files.provenance, account(model, model_params.dtype, answered, examples, clock))
     if baseline is None:
         report(tasks, answered, metrics)
     else:
@@ -101,12 +101,12 @@ def load(params: ModelParams, baseline: str | None) -> Model:
     """
     base = loading.resolve(params.reference)
     if baseline is not None:
-        check_same_base(params.reference, base.commit, baseline)
+        check_same_base(params.reference, base.revision, baseline)
     tokenizer = loading.load_tokenizer(base)
     model, stop_ids = loading.load_to_answer(base, tokenizer, params)
     if baseline is not None:
         model = adapter.attach(model, paths.ADAPTER).eval()
-    return Model(model, tokenizer, stop_ids, base.commit)
+    return Model(model, tokenizer, stop_ids, base)
 
 
 def check_same_base(reference: str, revision: str | None, baseline: str) -> None:
@@ -171,7 +171,7 @@ def score_all(
 
 def account(
     model: Model,
-    model_params: ModelParams,
+    dtype: str,
     answered: "Answered",
     examples: dict[str, list[Example]],
     clock: provenance.Clock,
@@ -185,14 +185,16 @@ def account(
         flops = sum(cost.generating(len(prompt.ids), [a.tokens for a in given]) for prompt, given in pairs)
         return {
             "tokens_per_second": round(sum(a.tokens for _, given in pairs for a in given) / seconds, 1),
-            "model_flop_utilisation": utilisation(
-                flops, seconds, provenance.device_name(), model_params.dtype
-            ),
+            "model_flop_utilisation": utilisation(flops, seconds, provenance.device_name(), dtype),
         }
 
     answers = [a for pairs in answered.values() for _, given in pairs for a in given]
     return {
-        "base_model": {"reference": model_params.reference, "resolved": model.revision},
+        "base_model": {
+            "reference": model.base.reference,
+            "resolved": model.base.revision,
+            "weights": model.base.weights,
+        },
         "tasks": {
             task: {
                 "examples": len(pairs),
@@ -223,7 +225,7 @@ def endings(pairs: "list[tuple[Prompt, list[Answer]]]") -> dict[str, float]:
 
 def report(tasks: list[Task], answered: "Answered", metrics: summary.Metrics) -> None:
     """Print the scores as a table: the metrics that all tasks have, then a task's own."""
-    shared = [name for name in tasks[0].metrics if name in metrics[summary.AVERAGE]]
+    shared = [name for name in tasks[0].metrics if name in metrics[AVERAGE]]
     width = max(map(len, metrics))
     print(f"{'':<{width}}" + "".join(f"{METRICS[name].label:>15}" for name in shared) + f"{'finished':>10}")
     for task, scores in metrics.items():

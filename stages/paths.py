@@ -25,6 +25,9 @@ METRICS_BASELINE = "metrics/baseline.json"
 METRICS_EVALUATE = "metrics/evaluate.json"
 
 # What describes a run: in Git, and read by no stage, since times differ from run to run.
+PROVENANCE_STANDARDIZE = "provenance/standardize.json"
+PROVENANCE_MIX = "provenance/mix.json"
+PROVENANCE_TRAIN = "provenance/train.json"
 PROVENANCE_BASELINE = "provenance/baseline.json"
 PROVENANCE_EVALUATE = "provenance/evaluate.json"
 

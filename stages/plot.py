@@ -1,4 +1,4 @@
-"""Draw what the adapter gained over the base model, ROUGE of both, the loss curves, and what the mix is made of.
+"""Draw what the adapter gained over the base model, ROUGE of both, the loss curves, and the mix.
 
 Reads metrics/ and plots/*.csv of the stages before, and data/mix.parquet. Writes plots/*.png, and
 plots/lengths.csv for DVC's own plots.
@@ -8,10 +8,10 @@ Run as `python -m stages.plot`.
 
 import csv
 import io
-from collections import Counter
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft.core.files import read_json, read_parquet, read_text, write_csv
 from sft.core.params import Count, Params, Text, section
@@ -74,8 +74,9 @@ def plot_gain(dpi: int) -> None:
 def gain_of(row: dict[str, str]) -> Gain:
     """Read one row of plots/gain.csv."""
     low, high, p = (float(row[name]) if row[name] else None for name in ("low", "high", "p"))
-    means = (float(row[name]) for name in ("before", "after", "difference"))
-    return Gain(row["task"], row["metric"], *means, low, high, p, Outcome(row["verdict"]), note="")
+    before, after, difference = (float(row[name]) for name in ("before", "after", "difference"))
+    outcome = Outcome(row["verdict"])
+    return Gain(row["task"], row["metric"], before, after, difference, low, high, p, outcome, note="")
 
 
 def plot_loss(dpi: int) -> None:
@@ -94,9 +95,10 @@ def plot_rouge(dpi: int) -> None:
 
 
 def plot_composition(dpi: int) -> None:
-    """Draw how many rows of the mix are of each kind."""
-    kinds = Counter(read_parquet(paths.MIX, ["kind"])["kind"].to_pylist())
-    pipeline.composition(COMPOSITION_FIGURE, kinds, dpi)
+    """Draw how many rows of each kind the mix has."""
+    kinds = pc.value_counts(read_parquet(paths.MIX, ["kind"])["kind"]).to_pylist()
+    counts = {entry["values"]: entry["counts"] for entry in kinds}
+    pipeline.composition(COMPOSITION_FIGURE, dict(sorted(counts.items())), dpi)
 
 
 def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:

@@ -1,15 +1,20 @@
 """Fine-tune a LoRA adapter on as much of the mix as the budget reads.
 
-Reads data/mix.parquet and data/holdout/validation.parquet. Writes models/adapter/, metrics/train.json
-and the loss curves plots/train_loss.csv and plots/validation_loss.csv.
+Reads data/mix.parquet and data/holdout/validation.parquet. Writes models/adapter/, metrics/train.json, the
+record of the run provenance/train.json, and the loss curves plots/train_loss.csv and
+plots/validation_loss.csv.
 
 Run as `python -m stages.train`.
 """
 
+import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft.core import provenance
 from sft.core.errors import ParamError
@@ -17,13 +22,27 @@ from sft.core.files import read_parquet, write_csv, write_json
 from sft.core.params import section
 from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams
-from sft.training import engines, train
+from sft.training import engines, kinds_read, train
+from sft.training.budget import Budget, Reading
+from sft.training.kinds_read import KindRead
 from sft.training.logs import Logs, MicroBatchLog
+from sft.training.mixture import MixtureParams, Weights, weights_of_kinds
 from sft.training.throughput import Throughput, steady
-from sft.training.tokenized_dataset import Budget, Reading, RowShape, read, read_validation
+from sft.training.tokenized_dataset import read, read_validation
+from sft.training.tokenizing import RowShape
 from sft.training.train_params import TrainParams
 from stages import paths
 from stages.cli import run
+
+
+@dataclass
+class TrainMetrics:
+    """metrics/train.json: the loss of the last step, the validation loss after it, and what was read."""
+
+    train_loss: float
+    validation_loss: float
+    rows: int
+    tokens: int
 
 
 @dataclass
@@ -44,28 +63,31 @@ class StartAndEnd:
 
 @dataclass
 class BaseModel:
-    """The base model as params name it, and the hub's commit that this was."""
+    """The base model as params name it, its commit or digest, and how its weights are stored."""
 
     reference: str
     resolved: str | None
+    weights: str
 
 
 @dataclass
-class TrainMetrics:
-    """metrics/train.json: results first, then what was read, then what it took."""
+class TrainProvenance:
+    """provenance/train.json: what was read, then what it took."""
 
-    train_loss: FirstAndLast
-    validation_loss: StartAndEnd
-    validation_rows: int
-    steps: int
     rows_seen: int
     distinct_rows_seen: int
-    rows_in_mix: int
-    epochs: float
     tokens_seen: int
+    epochs: float
+    rows_in_mix: int
+    kinds: dict[str, KindRead]
+    steps: int
     loss_tokens_seen: int
     truncated: int
     dropped: dict[str, int]
+    train_loss: FirstAndLast
+    validation_loss: StartAndEnd
+    validation_rows: int
+    validation_kinds: dict[str, int]
     trainable_parameters: int
     seconds: dict[str, float]
     tokens_per_second: float
@@ -78,85 +100,117 @@ class TrainMetrics:
     versions: dict[str, str]
 
 
+@dataclass
+class Mix:
+    """The mix's rows and how many there are of each kind, and the held-out rows of the kinds that are read.
+
+    `read` has the weight of each kind that is read, none where rows are read as the mix has them.
+    """
+
+    rows: pa.Table
+    in_mix: Counter[str]
+    held_out: pa.Table
+    weights: Weights
+    read: dict[str, float]
+
+
 def main(values: dict[str, Any]) -> None:
     """Tokenize the budget's rows, load the model, train, and write the adapter and the account."""
     model_params = section(values, "model", ModelParams)
+    mixture = section(values, "data", MixtureParams)
     params = section(values, "train", TrainParams)
     train.check_machine(params, model_params)
     clock = provenance.Clock()
-    mix = read_parquet(paths.MIX, ["id", "messages"])
-    held_out = read_held_out(params.validation_rows)
+    mix = read_mix(mixture, params.validation_rows)
 
     with clock.phase("load"):
         engine = engines.prepare(params.engine)
         base = loading.resolve(model_params.reference)
         tokenizer = loading.load_tokenizer(base)
     with clock.phase("tokenize"):  # before the model is loaded, for it may fork processes
-        reading, validation = tokenize(mix, held_out, tokenizer, params)
+        reading, validation = tokenize(mix, tokenizer, params)
     with clock.phase("load"):
         model = engine.load(base, model_params, params.lora, params.max_length, params.seed)
     with clock.phase("train"):
         logs = train.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
     with clock.phase("save"):
-        adapter.save(model, paths.ADAPTER, model_params.reference)
+        adapter.save(model, paths.ADAPTER, model_params.reference, base.revision)
         write_csv(paths.TRAIN_LOSS, [dict(entry) for entry in logs.steps])
         write_csv(paths.VALIDATION_LOSS, [dict(entry) for entry in logs.validation])
     clock.split("train", "validation", logs.validation_seconds)
 
-    metrics = measured(model, model_params, base, params, len(mix), reading, validation, logs, clock)
-    write_json(paths.METRICS_TRAIN, asdict(metrics))
-    report(metrics, params, validation)
+    recorded = record(model, model_params, base, params, mix, reading, validation, logs, clock)
+    write_json(paths.PROVENANCE_TRAIN, asdict(recorded))
+    write_json(paths.METRICS_TRAIN, asdict(metrics(recorded)))
+    report(recorded, params, validation)
 
 
-def read_held_out(wanted: int) -> pa.Table:
-    """Read the rows held out for validation; raise UserError where there are fewer than are asked for."""
-    held_out = read_parquet(paths.VALIDATION, ["id", "messages"])
-    if len(held_out) < wanted:
+def read_mix(mixture: MixtureParams, validation_rows: int) -> Mix:
+    """Read the mix and the rows held out for validation.
+
+    Raises ParamError for weights that do not fit the mix, and where fewer rows than are asked for are held
+    out of the kinds that are read.
+    """
+    rows = read_parquet(paths.MIX, ["id", "kind", "messages"])
+    held_out = read_parquet(paths.VALIDATION, ["id", "kind", "messages"])
+    in_mix = Counter(rows["kind"].to_pylist())
+    weights = weights_of_kinds(mixture.weights, in_mix, kinds_of_sources(rows))
+    if weights:
+        held_out = held_out.filter(pc.is_in(held_out["kind"], pa.array(list(weights))))
+    if len(held_out) < validation_rows:
+        of_kinds = " of the kinds that data.weights reads" if weights else ""
         raise ParamError(
-            f"train.validation_rows: {wanted:,} are asked for, but {len(held_out):,} rows are held out. "
-            "Ask for fewer, or raise data.holdout.validation."
+            f"train.validation_rows: {validation_rows:,} are asked for, but {len(held_out):,} rows{of_kinds} "
+            "are held out. Ask for fewer, or raise data.holdout.validation."
         )
-    return held_out
+    return Mix(rows, in_mix, held_out, mixture.weights, weights)
 
 
-def tokenize(
-    mix: pa.Table, held_out: pa.Table, tokenizer: Any, params: TrainParams
-) -> tuple[Reading, Reading]:
+def kinds_of_sources(mix: pa.Table) -> list[str]:
+    """Return the kinds of all sources, which the mix's file names beside its rows."""
+    named = (mix.schema.metadata or {}).get(b"kinds")
+    return json.loads(named) if named else sorted(set(mix["kind"].to_pylist()))
+
+
+def tokenize(mix: Mix, tokenizer: Any, params: TrainParams) -> tuple[Reading, Reading]:
     """Tokenize what the budget reads of the mix, and the validation rows."""
     shape = RowShape(params.max_length, params.too_long, params.loss_on)
     budget = Budget.parse(params.budget, params.batch_size)
     return (
-        read(mix, budget, tokenizer, shape, params.seed),
-        read_validation(held_out, params.validation_rows, tokenizer, shape, params.seed),
+        read(mix.rows, budget, tokenizer, shape, params.seed, mix.read),
+        read_validation(mix.held_out, params.validation_rows, tokenizer, shape, params.seed, mix.read),
     )
 
 
-def measured(
+def record(
     model: Any,
     model_params: ModelParams,
     base: loading.Resolved,
     params: TrainParams,
-    rows_in_mix: int,
+    mix: Mix,
     reading: Reading,
     validation: Reading,
     logs: Logs,
     clock: provenance.Clock,
-) -> TrainMetrics:
+) -> TrainProvenance:
     """Sum up what was trained, on what, and what it took."""
     speed = steady(reading.rows, logs.step_seconds, params.batch_size, model, model_params.dtype)
-    return TrainMetrics(
-        train_loss=FirstAndLast(logs.steps[0]["loss"], logs.steps[-1]["loss"]),
-        validation_loss=StartAndEnd(logs.validation[0]["loss"], logs.validation[-1]["loss"]),
-        validation_rows=len(validation.rows),
-        steps=len(logs.steps),
+    rows_in_mix = len(mix.rows)
+    return TrainProvenance(
         rows_seen=len(reading.rows),
         distinct_rows_seen=len(set(reading.ids)),
-        rows_in_mix=rows_in_mix,
-        epochs=len(reading.rows) / rows_in_mix,
         tokens_seen=reading.tokens,
+        epochs=len(reading.rows) / rows_in_mix,
+        rows_in_mix=rows_in_mix,
+        kinds=kinds_read.kinds_read(reading, mix.in_mix, mix.weights),
+        steps=len(logs.steps),
         loss_tokens_seen=reading.loss_tokens,
         truncated=reading.truncated,
         dropped=reading.dropped,
+        train_loss=FirstAndLast(logs.steps[0]["loss"], logs.steps[-1]["loss"]),
+        validation_loss=StartAndEnd(logs.validation[0]["loss"], logs.validation[-1]["loss"]),
+        validation_rows=len(validation.rows),
+        validation_kinds={kind: rows for kind, (rows, _) in validation.by_kind().items()},
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         seconds=clock.seconds,
         tokens_per_second=round(reading.tokens / clock.seconds["train"], 1),
@@ -165,41 +219,48 @@ def measured(
         peak_memory_gib=provenance.peak_memory_gib(),
         engine=params.engine,
         device=provenance.device_name(),
-        base_model=BaseModel(model_params.reference, base.commit),
+        base_model=BaseModel(model_params.reference, base.revision, base.weights),
         versions=provenance.versions(),
     )
 
 
-def report(metrics: TrainMetrics, params: TrainParams, validation: Reading) -> None:
-    """Print what was trained on, how fast, and what it did to the validation loss."""
-    seconds, distinct, mix = metrics.seconds["train"], metrics.distinct_rows_seen, metrics.rows_in_mix
-    print(
-        f"train       {metrics.steps} steps x {params.batch_size} rows: {metrics.tokens_seen:,} tokens "
-        f"in {seconds:.0f} s ({metrics.tokens_per_second:,} tokens/s)"
+def metrics(recorded: TrainProvenance) -> TrainMetrics:
+    """Pick the results."""
+    return TrainMetrics(
+        train_loss=recorded.train_loss.last,
+        validation_loss=recorded.validation_loss.end,
+        rows=recorded.rows_seen,
+        tokens=recorded.tokens_seen,
     )
-    if metrics.steady.tokens_per_second:
-        used = metrics.steady.model_flop_utilisation
+
+
+def report(recorded: TrainProvenance, params: TrainParams, validation: Reading) -> None:
+    """Print what was trained on, how fast, and what it did to the validation loss."""
+    seconds, distinct, mix = recorded.seconds["train"], recorded.distinct_rows_seen, recorded.rows_in_mix
+    print(
+        f"train       {recorded.steps} steps x {params.batch_size} rows: {recorded.tokens_seen:,} tokens "
+        f"in {seconds:.0f} s ({recorded.tokens_per_second:,} tokens/s)"
+    )
+    if recorded.steady.tokens_per_second:
+        used = recorded.steady.model_flop_utilisation
         of_peak = f", {used:.0%} of the card's peak" if used else ""
-        print(f"steady      {metrics.steady.tokens_per_second:,} tokens/s{of_peak}")
+        print(f"steady      {recorded.steady.tokens_per_second:,} tokens/s{of_peak}")
     print(f"rows seen   {distinct:,} of {mix:,} rows of the mix ({distinct / mix:.2%})")
-    if distinct < mix / 2:
-        print(
-            f"            With this budget data.size hardly matters: {metrics.steps:,} steps x "
-            f"{params.batch_size} rows read {distinct:,} of {mix:,} rows, and would of a larger mix."
-        )
-    loss = metrics.validation_loss
+    for line in kinds_read.summary(recorded.kinds):
+        print(f"{'':<12}{line}")
+    loss = recorded.validation_loss
     print(f"validation  loss {loss.start:.4f} before, {loss.end:.4f} after")
-    if metrics.validation_rows < params.validation_rows:
+    if recorded.validation_rows < params.validation_rows:
         print(
-            f"            on {metrics.validation_rows:,} rows, not the {params.validation_rows:,} of "
+            f"            on {recorded.validation_rows:,} rows, not the {params.validation_rows:,} of "
             f"train.validation_rows: the others are left out ({listed(validation.dropped)})"
         )
-    print(f"too long    {metrics.truncated:,} truncated; left out: {listed(metrics.dropped)}")
+    print(f"too long    {recorded.truncated:,} truncated; left out: {listed(recorded.dropped)}")
 
 
-def listed(dropped: dict[str, int]) -> str:
-    """Write counts by reason as text."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count) or "none"
+def listed(counts: Mapping[str, int]) -> str:
+    """Write counts by name as text."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
 
 
 if __name__ == "__main__":

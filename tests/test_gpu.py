@@ -74,7 +74,7 @@ changed = params(engine=settings["engine"], micro_batch="auto", gradient_checkpo
 changed.learning_rate = 1e-3
 rows = random_rows(steps * changed.batch_size)
 logs = train(model, tokenizer, rows, random_rows(4, 1), changed, dtype)
-adapter.save(model, settings["folder"], "pypi://some-model==1.0")
+adapter.save(model, settings["folder"], "pypi://some-model==1.0", "0123abcd")
 print(json.dumps({"steps": logs.steps, "validation": logs.validation, "cut": logs.micro_batch}))
 """
 

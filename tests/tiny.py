@@ -18,9 +18,9 @@ TEMPLATE = """{%- for message in messages %}
 {%- if add_generation_prompt %}{{- '<|start|>assistant\n' }}{%- endif %}"""
 
 
-def save_tokenizer(folder, control, template=TEMPLATE, **special):
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    fast = Tokenizer(models.BPE({token: number for number, token in enumerate(alphabet)}, []))
+def save_tokenizer(folder, control, template=TEMPLATE, merges=(), **special):
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    fast = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, list(merges)))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     fast.add_special_tokens(["<|start|>", "<|eot|>", *control])

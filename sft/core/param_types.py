@@ -50,7 +50,7 @@ def _count(value: Any) -> int:
     return int(number)
 
 
-def _all_hashed(values: Any) -> Any:
+def all_hashed(values: Any) -> Any:
     """Refuse a key that a cache of runs leaves out of what it hashes, so that a change would go unnoticed."""
     for path in _paths(values):
         if path[-1] in _UNHASHED:
@@ -100,4 +100,4 @@ Text = Annotated[str, Field(min_length=1)]
 
 # Values by short names. A pipeline may list such a mapping as one param, so no key in it, however deep,
 # may be one that a cache of runs leaves out of its hashes.
-ByName = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], T], BeforeValidator(_all_hashed)]
+ByName = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], T], BeforeValidator(all_hashed)]

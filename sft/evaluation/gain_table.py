@@ -50,4 +50,5 @@ def _cells(gain: Gain) -> str:
     if gain.low is not None and gain.high is not None:
         interval = f"95% interval {gain.low:{signed}} to {gain.high:{signed}}"
     note = f" ({gain.note})" if gain.note else ""
-    return f"{levels:>16}  {gain.difference:{signed}}  {interval:<32}  {gain.outcome.value}{note}".rstrip()
+    difference = f"{gain.difference:{signed}}"
+    return f"{levels:>14}  {difference:>7}  {interval:<32}  {gain.outcome.value}{note}"

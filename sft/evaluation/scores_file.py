@@ -123,5 +123,6 @@ def _number(text: str, name: str, where: str) -> float:
 
 def _damaged(name: str, what: str) -> UserError:
     return UserError(
-        f"{name}: damaged, or no file of scores: {what}. Get it from Git again, or run the stage that writes it."
+        f"{name}: damaged, or no file of scores: {what}. Get it from Git again, or run the stage that "
+        "writes it."
     )

@@ -10,8 +10,10 @@ from sft.core.files import replacing
 KEPT = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def save(model: Any, folder: Path | str, reference: str) -> None:
+def save(model: Any, folder: Path | str, reference: str, revision: str | None) -> None:
     """Write the adapter in PEFT's format, with `reference` (not a machine's path) as its base model.
+
+    `revision` is the commit or digest that the reference stood for, None for a folder.
 
     PEFT writes target_modules in set order, which differs in every process; they are sorted here. Its
     model card and the trainer's pickled arguments are left out.
@@ -28,7 +30,7 @@ def save(model: Any, folder: Path | str, reference: str) -> None:
                 path.unlink()
         config_path = temporary / "adapter_config.json"
         config = json.loads(config_path.read_text())
-        config["base_model_name_or_path"] = reference
+        config["base_model_name_or_path"], config["revision"] = reference, revision
         for key in ("target_modules", "modules_to_save", "exclude_modules"):
             if isinstance(config.get(key), list):
                 config[key] = sorted(config[key])

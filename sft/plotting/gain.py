@@ -1,4 +1,4 @@
-"""The figure that says whether the adapter is better than the base model: differences with their intervals."""
+"""The figure that says whether the adapter is better than the base model: differences with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,14 +78,14 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
 
 
 def title(gains: Sequence[Gain]) -> list[str]:
-    """Return the verdict in short: a headline, and a line each on what got better and what got worse."""
+    """Return the verdict in short: a headline, and a line on what got better, "" where nothing did."""
     better, worse = (_listed(gains, outcome) for outcome in (Outcome.BETTER, Outcome.WORSE))
     if better and worse:
         head = f"Better than the base model, but worse by {worse}"
     elif better:
         head = "Better than the base model"
     elif worse:
-        head = "Worse than the base model"
+        head = f"Worse than the base model by {worse}"
     else:
         head = "Not told apart from the base model"
     return [head, f"Better by {better}." if better else ""]
@@ -99,9 +99,9 @@ def _listed(gains: Sequence[Gain], outcome: Outcome) -> str:
         named = [gain.task for gain in of_metric if gain.outcome is outcome]
         if not named:
             continue
-        if len(of_metric) == 1:
+        if len(of_metric) == 1 and not METRICS[metric].common:
             parts.append(METRICS[metric].label)
-        elif len(named) == len(of_metric):
+        elif len(named) == len(of_metric) > 1:
             parts.append(f"{METRICS[metric].label} on average and on every task")
         else:
             names = ["on average" if name == AVERAGE else f"on {name}" for name in named]
@@ -141,15 +141,8 @@ def _panel(axes: Any, metric: str, gains: Sequence[Gain], tasks: Sequence[str]) 
     direction = "lower" if described.lower_is_better else "higher"
     axes.set_xlabel(f"difference ({direction} is better)\n", fontsize=9)
     for place, text, side in ((0, "← worse", "left"), (1, "better →", "right")):
-        axes.annotate(
-            text,
-            (place, 0),
-            (0, -42),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha=side,
-            fontsize=9,
-        )
+        below: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(text, (place, 0), (0, -42), ha=side, **below)
 
 
 def _signed(value: float, form: str) -> str:

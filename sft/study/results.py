@@ -8,13 +8,28 @@ from typing import Any, Literal, TypedDict, cast
 import numpy as np
 
 from sft.core.params import Count, leaves, parse_value
-from sft.evaluation.summary import Differences, Spread, TrainedOn
 from sft.statistics.intervals import Answer, across_tasks, aligned, by_example
 from sft.tasks.metric_names import METRICS
 
 # What a training has read, by TrainedOn's names.
 Amount = Literal["rows_seen", "distinct_rows_seen", "epochs", "tokens_seen"]
 AMOUNTS: tuple[Amount, ...] = ("rows_seen", "distinct_rows_seen", "epochs", "tokens_seen")
+
+
+class Spread(TypedDict):
+    """A mean over runs and the sample standard deviation, None for a single run."""
+
+    mean: float
+    std: float | None
+
+
+class TrainedOn(TypedDict):
+    """What an adapter has read, repeats in `rows_seen` and `tokens_seen` included."""
+
+    rows_seen: int
+    distinct_rows_seen: int
+    tokens_seen: int
+    epochs: float
 
 
 class Metrics(TypedDict):
@@ -28,7 +43,7 @@ class EvaluationMetrics(Metrics):
     """What is read of an evaluation's metrics; beside it are each task's scores, by the task's name."""
 
     trained_on: TrainedOn
-    difference: Differences
+    difference: dict[str, dict[str, float]]  # by task and metric
 
 
 @dataclass(eq=False)

@@ -1,245 +1,207 @@
-"""The training budget, and reading rows in seeded order as far as it goes, tokenizing what is read.
+"""Reading rows in seeded order as far as the budget goes, tokenizing what is read.
 
 Every trainer looked at tokenizes the whole set first; 60 steps need not tokenize 300,000 rows.
 """
 
 import itertools
-import math
-import multiprocessing
-import os
-import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
-from sft.core.errors import ParamError, UserError
-from sft.core.params import Count, Number, parse_value
-from sft.core.row_schema import take_rows
+from sft.core.errors import UserError
 from sft.core.seeded_order import order_of_copies
-from sft.modeling.chat_template import TemplateRefusal, encode
-from sft.modeling.labels import IGNORED, loss_tokens
+from sft.training.budget import Budget, Reading
+from sft.training.mixture import Turns
+from sft.training.tokenizing import RowShape, Tokenized, Tokenizing, cores
 
 CHUNK = 256  # rows turned into Python objects at a time
 # From this many rows on it pays to start processes: one core tokenizes some 1,000 short rows a second.
 SHARED_OUT = 2000
 
-Unit = Literal["steps", "epochs", "rows", "tokens"]
-Row = dict[str, np.ndarray]
-Tokenized = tuple[str, Row | str, bool]  # id; tokens, or why the row is left out; whether it was truncated
+ALL = ""  # in place of a kind's name, where rows are read as the mix has them
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How much to train: `amount` optimizer steps of `batch_size` rows, or epochs, rows or tokens.
-
-    It is met in whole steps: the last one is filled up.
-    """
-
-    amount: float
-    unit: Unit
-    batch_size: int = 1
-
-    @classmethod
-    def parse(cls, text: str, batch_size: int) -> "Budget":
-        """Read `60 steps`, `1.5 epochs`, `300k rows` or `2M tokens`; raise UserError for anything else."""
-        number, _, word = text.strip().partition(" ")
-        unit = word.strip().removesuffix("s") + "s"
-        if unit not in get_args(Unit):
-            raise ParamError(
-                f"train.budget: {text!r} is not an amount and a unit, such as 60 steps, "
-                "1 epoch, 300k rows or 2M tokens."
-            )
-        amount = parse_value(number, Number if unit == "epochs" else Count, "train.budget")
-        if amount <= 0:
-            raise ParamError(f"train.budget: {text!r} is not above 0.")
-        return cls(amount, cast(Unit, unit), batch_size)
-
-    def met(self, reading: "Reading", mix_rows: int) -> bool:
-        """Tell whether what has been read is enough."""
-        if len(reading.rows) % self.batch_size:
-            return False
-        done = {
-            "steps": len(reading.rows) / self.batch_size,
-            "epochs": reading.passed / mix_rows,
-            "rows": len(reading.rows),
-            "tokens": reading.tokens,
-        }
-        return done[self.unit] >= self.amount
-
-    def rows_left(self, reading: "Reading", mix_rows: int, max_length: int) -> int:
-        """Return how many more rows it takes at least, if none is left out."""
-        if self.unit == "tokens":
-            return math.ceil((self.amount - reading.tokens) / max_length)
-        if self.unit == "epochs":
-            return math.ceil(self.amount * mix_rows) - reading.passed
-        return math.ceil(self.amount * (self.batch_size if self.unit == "steps" else 1)) - len(reading.rows)
-
-
-@dataclass
-class Reading:
-    """Tokenized rows in the order in which training reads them, and an account of what was read.
-
-    Each row has `input_ids` and `labels` of equal length, int32. `tokens` counts all of theirs, `passed`
-    the rows of the mix that were gone through, those left out and those of further epochs included.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    tokens: int = 0
-    passed: int = 0
-    truncated: int = 0
-    dropped: dict[str, int] = field(
-        default_factory=lambda: {"too_long": 0, "no_loss_tokens": 0, "refused_by_template": 0}
-    )
-
-    @property
-    def loss_tokens(self) -> int:
-        """Count the tokens that the loss is taken over."""
-        return sum(loss_tokens(row["labels"]) for row in self.rows)
-
-
-@dataclass
-class RowShape:
-    """How a conversation becomes a row: its limit in tokens, what exceeds it, and where the loss is."""
-
-    max_length: int
-    too_long: Literal["truncate", "drop"]
-    loss_on: Literal["assistant", "all"]
-
-
-def read(mix: pa.Table, budget: Budget, tokenizer: Any, shape: RowShape, seed: int) -> Reading:
-    """Tokenize rows of `mix` by hash(seed, epoch, id) until the usable ones meet the budget.
-
-    When the mix is used up the next epoch begins, in another order. Many rows are shared out to all cores,
-    with the same result: to forked processes, so call it before a model is loaded, whose threads and whose
-    GPU are not for them. Raises UserError where no row of a whole epoch is usable.
-    """
-    return _read(mix, "mix rows", budget, tokenizer, shape, seed, epochs=itertools.count())
-
-
-def read_validation(held_out: pa.Table, rows: int, tokenizer: Any, shape: RowShape, seed: int) -> Reading:
-    """Tokenize rows of `held_out` by hash(seed, 0, id) until `rows` are usable, or there are no more.
-
-    No row is read twice, so there may be fewer. Raises UserError where none is usable.
-    """
-    return _read(held_out, "validation rows", Budget(rows, "rows"), tokenizer, shape, seed, epochs=[0])
-
-
-def _read(
-    table: pa.Table,
-    name: str,
+def read(
+    mix: pa.Table,
     budget: Budget,
     tokenizer: Any,
     shape: RowShape,
     seed: int,
-    epochs: Iterable[int],
+    weights: Mapping[str, float] | None = None,
 ) -> Reading:
-    reading = Reading()
-    reader = _Reader(table.select(["id", "messages"]).combine_chunks(), tokenizer, shape)
-    total = None if budget.unit == "tokens" else budget.rows_left(reading, len(table), shape.max_length)
-    with tqdm(total=total, desc=f"tokenizing {name}", unit="row", mininterval=1) as progress:
-        for epoch in epochs:
-            before = len(reading.rows)
-            _read_epoch(reading, reader, budget, f"{seed}:{epoch}", progress)
-            if len(reading.rows) == before:
-                raise UserError(
-                    f"none of the {len(table):,} {name} can be trained on: {reading.dropped}. "
-                    f"Raise train.max_length (now {shape.max_length}), or look at the rows and the template."
-                )
-            if budget.met(reading, len(table)):
-                break
-    return reading
+    """Tokenize rows of `mix` by hash(seed, epoch, id) until the usable ones meet the budget.
+
+    With `weights` each kind's rows are read in that order, and kinds take turns by their weights (Turns):
+    shares are of usable rows. Rows of kinds without a weight are not read. When the rows, or those of a
+    kind, are used up, their next epoch begins, in another order.
+    Many rows are shared out to all cores, with the same result: to forked processes, so call it before a
+    model is loaded, whose threads and whose GPU are not for them. Raises UserError where no row, or none of
+    a kind, is usable in a whole epoch.
+    """
+    return _Reader(mix, "mix rows", budget, tokenizer, shape, seed, weights, endless=True).read()
 
 
-@dataclass
+def read_validation(
+    held_out: pa.Table,
+    rows: int,
+    tokenizer: Any,
+    shape: RowShape,
+    seed: int,
+    weights: Mapping[str, float] | None = None,
+) -> Reading:
+    """Tokenize rows of `held_out`, in the order of training's first epoch, until `rows` are usable.
+
+    No row is read twice: where a kind is used up the others go on, and there may be fewer rows. Raises
+    UserError where none is usable.
+    """
+    budget = Budget(rows, "rows")
+    reader = _Reader(held_out, "validation rows", budget, tokenizer, shape, seed, weights, endless=False)
+    return reader.read()
+
+
+class _Rows:
+    """The rows of one kind in seeded order, epoch after epoch, and how far they have been read.
+
+    `block` holds rows that have been taken but not tokenized; `tokenized` those after them that other
+    processes have tokenized.
+    """
+
+    def __init__(self, places: np.ndarray, ids: pa.ChunkedArray, seed: int, epochs: Iterable[int]) -> None:
+        self.size, self.usable = len(places), False
+        self.left_out: Counter[str] = Counter()
+        self.block: deque[dict[str, Any]] = deque()
+        self.tokenized: deque[Tokenized] = deque()
+        self._places = (
+            place for epoch in epochs for place in places[order_of_copies(f"{seed}:{epoch}", ids)].tolist()
+        )
+
+    def take(self, rows: int) -> np.ndarray:
+        """Return the places of the next rows; there are fewer where no epoch is left."""
+        return np.fromiter(itertools.islice(self._places, rows), np.int64)
+
+
 class _Reader:
-    """What it takes to tokenize rows of the mix, in this process or in another."""
+    """One reading of a table: once, or epoch after epoch if it is `endless`."""
 
-    mix: pa.Table
-    tokenizer: Any
-    shape: RowShape
+    def __init__(
+        self,
+        table: pa.Table,
+        name: str,
+        budget: Budget,
+        tokenizer: Any,
+        shape: RowShape,
+        seed: int,
+        weights: Mapping[str, float] | None,
+        endless: bool,
+    ) -> None:
+        self.name, self.size, self.budget, self.shape, self.endless = name, len(table), budget, shape, endless
+        self.reading = Reading()
+        self.tokenizing = Tokenizing(table, tokenizer, shape)
+        places = {
+            kind: pc.indices_nonzero(pc.equal(table["kind"], kind)).to_numpy() for kind in weights or ()
+        } or {ALL: np.arange(self.size)}
+        self.of_kind = {
+            kind: _Rows(
+                found, table["id"].take(pa.array(found)), seed, itertools.count() if endless else range(1)
+            )
+            for kind, found in places.items()
+            if len(found)
+        }
+        self.turns = Turns({kind: weights[kind] if weights else 1.0 for kind in self.of_kind})
+        self.patience = max(10_000, 20 * self._rows_left())  # rows of a kind without a usable one
+        self.coming: Iterator[tuple[str, list[Tokenized]]] = iter(())
 
-    def tokenize(self, places: np.ndarray) -> Iterator[Tokenized]:
-        """Tokenize the rows at these places of the mix, one after another."""
-        for row in take_rows(self.mix, places).to_pylist():
-            yield row["id"], *_labelled(row["messages"], self.tokenizer, self.shape)
+    def read(self) -> Reading:
+        """Read until the budget is met, or no row is left."""
+        total = None if self.budget.unit == "tokens" else self._rows_left()
+        progress = tqdm(total=total, desc=f"tokenizing {self.name}", unit="row", mininterval=1)
+        with self.tokenizing, progress:
+            while not self._met() and (kind := self.turns.take()) is not None:
+                progress.update(self._read_one(kind))
+        if not self.reading.rows:
+            raise self._unusable(self.name, self.size, self.reading.dropped)
+        return self.reading
 
-    def chunks(self, ranked: np.ndarray, wanted: int) -> Iterator[Iterable[Tokenized]]:
-        """Tokenize rows in the order of `ranked`, a chunk at a time, on all cores if many are `wanted`."""
-        parts = [ranked[start : start + CHUNK] for start in range(0, len(ranked), CHUNK)]
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-        if min(wanted, len(ranked)) < SHARED_OUT or cores == 1:
-            yield from map(self.tokenize, parts)
-            return
-        most = -(-wanted // CHUNK)  # of which none is in vain if no row is left out
-        cores = min(cores, most, len(parts))
-        # Forked processes have the rows and the tokenizer already; they touch no GPU.
-        pool = ProcessPoolExecutor(cores, multiprocessing.get_context("fork"), _begin, (self,))
-        try:
-            for start in [0, *range(most, len(parts), cores)]:
-                yield from pool.map(_tokenize, parts[start : start + (cores if start else most)])
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a process that tokenizes was killed, most likely because the machine ran out of memory. "
-                "Close other programs, or lower train.budget."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def _met(self) -> bool:
+        return self.budget.met(self.reading, self.size)
 
+    def _rows_left(self) -> int:
+        return self.budget.rows_left(self.reading, self.size, self.shape.max_length)
 
-_reader: _Reader  # of a process that tokenizes for another
-
-
-def _begin(reader: _Reader) -> None:
-    global _reader
-    _reader = reader
-    # The tokenizer's own threads do not live on in a forked process.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-def _tokenize(places: np.ndarray) -> list[Tokenized]:
-    return list(_reader.tokenize(places))
-
-
-def _read_epoch(reading: Reading, reader: _Reader, budget: Budget, seed: str, progress: Any) -> None:
-    ranked = order_of_copies(seed, reader.mix["id"])
-    wanted = budget.rows_left(reading, len(ranked), reader.shape.max_length)
-    for number, chunk in enumerate(reader.chunks(ranked, max(1, wanted))):
-        if not reading.rows and number * CHUNK >= max(10_000, 20 * wanted):
-            return  # not one usable row among so many: the caller says why
-        for name, row, truncated in chunk:
+    def _read_one(self, kind: str) -> bool:
+        """Read on to the kind's next usable row; tell whether there is one before the budget is met."""
+        rows, reading = self.of_kind[kind], self.reading
+        while (tokenized := self._next(kind)) is not None:
             reading.passed += 1
-            if isinstance(row, str):
-                reading.dropped[row] += 1
-            else:
-                reading.rows.append(row)
-                reading.ids.append(name)
-                reading.tokens += len(row["input_ids"])
-                reading.truncated += truncated
-                progress.update()
-            if budget.met(reading, len(ranked)):
-                return
+            if not isinstance(tokenized.row, str):
+                reading.rows.append(tokenized.row)
+                reading.ids.append(tokenized.id)
+                reading.kinds.append(tokenized.kind)
+                reading.tokens += len(tokenized.row["input_ids"])
+                reading.truncated += tokenized.truncated
+                rows.usable = True
+                return True
+            reading.dropped[tokenized.row] += 1
+            rows.left_out[tokenized.row] += 1
+            passed = rows.left_out.total()
+            if self.endless and not rows.usable and passed >= min(rows.size, self.patience):
+                name = f"{self.name} of kind {kind}" if kind else self.name
+                raise self._unusable(name, rows.size, {**dict.fromkeys(reading.dropped, 0), **rows.left_out})
+            if self._met():
+                return False
+        self.turns.leave_out(kind)
+        return False
 
+    def _next(self, kind: str) -> Tokenized | None:
+        """Return the kind's next row, tokenized now if it has not been; None where no epoch is left."""
+        rows = self.of_kind[kind]
+        if not rows.block and not rows.tokenized:
+            self._look_ahead(kind)
+        if not rows.block and not rows.tokenized:
+            rows.block.extend(self.tokenizing.rows(rows.take(CHUNK)))
+        if rows.block:
+            return self.tokenizing.tokenize(rows.block.popleft())
+        return rows.tokenized.popleft() if rows.tokenized else None
 
-def _labelled(messages: list[dict], tokenizer: Any, shape: RowShape) -> tuple[Row | str, bool]:
-    """Tokenize one conversation, or say why it is left out; and tell whether it was truncated."""
-    on_assistant = shape.loss_on == "assistant"
-    try:
-        encoded = encode(tokenizer, messages, mask=on_assistant)
-    except TemplateRefusal:
-        return "refused_by_template", False
-    ids = np.array(encoded.input_ids, dtype=np.int32)
-    too_long = len(ids) > shape.max_length
-    if too_long and shape.too_long == "drop":
-        return "too_long", False
-    labels = np.where(np.array(encoded.assistant_mask, dtype=bool), ids, IGNORED) if on_assistant else ids
-    ids, labels = ids[: shape.max_length], labels[: shape.max_length].astype(np.int32)
-    if not loss_tokens(labels):
-        return "no_loss_tokens", False
-    return {"input_ids": ids, "labels": labels}, too_long
+    def _look_ahead(self, kind: str) -> None:
+        """Have other processes tokenize what is going to be read, where it is much; wait for this kind's."""
+        if self._received(kind) or self._rows_left() < SHARED_OUT or cores() == 1:
+            return
+        turns = [kind, *self.turns.ahead(self._rows_left() - 1)]
+        taken = Counter({name: len(rows.block) + len(rows.tokenized) for name, rows in self.of_kind.items()})
+        if (Counter(turns) - taken).total() >= SHARED_OUT:
+            kinds, parts = zip(*self._parts(turns, taken), strict=True)
+            self.coming = zip(kinds, self.tokenizing.shared_out(list(parts)), strict=True)
+            self._received(kind)
+
+    def _parts(self, turns: list[str], taken: Counter[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Cut the rows of these turns, less those that are taken, into parts of one kind each."""
+        gathered: Counter[str] = Counter()
+        for kind in turns:
+            if taken[kind] > 0:
+                taken[kind] -= 1
+                continue
+            gathered[kind] += 1
+            if gathered[kind] == CHUNK:
+                yield kind, self.of_kind[kind].take(gathered.pop(kind))
+        for kind, count in gathered.items():
+            yield kind, self.of_kind[kind].take(count)
+
+    def _received(self, kind: str) -> bool:
+        """Take what other processes have tokenized until it is of this kind; tell whether any is."""
+        for other, tokenized in self.coming:
+            self.of_kind[other].tokenized.extend(tokenized)
+            if self.of_kind[kind].tokenized:
+                return True
+        return False
+
+    def _unusable(self, name: str, rows: int, left_out: Mapping[str, int]) -> UserError:
+        return UserError(
+            f"none of the {rows:,} {name} can be trained on: {dict(left_out)}. "
+            f"Raise train.max_length (now {self.shape.max_length}), or look at the rows and the template."
+        )

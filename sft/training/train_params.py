@@ -6,8 +6,8 @@ from pydantic import model_validator
 
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Number, Params, Text
+from sft.training.budget import Budget
 from sft.training.lora import LoraParams
-from sft.training.tokenized_dataset import Budget
 
 
 class TrainParams(Params):

@@ -36,7 +36,9 @@ def sources(tmp_path_factory):
             torch.manual_seed(number)
             config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
             path = folder / f"adapter{number}"
-            adapter.save(get_peft_model(load_model(resolved, "float32", "cpu"), config), path, "first")
+            adapter.save(
+                get_peft_model(load_model(resolved, "float32", "cpu"), config), path, "first", "0123abcd"
+            )
             made[f"adapter{number}"] = Source(f"adapter{number}", params, 0.7, path, f"key{number}")
     return made
 

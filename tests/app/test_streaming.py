@@ -29,7 +29,9 @@ def models(tmp_path_factory):
     for name, seed in (("one", 1), ("two", 2)):
         torch.manual_seed(seed)
         config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-        adapter.save(get_peft_model(load_model(base, "float32", "cpu"), config), folder / name, "base")
+        adapter.save(
+            get_peft_model(load_model(base, "float32", "cpu"), config), folder / name, "base", "0123abcd"
+        )
     plain = load_model(base, "float32", "cpu").eval()
     tokenizer = load_tokenizer(base)
     stops = stop_token_ids(tokenizer, plain)

@@ -3,15 +3,16 @@
 import json
 import re
 
+import pyarrow as pa
 import pytest
 import sacrebleu
 
 from sft.core.errors import UserError
-from sft.data.holdout import evaluation_pool
 from sft.evaluation import rouge
-from sft.evaluation.evaluate import EvaluateParams, answer, choose, likelihoods, score
+from sft.evaluation.evaluate import EvaluateParams, answer, choose, score
+from sft.evaluation.likelihood import likelihoods
 from sft.modeling.loading import load_model, load_tokenizer, stop_token_ids
-from tests.tiny import dialogue, save_model, table
+from tests.tiny import save_model
 from tests.tiny import task as made
 
 TASKS = [
@@ -20,89 +21,122 @@ TASKS = [
     made("dialogue", max_new_tokens=4, holdout=1),
     made("question", max_new_tokens=5, holdout=1),
 ]
-PARAMS = EvaluateParams(examples=3, runs=2, seed=42, temperature=0.7, batch_size=2)
+PARAMS = EvaluateParams(examples=3, likelihood_examples=4, runs=2, seed=42, temperature=0.7, batch_size=2)
 
 
 @pytest.fixture(scope="module")
 def pool():
-    rows = [dialogue(f"{task.name}, question {n}?", f"answer {n}") for task in TASKS for n in range(6)]
-    names = [f"{task.name}:{n}" for task in TASKS for n in range(6)]
-    rows = table(rows, items=names, tasks=[task.name for task in TASKS for _ in range(6)])
-    return evaluation_pool({"source": rows}, TASKS, 42)
+    """Make six examples of each task, with one reference or two."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "task": task.name,
+                "id": f"{task.name[:2]}{n:030}",
+                "item": f"{task.name}:{n}",
+                "prompt": [{"role": "user", "content": f"{task.name}, question {n}?"}],
+                "references": [f"answer {n}", f"reply {n}"][: 1 + n % 2],
+            }
+            for task in TASKS
+            for n in range(6)
+        ]
+    )
+
+
+def asking(**values):
+    return PARAMS.model_copy(update=values)
 
 
 def test_fewer_examples_are_the_beginning_of_more(pool):
-    whole = choose(pool, TASKS, 6)
+    whole = choose(pool, TASKS, asking(likelihood_examples=6))
     assert list(whole) == [task.name for task in TASKS] and all(len(rows) == 6 for rows in whole.values())
-    for count in (1, 3, 5):
-        assert choose(pool, TASKS, count) == {task: rows[:count] for task, rows in whole.items()}
+    for count in (3, 5):
+        fewer = choose(pool, TASKS, asking(likelihood_examples=count))
+        assert fewer == {task: rows[:count] for task, rows in whole.items()}
+    # What is answered has a likelihood in any case.
+    assert choose(pool, TASKS, asking(examples=6, likelihood_examples=1)) == whole
 
 
-def test_more_examples_than_are_held_out(pool):
-    fewer = pool.filter([row != {"task": "dialogue", "item": "dialogue:0"} for row in items(pool)])
-    choose(fewer, TASKS, 5)
+@pytest.mark.parametrize("name", ["examples", "likelihood_examples"])
+def test_more_examples_than_are_held_out(pool, name):
+    fewer = pool.filter([item != "dialogue:0" for item in pool["item"].to_pylist()])
+    choose(fewer, TASKS, asking(**{name: 5}))
     with pytest.raises(UserError) as caught:
-        choose(fewer, TASKS, 6)
+        choose(fewer, TASKS, asking(**{name: 6}))
     message = str(caught.value)
-    assert message.startswith("evaluate.examples: 6 a task are asked for, but 5 of the task")
+    assert message.startswith(f"evaluate.{name}: 6 a task are asked for, but 5 of the task")
     assert "'dialogue'" in message and "tasks.dialogue.holdout" in message
 
 
-def items(pool):
-    return pool.select(["task", "item"]).to_pylist()
-
-
-def scores_of(model, tokenizer, stops, examples, params, tasks=TASKS):
-    scored = []
+def records_of(model, tokenizer, stops, examples, params, tasks=TASKS):
+    records = []
     for task in tasks:
         rows = examples[task.name]
-        answered = answer(model, tokenizer, stops, task, rows, params)
-        scored += score(task, rows, answered, likelihoods(model, tokenizer, task, rows))
-    return scored
+        answered = answer(model, tokenizer, stops, task, rows[: params.examples], params)
+        records += score(task, rows, answered, likelihoods(model, tokenizer, rows))
+    return records
+
+
+def answers_of(*arguments):
+    return [record for record in records_of(*arguments) if record["run"] is not None]
 
 
 def test_answers(tmp_path, pool):
     base = save_model(tmp_path, spread=0.35)
     tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
-    examples = choose(pool, TASKS, 3)
-    scored = scores_of(model, tokenizer, stop_token_ids(tokenizer, model), examples, PARAMS)
-    expected = [(task, row["id"], run) for task, rows in examples.items() for row in rows for run in range(2)]
-    assert [(row["task"], row["id"], row["run"]) for row in scored] == expected
+    stops, examples = stop_token_ids(tokenizer, model), choose(pool, TASKS, PARAMS)
+    records = records_of(model, tokenizer, stops, examples, PARAMS)
+    # Three of the four examples are answered, and each has its likelihood after its answers.
+    expected = [
+        (task, row["id"], run)
+        for task, rows in examples.items()
+        for place, row in enumerate(rows)
+        for run in ([0, 1] if place < 3 else []) + [None]
+    ]
+    assert [(row["task"], row["id"], row["run"]) for row in records] == expected
     by_name = {task.name: task for task in TASKS}
     by_id = {row["id"]: row for rows in examples.values() for row in rows}
-    for row in scored:
-        task = by_name[row["task"]]
-        ends = ("tokens", "finished", "prompt", "reference", "prediction")
-        assert list(row) == ["task", "id", "run", *task.metrics, *ends]
+    for row in records:
         example = by_id[row["id"]]
-        assert (row["prompt"], row["reference"]) == (example["prompt"], example["reference"])
-        (scores,) = rouge.score([row["reference"]], [row["prediction"]])
+        assert (row["prompt"], row["references"]) == (example["prompt"], example["references"])
+        if row["run"] is None:
+            ends = ("bits_per_byte", "nll", "reference_tokens", "reference_bytes", "prompt", "references")
+            assert list(row) == ["task", "id", "run", *ends]
+            assert row["bits_per_byte"] == likelihoods(model, tokenizer, [example])[0].bits_per_byte
+            continue
+        task = by_name[row["task"]]
+        of_answers = [metric for metric in task.metrics if metric != "bits_per_byte"]
+        ends = ("tokens", "finished", "prompt", "references", "prediction")
+        assert list(row) == ["task", "id", "run", *of_answers, *ends]
+        (scores,) = rouge.score([row["references"]], [row["prediction"]])
         assert {variant: row[variant] for variant in rouge.VARIANTS} == scores
-        assert row["chrf"] == sacrebleu.sentence_chrf(row["prediction"], [row["reference"]]).score
+        assert row["chrf"] == sacrebleu.sentence_chrf(row["prediction"], row["references"]).score
         assert 1 <= row["tokens"] <= task.max_new_tokens
         assert row["finished"] or row["tokens"] == task.max_new_tokens
-    json.dumps(scored)
-    assert len({row["prediction"] for row in scored}) > 12
+    json.dumps(records)
+    answers = [row for row in records if row["run"] is not None]
+    assert len({row["prediction"] for row in answers}) > 12
     # Neither the batch nor the number of examples changes an answer.
-    again = PARAMS.model_copy(update={"batch_size": 3})
-    stops = stop_token_ids(tokenizer, model)
-    assert scores_of(model, tokenizer, stops, choose(pool, TASKS, 5), again)[:6] == scored[:6]
+    more = asking(examples=5, batch_size=3)
+    again = answers_of(model, tokenizer, stops, choose(pool, TASKS, more), more)
+    assert again[:6] == answers[:6]
 
 
 def test_each_answer_is_scored_against_its_own_reference(tmp_path, pool):
     """A random model hits no real reference, so its own first answers are made the references."""
     base = save_model(tmp_path, spread=0.35)
     tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
-    stops, examples = stop_token_ids(tokenizer, model), choose(pool, TASKS, 6)
+    stops, examples = stop_token_ids(tokenizer, model), choose(pool, TASKS, asking(examples=6))
+    params = asking(examples=6)
     longer = [task.model_copy(update={"max_new_tokens": 20}) for task in TASKS]
     said = {
         (row["id"], row["run"]): row["prediction"]
-        for row in scores_of(model, tokenizer, stops, examples, PARAMS, longer)
+        for row in answers_of(model, tokenizer, stops, examples, params, longer)
     }
     for rows in examples.values():
         for row in rows:
-            row["reference"] = said[row["id"], 0]
-    first = [row for row in scores_of(model, tokenizer, stops, examples, PARAMS, longer) if row["run"] == 0]
+            row["references"] = ["Something else.", said[row["id"], 0]]
+    again = answers_of(model, tokenizer, stops, examples, params, longer)
+    first = [row for row in again if row["run"] == 0]
     assert [row["prediction"] for row in first] == [said[row["id"], 0] for row in first]
     with_words = [row for row in first if re.search("[A-Za-z0-9]", row["prediction"])]
     assert len(with_words) > 12 and all(row["rouge1"] == 1 for row in with_words)
@@ -114,16 +148,23 @@ def test_a_temperature_below_zero():
     EvaluateParams(**{**dict(PARAMS), "temperature": 0})
 
 
-@pytest.mark.parametrize(("prompt", "reference"), [("What <|eot|>?", "That."), ("What?", "That <|eot|>.")])
-def test_an_example_that_the_template_refuses_is_named(tmp_path, prompt, reference):
+@pytest.mark.parametrize(
+    ("prompt", "reference", "reason"),
+    [
+        ("What <|eot|>?", "That.", "control token"),
+        ("What?", "That <|eot|>.", "control token"),
+        ("What?", " \n", "its reference is empty"),
+    ],
+)
+def test_an_example_that_cannot_be_scored_is_named(tmp_path, prompt, reference, reason):
     base = save_model(tmp_path, spread=0.35)
     tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
     row = {
         "item": "it",
         "id": "0123",
         "prompt": [{"role": "user", "content": prompt}],
-        "reference": reference,
+        "references": [reference],
     }
-    with pytest.raises(UserError, match=r"the example 0123 .*control token"):
+    with pytest.raises(UserError, match=rf"the example 0123 .*{reason}"):
         answer(model, tokenizer, stop_token_ids(tokenizer, model), TASKS[0], [row], PARAMS)
-        likelihoods(model, tokenizer, TASKS[0], [row])
+        likelihoods(model, tokenizer, [row])

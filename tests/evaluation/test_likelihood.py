@@ -1,26 +1,30 @@
-"""The likelihood of references: that of each by itself, whatever the batch."""
+"""The likelihood of references: of their text alone, each by itself whatever the batch, by any tokenizer."""
+
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sft.evaluation import likelihood
-from sft.evaluation.likelihood import reference_nll
+from sft.evaluation.likelihood import likelihoods
 from sft.modeling.chat_template import encode, prompt_ids
-from sft.modeling.loading import load_model, load_tokenizer
-from tests.tiny import save_model
+from sft.modeling.loading import load_model, load_tokenizer, resolve
+from tests.tiny import TEMPLATE, save_model, save_tokenizer
+
+QUESTION = [{"role": "user", "content": "What?"}]
 
 
 def test_the_likelihood_of_references_is_that_of_each_by_itself(tmp_path, monkeypatch):
-    """By hand: the answer's tokens and the one that ends the turn, not those of answers in the prompt."""
+    """By hand: the reference's tokens, not the one that ends the turn, nor those of answers in the prompt."""
     base = save_model(tmp_path, spread=0.35)
     tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
-    question = [{"role": "user", "content": "What?"}]
     prompts = [
-        question,
-        [*question, {"role": "assistant", "content": "That."}, {"role": "user", "content": "And why so?"}],
+        QUESTION,
+        [*QUESTION, {"role": "assistant", "content": "That."}, {"role": "user", "content": "And why so?"}],
         [{"role": "user", "content": "Tell me more of it."}],
     ]
-    references = ["Because it is.", "No.", "A longer answer than the others, by some words."]
+    references = ["Because it is.", "Nö.", "A longer answer than the others, by some words."]
     expected = []
     for prompt, reference in zip(prompts, references, strict=True):
         start = len(prompt_ids(tokenizer, prompt))
@@ -30,13 +34,84 @@ def test_the_likelihood_of_references_is_that_of_each_by_itself(tmp_path, monkey
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0]
         expected.append(
-            torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(ids[start:])).item()
+            torch.nn.functional.cross_entropy(logits[start - 1 : -2], torch.tensor(ids[start:-1])).item()
         )
     examples = [
-        {"prompt": prompt, "reference": reference}
+        {"prompt": prompt, "references": [reference, "Another one."]}
         for prompt, reference in zip(prompts, references, strict=True)
     ]
     for tokens in (4096, 1):
         monkeypatch.setattr(likelihood, "TOKENS", tokens)
-        assert reference_nll(model, tokenizer, examples) == pytest.approx(expected, rel=1e-4)
+        found = likelihoods(model, tokenizer, examples)
+        assert [one.nll for one in found] == pytest.approx(expected, rel=1e-4)
     assert len({round(value, 2) for value in expected}) == 3
+    # One token a byte here, so bits per byte are the mean over tokens in bits.
+    assert [one.bytes for one in found] == [one.tokens for one in found] == [14, 4, 47]
+    assert [one.bits_per_byte for one in found] == pytest.approx([nll / math.log(2) for nll in expected])
+
+
+BITS = 9  # a byte: what is left of the probability goes to the end of text
+
+
+class Known:
+    """A model that gives every token, at any place, 2^-9 for each of its bytes."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, tokenizer):
+        tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        bits = torch.tensor([BITS * len(token) if "<|" not in token else 400.0 for token in tokens])
+        probabilities = torch.exp2(-bits)
+        probabilities[tokenizer.convert_tokens_to_ids("<|endoftext|>")] = 1 - probabilities.sum()
+        self.logits = probabilities.double().log()
+
+    def __call__(self, input_ids, **_):
+        return SimpleNamespace(logits=self.logits.expand(*input_ids.shape, -1))
+
+
+def known(folder, **options):
+    """Return such a model and its tokenizer."""
+    save_model(folder)
+    save_tokenizer(folder, ("<|endoftext|>", "<think>", "</think>"), eos_token="<|endoftext|>", **options)
+    tokenizer = load_tokenizer(resolve(str(folder)))
+    return Known(tokenizer), tokenizer
+
+
+def test_bits_per_byte_do_not_depend_on_how_the_text_is_split(tmp_path):
+    example = {"prompt": QUESTION, "references": ["Die tote Tante träumt."]}
+    merges = [("t", "e"), ("t", "r"), ("a", "n"), ("an", "te"), ("Ã", "¤")]
+    one, other = (
+        likelihoods(*known(tmp_path / name, merges=pairs), [example])[0]
+        for name, pairs in (("bytes", []), ("merged", merges))
+    )
+    assert one.bytes == other.bytes == one.tokens == 23 and other.tokens == 17
+    assert one.bits_per_byte == pytest.approx(BITS) and other.bits_per_byte == pytest.approx(BITS)
+    assert other.nll > 1.3 * one.nll
+
+
+ASSISTANT = "message.role == 'assistant'"
+TEMPLATES = {
+    "as it is": TEMPLATE,
+    "newline after": TEMPLATE.replace("'<|eot|>'", "'<|eot|>\n'"),
+    "stripped": TEMPLATE.replace("message.content", "(message.content | trim)"),
+    "blank before": TEMPLATE.replace(
+        "message.content", f"(' ' if {ASSISTANT} else '') + message.content"
+    ).replace("assistant\\n' }}{", "assistant\\n ' }}{"),
+    "empty thought": TEMPLATE.replace(
+        "message.content", f"('<think>\n\n</think>\n\n' if {ASSISTANT} else '') + message.content"
+    ),
+    "tagged": "{%- for message in messages %}{{- '<|start|>' + message.role + '\n' }}"
+    f"{{%- if {ASSISTANT} %}}{{%- generation %}}{{{{- message.content + '<|eot|>' }}}}{{%- endgeneration %}}"
+    "{%- else %}{{- message.content + '<|eot|>' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start|>assistant\n' }}{%- endif %}",
+}
+
+
+@pytest.mark.parametrize("reference", ["Because.", "end", "  Ünd so\n\nweiter \n"])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_a_template_puts_around_the_text_does_not_count(tmp_path, name, reference):
+    """Nor what some strip of it: its bytes are those that are scored."""
+    model, tokenizer = known(tmp_path, template=TEMPLATES[name])
+    (found,) = likelihoods(model, tokenizer, [{"prompt": QUESTION, "references": [reference]}])
+    assert found.bytes == found.tokens == len(reference.strip().encode())
+    assert found.bits_per_byte == pytest.approx(BITS)

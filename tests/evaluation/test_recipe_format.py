@@ -127,4 +127,4 @@ def test_the_references_of_the_task_pass(tmp_path):
 
 
 def test_the_metric():
-    assert whole_recipe(["", ""], [WHOLE, "Boil it."]) == [1.0, 0.0]
+    assert whole_recipe([["Rice."], [WHOLE]], [WHOLE, "Boil it."]) == [1.0, 0.0]

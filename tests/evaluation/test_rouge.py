@@ -38,7 +38,7 @@ def google(references, predictions):
     pairs = zip(references, predictions, strict=True)
     return [
         {variant: theirs[variant].fmeasure for variant in rouge.VARIANTS}
-        for theirs in (scorer.score(*pair) for pair in pairs)
+        for theirs in (scorer.score_multi(*pair) for pair in pairs)
     ]
 
 
@@ -52,16 +52,23 @@ def assert_equal(references, predictions):
 
 
 def test_by_hand():
-    (scores,) = rouge.score(["the cat sat on the mat"], ["the cats sat"])
+    (scores,) = rouge.score([["the cat sat on the mat"]], ["the cats sat"])
     assert scores == pytest.approx({"rouge1": 6 / 9, "rouge2": 4 / 7, "rougeL": 6 / 9})
-    assert rouge.score(["a b c"], ["A, b: C!"]) == [{"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}]
-    assert rouge.score(["a b c"], ["c b a"])[0] == pytest.approx({"rouge1": 1, "rouge2": 0, "rougeL": 1 / 3})
+    assert rouge.score([["a b c"]], ["A, b: C!"]) == [{"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}]
+    in_reverse = {"rouge1": 1, "rouge2": 0, "rougeL": 1 / 3}
+    assert rouge.score([["a b c"]], ["c b a"])[0] == pytest.approx(in_reverse)
+    # The best of each variant, whichever reference it is of.
+    assert rouge.score([["a b c", "c b x y"]], ["c b a"])[0] == pytest.approx(
+        {"rouge1": 1, "rouge2": 2 / 5, "rougeL": 4 / 7}
+    )
     assert rouge.score([], []) == []
 
 
 def test_odd_texts():
     pairs = [(reference, prediction) for reference in ODD for prediction in ODD]
-    assert_equal([reference for reference, _ in pairs], [prediction for _, prediction in pairs])
+    assert_equal([[reference] for reference, _ in pairs], [prediction for _, prediction in pairs])
+    several = [ODD[n : n + 3] for n in range(len(ODD) - 2) for _ in ODD]
+    assert_equal(several, ODD * (len(ODD) - 2))
 
 
 def test_real_answers_of_the_real_model():
@@ -88,7 +95,7 @@ def test_real_answers_of_the_real_model():
     given = [answer for batch in batches for answer in batch]
     assert len(given) == 102
     # Each answer against the reference of its own question and of the four after it.
-    pairs = [(references[(a.prompt + n) % len(prompts)], a.text) for a in given for n in range(5)]
+    pairs = [([references[(a.prompt + n) % len(prompts)]], a.text) for a in given for n in range(5)]
     of_all = assert_equal(*map(list, zip(*pairs, strict=True)))
     assert len({scores["rougeL"] for scores in of_all}) > 20
     assert sum(scores["rouge2"] > 0 for scores in of_all) > 10

@@ -1,62 +1,57 @@
-"""Means and standard deviations over runs."""
+"""What a metrics file holds: few, flat means."""
 
 import statistics as standard
 
+import numpy as np
 import pytest
 
-from sft.evaluation.summary import by_task, differences, summary
+from sft.core.params import load, mapping
+from sft.evaluation.summary import metrics
+from sft.statistics.scores import ScoresOf
+from sft.tasks.metric_names import COMMON
+from sft.tasks.task import TaskParams, tasks_of
+from tests.imports import ROOT
+from tests.tiny import task
+
+TASKS = [task("recipe", metrics=("format",)), task("question")]
 
 
-def test_summary():
-    assert summary([0.2, 0.4, 0.9]) == pytest.approx({"mean": 0.5, "std": standard.stdev([0.2, 0.4, 0.9])})
-    assert summary([0.3]) == {"mean": 0.3, "std": None}
-    assert summary([0.3, 0.3]) == {"mean": 0.3, "std": 0.0}
+def scores(rouge1, bits, tasks=TASKS):
+    """Make scores: rouge1 by task, run and example, bits per byte by task and example, 0 of the others."""
+    made = {}
+    for of_task, runs, of_bits in zip(tasks, rouge1, bits, strict=True):
+        for name in of_task.metrics:
+            values = {"rouge1": runs, "bits_per_byte": [of_bits]}.get(name, np.zeros_like(runs))
+            made[of_task.name, name] = ScoresOf([str(n) for n in range(len(values[0]))], np.array(values))
+    return made
 
 
-def scored(task, run, rouge1, rouge2):
-    return {"task": task, "run": run, "rouge1": rouge1, "rouge2": rouge2, "prediction": "x"}
+# Recipe has three examples, question one: a task counts once in the average, whatever its examples.
+TWO_RUNS = scores([[[0.1, 0.2, 0.6], [0.2, 0.2, 0.2]], [[0.9], [0.4]]], [[1.0, 2.0, 3.0, 4.0], [1.0]])
 
 
-ANSWERS = [
-    # Recipe has three examples, question one: a task counts once in the average, whatever its examples.
-    *[scored("recipe", 0, score, 0.0) for score in (0.1, 0.2, 0.6)],
-    *[scored("recipe", 1, score, 0.0) for score in (0.2, 0.2, 0.2)],
-    scored("question", 0, 0.9, 0.5),
-    scored("question", 1, 0.4, 0.3),
-]
-
-
-def both(*metrics):
-    return {"recipe": list(metrics), "question": list(metrics)}
-
-
-def test_a_metric_of_one_task_alone_is_not_averaged():
-    scores = by_task(ANSWERS, {"recipe": ["rouge1", "rouge2"], "question": ["rouge1"]})
-    assert set(scores["recipe"]) == {"rouge1", "rouge2"}
-    assert set(scores["question"]) == set(scores["average"]) == {"rouge1"}
-
-
-@pytest.mark.parametrize("answers", [ANSWERS, ANSWERS[::-1]])
-def test_by_task(answers):
-    scores = by_task(answers, both("rouge1", "rouge2"))
-    assert set(scores) == {"recipe", "question", "average"}
-    assert scores["recipe"]["rouge1"] == pytest.approx({"mean": 0.25, "std": standard.stdev([0.3, 0.2])})
-    assert scores["question"]["rouge1"] == pytest.approx({"mean": 0.65, "std": standard.stdev([0.9, 0.4])})
+def test_means_by_task_and_on_average():
+    found = metrics(TWO_RUNS, TASKS)
+    assert list(found) == ["average", "recipe", "question"]
+    assert found["recipe"] == {"bits_per_byte": 2.5, "rouge1": 0.25, "rouge2": 0, "rougeL": 0, "format": 0}
+    assert found["question"] == {"bits_per_byte": 1, "rouge1": 0.65, "rouge2": 0, "rougeL": 0}
     # Run by run: 0.6 and 0.3.
-    assert scores["average"]["rouge1"] == pytest.approx({"mean": 0.45, "std": standard.stdev([0.6, 0.3])})
-    assert scores["average"]["rouge2"] == pytest.approx({"mean": 0.2, "std": standard.stdev([0.25, 0.15])})
+    assert found["average"] == {
+        "bits_per_byte": 1.75,
+        **{"rouge1": 0.45, "rouge1_std": pytest.approx(standard.stdev([0.6, 0.3]), abs=1e-6)},
+        **{"rouge2": 0, "rouge2_std": 0, "rougeL": 0, "rougeL_std": 0},
+    }
 
 
-def test_tasks_keep_their_order():
-    assert list(by_task(ANSWERS, both("rouge1"))) == ["recipe", "question", "average"]
+def test_one_run_has_no_standard_deviation():
+    found = metrics(scores([[[0.1, 0.3]], [[0.4]]], [[1.0, 2.0], [3.0]]), TASKS)
+    assert found["average"] == {"bits_per_byte": 2.25, "rouge1": 0.3, "rouge2": 0, "rougeL": 0}
 
 
-def test_one_run():
-    scores = by_task([answer for answer in ANSWERS if answer["run"] == 0], both("rouge1"))
-    assert scores["average"]["rouge1"] == {"mean": pytest.approx(0.6), "std": None}
-
-
-def test_differences():
-    base = {"recipe": {"rouge1": {"mean": 0.2, "std": 0.1}}, "other": {"rouge1": {"mean": 0.9, "std": None}}}
-    tuned = {"recipe": {"rouge1": {"mean": 0.5, "std": None}}, "new": {"rouge1": {"mean": 0.1, "std": None}}}
-    assert differences(tuned, base) == {"recipe": {"rouge1": pytest.approx(0.3)}}
+def test_few_leaves_with_the_default_s_tasks():
+    tasks = tasks_of(mapping(load(ROOT / "params.yaml"), "tasks", TaskParams))
+    assert len(tasks) == 4
+    found = metrics(scores([np.ones((3, 2))] * 4, [[1.0] * 4] * 4, tasks), tasks)
+    assert sum(len(values) for values in found.values()) <= 30
+    assert all(isinstance(value, float) for values in found.values() for value in values.values())
+    assert set(COMMON) - set(found["question"]) == {"chrf"}

@@ -1,4 +1,4 @@
-"""The tokenizer made of a GGUF file gives llama.cpp's own ids, and what that file says of its weights is kept."""
+"""The tokenizer made of a GGUF file gives llama.cpp's own ids; how its weights are stored is known."""
 
 import json
 import urllib.request

@@ -66,6 +66,35 @@ def test_lists_of_any_length(project, items):
     assert (project / "params.yaml").read_text().count("  # The seed of the ranks.\n  seed: 42\n") == 1
 
 
+WEIGHTS = """data:
+  size: 100k
+  # How often.
+  weights:
+    recipes: 3
+    words: 1
+  seed: 42
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data:\n  weights:\n    recipes: 5\n", "recipes 5"),
+        ("data:\n  weights: proportional\n", "proportional"),
+    ],
+)
+def test_weights_are_replaced_whole(project, text, said):
+    """The names in them are of the sources: those that a preset does not name have no rows then."""
+    (project / "params.yaml").write_text(WEIGHTS)
+    assert preset(project, text) == [f"data.weights: recipes 3, words 1 -> {said}"]
+    assert preset(project, text) == []
+    weights = load(project / "params.yaml")["data"]["weights"]
+    assert weights == ({"recipes": 5} if said == "recipes 5" else "proportional")
+    assert "  # How often.\n  weights:" in (project / "params.yaml").read_text()
+    preset(project, "data:\n  weights:\n    recipes: 3\n    words: 1\n")
+    assert (project / "params.yaml").read_text() == WEIGHTS
+
+
 def test_a_list_is_emptied(project):
     assert preset(project, "data:\n  base: []\n") == ["data.base: [one, two] -> []"]
     assert load(project / "params.yaml")["data"] == {"size": "100k", "base": [], "seed": 42}
@@ -141,6 +170,7 @@ def test_the_project_s_presets(tmp_path, name):
     from sft.evaluation.evaluate import EvaluateParams
     from sft.mixing.mix import MixParams
     from sft.modeling.loading import ModelParams
+    from sft.training.mixture import MixtureParams
     from sft.training.train_params import TrainParams
     from stages.standardize import StandardizeParams
 
@@ -152,6 +182,7 @@ def test_the_project_s_presets(tmp_path, name):
         ("model", ModelParams),
         ("data", MixParams),
         ("data", StandardizeParams),
+        ("data", MixtureParams),
         ("train", TrainParams),
         ("evaluate", EvaluateParams),
     ):

@@ -61,6 +61,14 @@ def keys(value: Any) -> Iterator[str]:
         yield from keys(item)
 
 
+def at(name: str) -> Any:
+    """Return the value in params.yaml of a param, or a group, by its dotted name."""
+    value: Any = PARAMS
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
 def test_the_stages() -> None:
     assert tuple(PIPELINE) == STAGES
 
@@ -70,19 +78,19 @@ def test_params_are_leaves(stage: str) -> None:
     """DVC's run cache ignores the keys size and nfiles inside a group or a list of mappings.
 
     The exception is a group whose names the user chooses, so that dvc.yaml cannot list its leaves: there
-    sft.core.params.mapping refuses these keys.
+    these keys are refused.
     """
     known = set(leaves(PARAMS))
     for entry in PIPELINE[stage]["params"]:
         assert isinstance(entry, str), f"{entry}: params of another file"
         if entry in GROUPS:
-            assert entry in {name for name, _ in schemas(stage, "mapping")}
-            assert not {"size", "nfiles"} & set(keys(PARAMS[entry]))
+            read = {name for name, _ in schemas(stage, "mapping")}
+            read |= {leaf for name, schema in schemas(stage) for leaf in fields(schema, name)}
+            assert entry in read
+            assert not {"size", "nfiles"} & set(keys(at(entry)))
             continue
         assert entry in known, f"{entry}: a group, or no param"
-        value: Any = PARAMS
-        for part in entry.split("."):
-            value = value[part]
+        value = at(entry)
         assert not (isinstance(value, list) and any(isinstance(item, dict) for item in value)), entry
 
 
@@ -96,7 +104,7 @@ def test_params_are_those_that_the_script_reads(stage: str) -> None:
 def test_every_param_is_read_by_a_stage() -> None:
     reject_unread(PARAMS, ROOT / "dvc.yaml")
     listed = {param for stage in PIPELINE.values() for param in stage["params"]}
-    in_groups = {leaf for leaf in leaves(PARAMS) if leaf.partition(".")[0] in GROUPS}
+    in_groups = {leaf for leaf in leaves(PARAMS) if leaf.startswith(tuple(f"{group}." for group in GROUPS))}
     assert set(leaves(PARAMS)) - in_groups == listed - set(GROUPS)
 
 
@@ -184,11 +192,20 @@ def test_setting_a_param_by_dvc_changes_its_line_only(tmp_path: Path) -> None:
 
     path = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", path)
-    apply_overrides(path, ["train.budget=61 steps"])
+    apply_overrides(path, ["train.budget=61 steps", "data.weights.recipes=4", "data.weights.dish-names=0.5"])
     before = (ROOT / "params.yaml").read_text().splitlines()
+    changed = {"  budget: ": "61 steps", "    recipes: ": "4", "    dish-names: ": "0.5"}
+    begin = tuple(changed)
     assert path.read_text().splitlines() == [
-        "  budget: 61 steps" if line.startswith("  budget: ") else line for line in before
+        f"{line[: line.index(': ') + 2]}{changed[line[: line.index(': ') + 2]]}"
+        if line.startswith(begin)
+        else line
+        for line in before
     ]
+    apply_overrides(path, ["data.weights=proportional"])
+    assert load(path)["data"]["weights"] == "proportional"
+    comments = [line for line in before if line.lstrip().startswith("#")]
+    assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
 
 
 @pytest.mark.parametrize("module", ["stages.standardize", "stages.mix", "scripts.preset"])

@@ -4,9 +4,8 @@ import pytest
 
 from sft.core.errors import ParamError
 from sft.core.params import load, mapping
-from sft.evaluation.summary import BaseModel, Evaluation, Speed, TrainedOn
 from sft.tasks.metric_names import COMMON
-from sft.tasks.task import RESERVED, TaskParams, tasks_of
+from sft.tasks.task import TaskParams, tasks_of
 from tests.imports import ROOT
 
 RIDDLE = {"source": "data/raw/riddles.jsonl", "holdout": 0.2, "max_new_tokens": "1k", "metrics": ["format"]}
@@ -46,7 +45,7 @@ def test_the_default_has_four_in_the_order_of_the_file() -> None:
         ({"riddle": {**RIDDLE, "weight": 2}}, "tasks.riddle.weight: a task has no such param, but source,"),
         ({"riddle": {"source": "a"}}, "tasks.riddle.holdout: missing."),
         ({"riddle": None}, "tasks.riddle: None is not a mapping"),
-        ({"average": RIDDLE}, "tasks.average: the metrics files use this name for something else"),
+        ({"average": RIDDLE}, "tasks.average: the metrics files call the tasks' average so"),
         ({"size": RIDDLE}, "tasks.size: a key in here cannot be called size"),
         ({"riddle": {**RIDDLE, "size": 3}}, "tasks.riddle.size: a key in here cannot be called size"),
         ({"Two words": RIDDLE}, "tasks.Two words: "),
@@ -56,23 +55,3 @@ def test_what_is_no_task(tasks, message) -> None:
     with pytest.raises(ParamError) as caught:
         read(tasks)
     assert str(caught.value).startswith(message)
-
-
-def test_the_reserved_names_are_the_other_keys_of_the_metrics_files() -> None:
-    evaluation = Evaluation(
-        tasks={},
-        average={},
-        difference={},
-        runs=1,
-        answers=0,
-        tokens_generated=0,
-        seconds={},
-        overall_speed=Speed(tokens_per_second=0.0, model_flop_utilisation=None),
-        speed={},
-        peak_memory_gib=0.0,
-        device="cpu",
-        base_model=BaseModel(reference="base", resolved=None),
-        versions={},
-        trained_on=TrainedOn(rows_seen=0, distinct_rows_seen=0, tokens_seen=0, epochs=0.0),
-    )
-    assert set(evaluation.as_json()) == RESERVED

@@ -6,14 +6,17 @@ import sys
 from itertools import pairwise
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from sft.core.errors import UserError
 from sft.core.seeded_order import order
 from sft.modeling.labels import IGNORED
 from sft.modeling.loading import load_tokenizer
-from sft.training import tokenized_dataset
-from sft.training.tokenized_dataset import Budget, RowShape, read, read_validation
+from sft.training import tokenized_dataset, tokenizing
+from sft.training.budget import Budget
+from sft.training.tokenized_dataset import read, read_validation
+from sft.training.tokenizing import RowShape
 from tests.tiny import TEMPLATE, dialogue, save_model, table
 
 ASSISTANT = RowShape(512, "truncate", "assistant")
@@ -111,23 +114,29 @@ def test_a_budget_is_met_in_whole_steps(tokenizer, monkeypatch, shared_out):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="rows are shared out on Linux only")
-def test_many_rows_are_shared_out_to_all_cores(tokenizer, monkeypatch, tmp_path):
-    mix = table([dialogue(f"Question {n}?", f"Answer {n}." * (n % 7)) for n in range(700)])  # some empty
+@pytest.mark.parametrize("weights", [None, {"a": 1, "b": 2.5}])
+def test_many_rows_are_shared_out_to_all_cores(tokenizer, monkeypatch, tmp_path, weights):
+    conversations = [dialogue(f"Question {n}?", f"Answer {n}." * (n % 7)) for n in range(700)]  # some empty
+    mix = table(conversations, kinds=["abb"[n % 3] for n in range(700)])
     shape = RowShape(60, "drop", "assistant")
-    alone = read(mix, rows(900), tokenizer, shape, 42)
+    alone = read(mix, rows(900), tokenizer, shape, 42, weights)
     monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", 10)
     monkeypatch.setattr(tokenized_dataset, "CHUNK", 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    real = tokenized_dataset._labelled
+    real = tokenizing._labelled
 
     def noting(*arguments):
-        (tmp_path / str(os.getpid())).touch()
+        with (tmp_path / str(os.getpid())).open("a") as file:
+            file.write("x")
         return real(*arguments)
 
-    monkeypatch.setattr(tokenized_dataset, "_labelled", noting)
-    together = read(mix, rows(900), tokenizer, shape, 42)
-    assert len(list(tmp_path.iterdir())) > 0 and not (tmp_path / str(os.getpid())).exists()
+    monkeypatch.setattr(tokenizing, "_labelled", noting)
+    together = read(mix, rows(900), tokenizer, shape, 42, weights)
+    tokenized = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sum(tokenized.values()) == together.passed > 900  # none in vain
+    assert tokenized[str(os.getpid())] < 30 and len(tokenized) > 1  # here the few at the end
     assert together.ids == alone.ids and together.dropped == alone.dropped and any(alone.dropped.values())
+    assert together.kinds == alone.kinds and together.passed == alone.passed
     for one, other in zip(together.rows, alone.rows, strict=True):
         assert {name: tokens.tolist() for name, tokens in one.items()} == {
             name: tokens.tolist() for name, tokens in other.items()
@@ -144,9 +153,80 @@ def test_a_fault_in_another_process_is_the_users_error(tokenizer, monkeypatch, f
 
     monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", 10)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(tokenized_dataset, "_labelled", failing)
+    monkeypatch.setattr(tokenizing, "_labelled", failing)
     with pytest.raises(UserError, match={"refused": "cannot be used", "killed": "was killed"}[fault]):
         read(numbered(700), rows(600), tokenizer, ASSISTANT, 42)
+
+
+def of_kinds(**counts):
+    """Make rows of each kind, told apart by their questions."""
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    return table([dialogue(f"Question {n}?", f"Of {kind}.") for n, kind in enumerate(kinds)], kinds=kinds)
+
+
+def test_proportional_reads_as_the_whole_mix_is_ranked_whatever_the_kinds(tokenizer):
+    mix = of_kinds(a=30, b=300, c=70)
+    reading = read(mix, rows(500), tokenizer, ASSISTANT, 42)
+    assert reading.ids == [*ordered(mix, "42:0"), *ordered(mix, "42:1")[:100]]
+    kinds = dict(zip(mix["id"].to_pylist(), mix["kind"].to_pylist(), strict=True))
+    assert reading.kinds == [kinds[row] for row in reading.ids]
+
+
+def test_shares_are_exact_at_every_prefix_and_ranks_are_kept_within_a_kind(tokenizer):
+    mix, weights = of_kinds(a=300, b=40, c=60, d=5), {"a": 1, "b": 3, "c": 2, "d": 0.5}
+    reading = read(mix, rows(600), tokenizer, ASSISTANT, 42, weights)
+    for end in range(1, 601):
+        for kind, weight in weights.items():
+            assert abs(reading.kinds[:end].count(kind) - end * weight / 6.5) < 1
+    for kind, size in (("a", 300), ("b", 40), ("c", 60), ("d", 5)):
+        of_kind = mix.filter(pc.equal(mix["kind"], kind))
+        read_of_kind = [row for row, other in zip(reading.ids, reading.kinds, strict=True) if other == kind]
+        epochs = -(-len(read_of_kind) // size)
+        expected = [row for epoch in range(epochs) for row in ordered(of_kind, f"42:{epoch}")]
+        assert read_of_kind == expected[: len(read_of_kind)] and (kind == "a" or epochs > 1)
+    assert reading.by_kind()["b"] == (277, 40) and reading.by_kind()["a"] == (92, 92)
+    assert reading.passed == 600
+    backwards = mix.take(pa.array(range(len(mix) - 1, -1, -1)))
+    assert read(backwards, rows(600), tokenizer, ASSISTANT, 42, weights).ids == reading.ids
+
+
+def test_rows_stand_at_their_place_by_weight_and_equal_ones_by_name(tokenizer):
+    """a: 1/2 3/2 5/2, b: 1/4 3/4 5/4 7/4, c: 1/2 3/2."""
+    reading = read(of_kinds(c=9, b=9, a=9), rows(9), tokenizer, ASSISTANT, 42, {"c": 1, "a": 1, "b": 2})
+    assert "".join(reading.kinds) == "bacbbacbb"
+
+
+def test_rows_that_are_left_out_leave_the_shares_as_they_are(tokenizer):
+    kinds = ["a", "b"] * 40
+    mix = table(
+        [dialogue(f"Q{n}", "B" * (99 if kind == "a" and n % 3 else 1)) for n, kind in enumerate(kinds)],
+        kinds=kinds,
+    )
+    reading = read(mix, rows(60), tokenizer, RowShape(40, "drop", "assistant"), 42, {"a": 1, "b": 1})
+    assert reading.by_kind() == {"a": (30, 14), "b": (30, 30)} and reading.dropped["too_long"] > 40
+    assert reading.passed == 60 + reading.dropped["too_long"]
+
+
+def test_an_epoch_is_as_many_rows_as_the_mix_has(tokenizer):
+    reading = read(of_kinds(a=30, b=10), Budget(1.5, "epochs", 4), tokenizer, ASSISTANT, 42, {"b": 1})
+    assert reading.by_kind() == {"b": (60, 10)}
+
+
+def test_a_kind_without_a_usable_row_is_named(tokenizer):
+    mix = table([dialogue(f"Q{n}", "B" * (99 if n % 2 else 1)) for n in range(8)], kinds=["a", "b"] * 4)
+    shape = RowShape(40, "drop", "assistant")
+    with pytest.raises(UserError, match=r"none of the 4 mix rows of kind b can be .*'too_long': 4"):
+        read(mix, rows(4), tokenizer, shape, 42, {"a": 1, "b": 1})
+    assert set(read(mix, rows(4), tokenizer, shape, 42, {"a": 1}).kinds) == {"a"}
+
+
+def test_validation_goes_on_with_the_other_kinds_where_one_is_used_up(tokenizer):
+    held_out = of_kinds(a=3, b=20, c=20)
+    validation = read_validation(held_out, 30, tokenizer, ASSISTANT, 42, {"a": 2, "b": 1, "c": 1, "d": 1})
+    assert validation.by_kind() == {"a": (3, 3), "b": (14, 14), "c": (13, 13)}
+    assert "".join(validation.kinds[:8]) == "abcaabcb"
+    every = read_validation(held_out, 50, tokenizer, ASSISTANT, 42, {"a": 2, "b": 1, "c": 1})
+    assert len(every.rows) == len(set(every.ids)) == 43
 
 
 def test_labels(tokenizer):

@@ -178,7 +178,7 @@ from tests.training.test_train import params, random_rows, trainable
 
 model, tokenizer = trainable(resolve(sys.argv[1]), dtype="bfloat16")
 train(model, tokenizer, random_rows(8), random_rows(2, 1), params(steps=2), "bfloat16")
-adapter.save(model, sys.argv[2], "pypi://some-model==1.0")
+adapter.save(model, sys.argv[2], "pypi://some-model==1.0", "0123abcd")
 """
 
 
@@ -211,7 +211,7 @@ def test_a_saved_adapter_on_the_base_is_the_trained_model(tiny, tmp_path):
     model, tokenizer = trainable(tiny)
     rows = random_rows(12)
     train(model, tokenizer, rows, rows[:4], params(), "float32")
-    adapter.save(model, tmp_path / "adapter", tiny.reference)
+    adapter.save(model, tmp_path / "adapter", tiny.reference, None)
     base = load_model(tiny, "float32", str(model.device))
     ids = torch.tensor([rows[0]["input_ids"]], device=model.device)
     model.eval()
@@ -228,7 +228,7 @@ def test_saving_replaces_the_adapter_before(tiny, tmp_path):
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "training_args.bin").write_text("old")
-    adapter.save(model, folder, "pypi://some-model==1.0")
+    adapter.save(model, folder, "pypi://some-model==1.0", "0123abcd")
     assert sorted(folder_bytes(folder)) == ["adapter_config.json", "adapter_model.safetensors"]
 
 

@@ -1,0 +1,101 @@
+"""How often training reads rows of each kind (`data.weights`), and in which order the kinds take turns."""
+
+import difflib
+import heapq
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from sft.core.errors import ParamError
+from sft.core.param_errors import wanted
+from sft.core.param_types import all_hashed
+from sft.core.params import Number, Params
+
+
+def _not_negative(number: float) -> float:
+    if number < 0:
+        raise wanted("a number from 0 on")
+    return number
+
+
+Weight = Annotated[Number, AfterValidator(_not_negative), WithJsonSchema({"type": "number", "minimum": 0})]
+Kind = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Weights = Literal["proportional"] | Annotated[dict[Kind, Weight], BeforeValidator(all_hashed)]
+
+
+class MixtureParams(Params):
+    """`data`: the weight of each kind of rows, or `proportional` where rows are read as the mix has them."""
+
+    weights: Weights
+
+
+def weights_of_kinds(weights: Weights, in_mix: Mapping[str, int], known: list[str]) -> dict[str, float]:
+    """Return the weight of each kind that is read; of none where the mix is read as it is (`proportional`).
+
+    `in_mix` counts the mix's rows by kind; `known` are the kinds of all sources, which need not all have
+    rows in the mix. Raises ParamError for a name that is none of them, for a kind in the mix without a
+    weight, and where no row would be read.
+    """
+    if not isinstance(weights, dict):
+        return {}
+    for kind in weights:
+        if kind not in known:
+            raise ParamError(
+                f"data.weights.{kind}: no kind of rows has this name.{_near(kind, known)} "
+                f"The sources of data.base and data.extra have: {', '.join(known)}."
+            )
+    without = [kind for kind in in_mix if kind not in weights]
+    if without:
+        raise ParamError(
+            f"data.weights: the mix has rows of kinds without a weight: {_counted(without, in_mix)}. "
+            "Give each one (0 leaves it out), or set data.weights to proportional."
+        )
+    read = {kind: weight for kind, weight in weights.items() if weight and kind in in_mix}
+    if not read:
+        zero = "" if any(weights.values()) else " All weights are 0."
+        raise ParamError(
+            f"data.weights: no row of the mix has a weight above 0.{zero} "
+            f"The mix has: {_counted(list(in_mix), in_mix)}."
+        )
+    return read
+
+
+def _near(kind: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(kind, known, n=1, cutoff=0.6)
+    return f" Is {close[0]} meant?" if close else ""
+
+
+def _counted(kinds: list[str], rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} ({rows[kind]:,} rows)" for kind in kinds)
+
+
+class Turns:
+    """Whose row is next: row j (from 0) of a kind stands at (j + 0.5) / weight, ties go by the name.
+
+    So however far one reads, each kind's number of rows is its share to within one row.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = dict(weights)
+        self._next = [(0.5 / weight, kind, 0) for kind, weight in weights.items()]
+        heapq.heapify(self._next)
+
+    def take(self) -> str | None:
+        """Return the kind whose turn it is, None where no kind is left."""
+        if not self._next:
+            return None
+        _, kind, row = self._next[0]
+        heapq.heapreplace(self._next, ((row + 1.5) / self._weights[kind], kind, row + 1))
+        return kind
+
+    def leave_out(self, kind: str) -> None:
+        """Go on without this kind, which has no more rows."""
+        self._next = [entry for entry in self._next if entry[1] != kind]
+        heapq.heapify(self._next)
+
+    def ahead(self, rows: int) -> list[str]:
+        """Return whose turns the next ones are, without taking them."""
+        copy = Turns(self._weights)
+        copy._next = list(self._next)
+        return [kind for _ in range(rows) if (kind := copy.take()) is not None]

@@ -1,0 +1,91 @@
+"""The forest plot: every number and every verdict is drawn, right is better, and the title says it."""
+
+from dataclasses import replace
+
+import pytest
+
+from sft.plotting import gain
+from sft.plotting.gain import forest, title
+from sft.plotting.pipeline import plt
+from sft.statistics.gains import Gain
+from sft.statistics.significance import Outcome
+
+
+def made(task, metric, difference, outcome, half=0.05):
+    low, high = (None, None) if half is None else (difference - half, difference + half)
+    return Gain(task, metric, 0.5, 0.5 + difference, difference, low, high, 0.01, outcome, "")
+
+
+GAINS = [
+    made("average", "bits_per_byte", -0.2, Outcome.BETTER),
+    made("recipe", "bits_per_byte", -0.3, Outcome.BETTER),
+    made("question", "bits_per_byte", -0.1, Outcome.BETTER),
+    made("average", "rouge1", 0.01, Outcome.NO_DIFFERENCE),
+    made("recipe", "rouge1", 0.1, Outcome.BETTER),
+    made("question", "rouge1", -0.1, Outcome.WORSE),
+    made("recipe", "format", 0.4, Outcome.NOT_JUDGED, None),
+]
+
+
+@pytest.fixture
+def figure(monkeypatch, tmp_path):
+    """Return the figure that `forest` draws, before it is closed."""
+    drawn = []
+    monkeypatch.setattr(gain, "save", lambda figure, *_, **__: drawn.append(figure))
+    forest(tmp_path / "gain.png", GAINS, 50)
+    yield drawn[0]
+    plt.close(drawn[0])
+
+
+def test_a_panel_a_metric_with_right_being_better(figure):
+    panels = figure.axes
+    assert [axes.get_title() for axes in panels] == ["bits per byte", "ROUGE-1", "recipe format"]
+    labels = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert labels == ["average of tasks", "recipe", "question"]
+    for axes, better in zip(panels, (-0.2, 0.1, 0.4), strict=True):
+        right, zero = axes.transData.transform([(better, 0), (0, 0)])[:, 0]
+        assert right > zero
+        assert {text.get_text() for text in axes.texts} >= {"← worse", "better →"}
+    top, bottom = panels[0].transData.transform([(0, 0), (0, 2)])[:, 1]
+    assert top > bottom
+
+
+def test_verdicts_can_be_told_apart_without_colour(figure):
+    key = figure.legends[0]
+    assert [text.get_text() for text in key.get_texts()] == [
+        "better",
+        "worse",
+        "not told apart",
+        "not judged",
+    ]
+    forms = [(line.get_marker(), line.get_markerfacecolor() == "white") for line in key.get_lines()]
+    assert len(set(forms)) == 4
+
+
+def test_the_title_is_the_verdict():
+    head, below = title(GAINS)
+    assert head == "Better than the base model, but worse by ROUGE-1 on question"
+    assert below == "Better by bits per byte on average and on every task; ROUGE-1 on recipe."
+    assert title(GAINS[:5])[0] == "Better than the base model"
+    assert title(GAINS[5:]) == ["Worse than the base model by ROUGE-1 on question", ""]
+    assert title(GAINS[3:4]) == ["Not told apart from the base model", ""]
+    assert title([made("recipe", "format", 0.4, Outcome.BETTER)])[1] == "Better by recipe format."
+
+
+def test_each_number_is_drawn(tmp_path):
+    def picture(gains):
+        forest(tmp_path / "gain.png", gains, 50)
+        return (tmp_path / "gain.png").read_bytes()
+
+    first = picture(GAINS)
+    assert picture(GAINS) == first
+    for change in (
+        {"before": 0.6},
+        {"difference": -0.22},
+        {"low": -0.3},
+        {"high": -0.1},
+        {"outcome": Outcome.NO_DIFFERENCE},
+        {"low": None, "high": None},
+    ):
+        assert picture([replace(GAINS[0], **change), *GAINS[1:]]) != first, change
+    assert picture(GAINS[:1]) != first
