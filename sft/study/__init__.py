@@ -1,4 +1,4 @@
-"""Comparisons of trainings: a study's plan, its results, intervals and significance, and the report.
+"""Comparisons of trainings: a study's plan, its results, and the report.
 
-It may use core, tasks and evaluation.
+It may use core, tasks, statistics and evaluation.
 """

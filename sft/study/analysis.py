@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sft.core.errors import UserError
+from sft.statistics.intervals import Interval, Refusal, decoding_std, variance_shares
+from sft.statistics.significance import Verdict, verdicts
 from sft.study.comparison import configurations_differ
-from sft.study.intervals import Interval, Refusal, decoding_std, variance_shares
 from sft.study.results import AMOUNTS, Amount, Configuration, Result, Scores, averaged, grouped, scores_of
-from sft.study.significance import Verdict, verdicts
 from sft.tasks.metric_names import COMMON
 
 # One that the study before reported, and the one without decoding noise. More of them would take more

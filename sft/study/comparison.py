@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft.core.errors import UserError
-from sft.study.intervals import Interval, Lack, Refusal, compare_adapters, compare_configurations
+from sft.statistics.intervals import Interval, Lack, Refusal, compare_adapters, compare_configurations
+from sft.statistics.significance import Verdict, verdicts
 from sft.study.results import Configuration, Result, Scores, grouped, scores_of
-from sft.study.significance import Verdict, verdicts
 from sft.tasks.metric_names import METRICS
-
-SEED = 42  # of the bootstrap
 
 
 @dataclass
@@ -81,7 +79,7 @@ def configurations_differ(
 def _adapters_differ(
     one: Result, other: Result, metric: str, scores: dict[str, np.ndarray]
 ) -> Interval | Refusal:
-    return compare_adapters(_signed(scores[one.name], metric), _signed(scores[other.name], metric), SEED)
+    return compare_adapters([_signed(scores[one.name], metric)], [_signed(scores[other.name], metric)])
 
 
 def _signed(scores: np.ndarray, metric: str) -> np.ndarray:

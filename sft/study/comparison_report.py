@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from sft.statistics.intervals import decoding_std, variance_shares
 from sft.study.comparison import Comparisons, compare
-from sft.study.intervals import decoding_std, variance_shares
 from sft.study.results import Configuration, Result
 from sft.study.wording import caveats, configuration_name, share_cells, table
 

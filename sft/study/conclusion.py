@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sft.statistics.intervals import Refusal
+from sft.statistics.significance import Outcome, Verdict
 from sft.study.analysis import (
     AVERAGE,
     COMPARED_BY,
@@ -13,9 +15,7 @@ from sft.study.analysis import (
     condition_pairs,
     size_pairs,
 )
-from sft.study.intervals import Refusal
 from sft.study.results import Result
-from sft.study.significance import Outcome, Verdict
 from sft.study.wording import condition_name, difference_words, lack_words, rows_words, smallest_words
 from sft.tasks.metric_names import METRICS
 

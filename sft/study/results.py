@@ -9,7 +9,7 @@ import numpy as np
 
 from sft.core.params import Count, leaves, parse_value
 from sft.evaluation.summary import Differences, Spread, TrainedOn
-from sft.study.intervals import Answer, across_tasks, aligned, by_example
+from sft.statistics.intervals import Answer, across_tasks, aligned, by_example
 from sft.tasks.metric_names import METRICS
 
 # What a training has read, by TrainedOn's names.

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
+from sft.statistics.intervals import Interval, Lack, Refusal
+from sft.statistics.significance import Outcome, Verdict
 from sft.study.analysis import Condition, Kind, Pair
 from sft.study.comparison import as_counted
-from sft.study.intervals import Interval, Lack, Refusal
 from sft.study.results import Configuration, Result, Stage, mismatches, missing
-from sft.study.significance import Outcome, Verdict
 
 # What there is too little of, one and many; of seeds, Lack has the param's name.
 NOUNS = {Lack.REPLICATES: ("replicate", "replicates"), Lack.EXAMPLES: ("example", "examples")}

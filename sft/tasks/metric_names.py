@@ -11,7 +11,7 @@ class Metric:
     """One metric of an answer: its `label` in figures, and the format of its mean and of its differences.
 
     A `common` metric is one of every task; another is one of the tasks that name it. `unit` is what it is
-    counted in, for axes and tables, or "".
+    counted in, for axes and tables, or "". Of a `share` an answer scores 0 or 1.
     """
 
     name: str
@@ -20,6 +20,7 @@ class Metric:
     lower_is_better: bool = False
     format: str = ".3f"
     unit: str = ""
+    share: bool = False
 
 
 _ALL = (
@@ -31,7 +32,7 @@ _ALL = (
     # Of the reference's tokens, given the prompt: no decoding noise.
     Metric("nll", "negative log-likelihood", lower_is_better=True, unit="nats a token"),
     # 1 for an answer that is a whole recipe, else 0.
-    Metric("format", "recipe format", common=False, format=".0%"),
+    Metric("format", "recipe format", common=False, format=".0%", share=True),
 )
 METRICS = {metric.name: metric for metric in _ALL}
 COMMON = [metric.name for metric in _ALL if metric.common]

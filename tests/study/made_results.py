@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sft.core.params import Count, parse_value
-from sft.study.intervals import Interval, Refusal
+from sft.statistics.intervals import Interval, Refusal
 from sft.study.results import Result
 from sft.tasks.metric_names import COMMON
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from sft.core.errors import UserError
+from sft.statistics.intervals import Lack
+from sft.statistics.significance import Outcome, verdicts
 from sft.study import analysis
 from sft.study.analysis import Comparison, Kind, Pair
 from sft.study.conclusion import conclusion
-from sft.study.intervals import Lack
 from sft.study.report import markdown, table_rows
 from sft.study.results import Configuration
-from sft.study.significance import Outcome, verdicts
 from sft.study.wording import condition_name, pair_name
 from sft.tasks.metric_names import COMMON
 from tests.study.made_results import MEANS, TASKS, simulated

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sft.study.intervals import LEVEL, Interval, Refusal, t_quantile
+from sft.statistics.intervals import LEVEL, Interval, Refusal, t_quantile
 
 POWER = 0.8
 

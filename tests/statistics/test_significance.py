@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sft.study.intervals import Interval, Lack, Refusal, compare_configurations
-from sft.study.significance import Outcome, Verdict, holm, smallest_difference, verdicts
+from sft.statistics.intervals import Interval, Lack, Refusal, compare_configurations
+from sft.statistics.significance import Outcome, Verdict, holm, smallest_difference, verdicts
 from sft.study.wording import verdict_words
 from tests.study.made_results import an_interval, configuration, simulated
 
