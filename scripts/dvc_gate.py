@@ -1,8 +1,8 @@
 """Is dvc.lock of this code and these params? What DVC says, read where the data may be missing.
 
-By `dvc status --json`. `dvc repro --dry --allow-missing` exits with 0 whatever it would run, and says nothing of
-a stage whose inputs are missing. The status tells what differs, stage by stage, and here it is decided which
-differences only mean that this clone has no data. tests/scripts/test_dvc_gate.py holds DVC to what is read here.
+By `dvc status --json`. `dvc repro --dry --allow-missing` exits with 0 whatever it would run, and says nothing
+of a stage whose inputs are missing. The status tells what differs, stage by stage, and here it is decided
+which differences only mean that this clone has no data. tests/scripts/test_dvc_gate.py holds DVC to it.
 """
 
 import json
@@ -28,8 +28,8 @@ MISSING = ("deleted", "not in cache")
 class Freshness:
     """Whether dvc.lock is up to date: no stage in `behind`.
 
-    `behind` has what differs from each stage's run: params, files and folders, "its command". `absent` are files
-    under data/raw that DVC tracks and this clone lacks, so that data/raw was not compared.
+    `behind` has what differs from each stage's run: params, files and folders, "its command". `absent` are
+    files under data/raw that DVC tracks and this clone lacks, so that data/raw was not compared.
     """
 
     behind: dict[str, list[str]]
@@ -42,7 +42,11 @@ def freshness(folder: Path | str = ".") -> Freshness:
     No data is needed. A stage that would only follow another's run is not named.
     """
     tracked = git("ls-files", "-z", f"{RAW}/*.dvc", folder=folder).split("\0")
-    absent = [file for file in (name.removesuffix(".dvc") for name in tracked if name) if not (Path(folder) / file).exists()]
+    absent = [
+        file
+        for file in (name.removesuffix(".dvc") for name in tracked if name)
+        if not (Path(folder) / file).exists()
+    ]
     status = json.loads(_dvc("status", "--json", folder=folder) or "{}")
     lock = _stages(Path(folder) / LOCK)
     kept_by_git = _kept_by_git(_stages(Path(folder) / PIPELINE))

@@ -1,4 +1,4 @@
-"""The two sides of a comparison, as Git has them: commits, the workspace, files, and addresses of pictures."""
+"""The two sides of a comparison, as Git has them: commits and the workspace, their files and addresses."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ class Side:
         return "the workspace" if self.workspace else f"`{self.commit[:9]}`"
 
     def read(self, path: str) -> str | None:
-        """Return the text of a file, or None where this side has none; raise UserError where it is no text."""
+        """Return the text of a file, None where there is none; raise UserError for what is no text."""
         if self.workspace:
             content = Path(path).read_bytes() if Path(path).is_file() else None
         else:
@@ -62,8 +62,8 @@ def resolve(revision: str) -> str:
 def fork(base: str, head: Side) -> tuple[Side, str]:
     """Return what the head is compared with, and how that was chosen, in a sentence.
 
-    It is the commit where the head's branch left `base`, since what came to the base later is no change of the
-    branch's; where Git finds none, the base's tip.
+    It is the commit where the head's branch left `base`, since what came to the base later is no change of
+    the branch's; where Git finds none, the base's tip.
     """
     tip = resolve(base)
     found = _run("merge-base", tip, head.commit)
@@ -74,22 +74,24 @@ def fork(base: str, head: Side) -> tuple[Side, str]:
     side = Side(tip)
     if git("rev-parse", "--is-shallow-repository").strip() == "true":
         return side, (
-            f"Compared with the tip of `{base}`, {side}: this clone is shallow and lacks the commit where the "
-            "branch left it, so what came to it since then counts as a change of the branch. "
+            f"Compared with the tip of `{base}`, {side}: this clone is shallow and lacks the commit where "
+            "the branch left it, so what came to it since then counts as a change of the branch. "
             "`git fetch --unshallow` brings the rest."
         )
     return side, f"Compared with the tip of `{base}`, {side}: the two have no commit in common."
 
 
 def github(base: str) -> str | None:
-    """Return the address of the repository on GitHub, by the remote that `base` is of (else origin), or None."""
+    """Return the repository's address on GitHub, by the remote that `base` is of (else origin), or None."""
     remotes = git("remote").split()
     remote = next((name for name in (base.partition("/")[0], "origin") if name in remotes), None)
     if remote is None:
         return None
     url = git("remote", "get-url", remote).strip()
     # Only what follows the host: there may be a password before it.
-    found = re.fullmatch(r"(?:https://|ssh://|git://)?(?:[^@/]*@)?github\.com[:/]+([^/]+/[^/]+?)(?:\.git)?/?", url)
+    found = re.fullmatch(
+        r"(?:https://|ssh://|git://)?(?:[^@/]*@)?github\.com[:/]+([^/]+/[^/]+?)(?:\.git)?/?", url
+    )
     return f"https://github.com/{found[1]}" if found else None
 
 
