@@ -1,95 +1,19 @@
 """The report on a pull request, in real clones that have no cache, as the job runs it."""
 
 import contextlib
-import csv
 import io
-import json
 import os
 import re
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 
 from scripts.report import STALE, WORSE, main
-from stages.paths import METRICS_EVALUATE, SCORES_BASELINE, SCORES_EVALUATE
+from scripts.revisions import git, github
+from stages.paths import METRICS_EVALUATE, SCORES_EVALUATE
 from tests.pipeline_repo import Repo
-
-TASKS = ("recipe", "definition", "dialogue", "question")
-PICTURE = "plots/gain.png"
-
-
-def scores(seed: int, examples: int = 20, prefix: str = "", **gain: float) -> str:
-    """Make a scores file; `gain` is by how much a task's `TASK_METRIC` differs from another seed's."""
-    easy, noise = np.random.default_rng(0), np.random.default_rng(seed)
-    columns = ["base_model", "task", "example", "run", "rouge1", "rouge2", "rougeL", "chrf", "format"]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, [*columns, "finished", "tokens", "bits_per_byte"], lineterminator="\n")
-    writer.writeheader()
-    for task in TASKS:
-        for number in range(examples):
-            row = {"base_model": "0123456789ab", "task": task, "example": f"{prefix}{task}{number}"}
-            rouge, bits = easy.uniform(0.2, 0.5), easy.uniform(1, 2)
-            for run in (0, 1):
-                of_run = rouge + gain.get(f"{task}_rouge1", 0) + noise.normal(0, 0.02)
-                answer = dict.fromkeys(("rouge1", "rouge2", "rougeL", "chrf"), round(of_run, 6))
-                own = {"format": int(noise.random() < 0.5)} if task == "recipe" else {}
-                writer.writerow({**row, "run": run, "finished": 1, "tokens": 12, **answer, **own})
-            of_text = bits + gain.get(f"{task}_bits", 0) + noise.normal(0, 0.02)
-            writer.writerow({**row, "bits_per_byte": round(of_text, 6)})
-    return file.getvalue()
-
-
-def write(repo: Repo, path: str, text: str) -> None:
-    (repo.path / path).parent.mkdir(exist_ok=True)
-    (repo.path / path).write_text(text, encoding="utf-8")
-
-
-def branch(repo: Repo, name: str, start: str, tuned: str, **params: object) -> None:
-    """Commit a branch on which the pipeline seems to have run: `tuned` scores, with its lock up to date."""
-    repo.git("switch", "--quiet", "--create", name, start)
-    repo.set_params(params)
-    write(repo, SCORES_EVALUATE, tuned)
-    write(repo, PICTURE, f"not really a picture: {name}")
-    write(repo, "provenance/train.json", json.dumps({"seconds": len(name), "versions": {"torch": "2.13.0"}}))
-    metrics = repo.json(METRICS_EVALUATE)
-    metrics["average"]["rouge1"] = 0.1 * len(name)
-    write(repo, METRICS_EVALUATE, json.dumps(metrics))
-    repo.dvc("commit", "--force")
-    repo.commit(name)
-
-
-@pytest.fixture(scope="module")
-def origin(built: Repo, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    """Make a repository with a branch for everything that a report may say; tests only clone it."""
-    repo = built.copy(tmp_path_factory.mktemp("origin") / "repo")
-    repo.git("switch", "--quiet", "--create", "old")
-    for path in (SCORES_EVALUATE, SCORES_BASELINE, PICTURE):
-        (repo.path / path).unlink(missing_ok=True)
-    repo.git("commit", "--quiet", "--all", "--allow-empty", "--message", "before there were scores")
-    write(repo, SCORES_BASELINE, scores(1))
-    branch(repo, "trunk", "old", scores(2, **{f"{task}_bits": -0.2 for task in TASKS}))
-    gained = {f"{task}_bits": -0.2 for task in TASKS[1:]}
-    better = scores(3, recipe_bits=-0.5, **gained)
-    branch(repo, "better", "trunk", better, **{"train.learning_rate": 5e-4, "train.seed": 7})
-    lost = scores(4, recipe_bits=-0.5, definition_rouge1=-0.15, **gained)
-    branch(repo, "worse", "trunk", lost, **{"train.learning_rate": 1e-3})
-    branch(repo, "others", "trunk", scores(5, prefix="new-"), **{"data.holdout.seed": 7})
-    branch(repo, "damaged", "trunk", better.replace("recipe3,1,0.", "recipe3,1,zero", 1))
-    repo.git("switch", "--quiet", "--create", "stale", "better")
-    repo.set_params({"train.budget": "5 steps"})
-    repo.commit("a param, and no run")
-    repo.git("switch", "--quiet", "trunk")
-    write(repo, "notes.txt", "after the branches")
-    repo.commit("trunk goes on")
-    return repo
-
-
-def clone(origin: Repo, path: Path, name: str, *options: str) -> Repo:
-    origin.git("clone", "--quiet", "--branch", name, *options, f"file://{origin.path}", str(path))
-    assert not (path / ".dvc" / "cache").exists()
-    return Repo(path, origin.wheels)
+from tests.report_repo import PICTURE, clone, scores, write
 
 
 def report(repo: Repo, *arguments: str) -> tuple[str, int]:
@@ -181,21 +105,35 @@ def test_a_branch_that_changes_no_score(origin: Repo, tmp_path: Path) -> None:
     assert "No param changed." in text and "<details>" not in text and rows(text) == []
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://someone:password@github.com/me/it.git",
+        "https://github.com/me/it",
+        "git@github.com:me/it.git",
+        "ssh://git@github.com/me/it.git",
+    ],
+)
+def test_the_address_on_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    assert github("main") is None
+    git("remote", "add", "origin", url)
+    git("remote", "add", "mine", "https://example.org/github.com/me/it.git")
+    assert github("main") == github("origin/main") == "https://github.com/me/it"
+    assert github("mine/main") is None
+
+
 def test_pictures_are_linked_where_the_repository_is_on_github(origin: Repo, tmp_path: Path) -> None:
     repo = clone(origin, tmp_path / "clone", "better")
     head, fork = (repo.git("rev-parse", name).strip() for name in ("HEAD", "HEAD~1"))
-    for url in (
-        "https://someone:password@github.com/me/it.git",
-        "git@github.com:me/it.git",
-        "ssh://git@github.com/me/it",
-    ):
-        repo.git("remote", "set-url", "origin", url)
-        text, _ = report(repo, "--base", "origin/trunk")
-        (line,) = [line for line in text.splitlines() if PICTURE in line]
-        assert re.findall(r"\((\S+)\)", line) == [
-            f"https://github.com/me/it/raw/{commit}/plots/gain.png" for commit in (fork, head)
-        ]
-        assert "password" not in text
+    repo.git("remote", "set-url", "origin", "https://someone:password@github.com/me/it.git")
+    text, _ = report(repo, "--base", "origin/trunk")
+    (line,) = [line for line in text.splitlines() if PICTURE in line]
+    assert re.findall(r"\((\S+)\)", line) == [
+        f"https://github.com/me/it/raw/{commit}/plots/gain.png" for commit in (fork, head)
+    ]
+    assert "password" not in text
     write(repo, PICTURE, "another, which GitHub does not have")
     text, _ = report(repo, "--base", "origin/trunk")
     assert fork in text and f"raw/{head}" not in text
