@@ -31,6 +31,8 @@ from stages.paths import SCORES_BASELINE, SCORES_EVALUATE
 
 # Exit statuses; 2 is argparse's.
 STALE, WORSE = 3, 4
+# Characters; GitHub refuses a comment of more than 65,536.
+LONGEST = 65_000
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,20 @@ def main(arguments: list[str] | None = None) -> int:
         base, how = fork(given.base, head)
         compared = compare(base, head, given.base)
         lock = _freshness(head)
-        lines = [
+        shown = [
             *(compared.verdict, "", *_introduction(head, how, compared, lock), ""),
             *sections.params(base, head),
             *sections.scores(compared.found or []),
             *sections.pictures(base, head, given.base),
-            *sections.provenance(base, head),
-            *sections.metrics(base, head),
         ]
+        below = [*sections.provenance(base, head), *sections.metrics(base, head)]
         gate, status = _gate(lock, compared, given.fail_on)
     except UserError as error:
         print(f"error: {described(error)}", file=sys.stderr)
         return 1
-    print("\n".join([*lines, gate]))
+    if len("\n".join([*shown, *below, gate])) > LONGEST:
+        below = ["What describes the runs is too long for a comment: `dvc metrics diff` has the metrics.", ""]
+    print("\n".join([*shown, *below, gate]))
     return status
 
 

@@ -2,15 +2,20 @@
 
 import contextlib
 import io
+import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from scripts import report_sections as sections
 from scripts.report import STALE, WORSE, main
 from scripts.revisions import git, github
+from sft.statistics.gains import Gain
+from sft.statistics.significance import Outcome
 from stages.paths import METRICS_EVALUATE, SCORES_EVALUATE
 from tests.pipeline_repo import Repo
 from tests.report_repo import PICTURE, clone, scores, write
@@ -204,3 +209,33 @@ def test_a_base_that_has_scores_by_now_is_to_be_merged(origin: Repo, tmp_path: P
     assert (
         "By now `origin/trunk` has it: `git merge origin/trunk`, `dvc repro`, commit." in text.splitlines()[0]
     )
+
+
+def test_a_long_report_shows_a_page_and_fits_into_a_comment(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "better")
+    names = ["model.dtype", *(f"plot.{name}" for name in ("dpi", "length_sample"))]
+    names += [f"evaluate.{name}" for name in ("examples", "runs", "seed", "temperature")]
+    names += [f"train.{name}" for name in ("budget", "batch_size", "warmup_steps", "too_long", "optimizer")]
+    repo.set_params({name: f"new | `{name}`" for name in names})
+    entries = {f"a_long_name_of_an_entry_{number}": number for number in range(300)}
+    write(repo, "provenance/train.json", json.dumps(entries))
+    text, status = report(repo, "--base", "origin/trunk")
+    assert status == STALE and len(unfolded(text).splitlines()) < 60
+    assert (
+        f"{len(names) + 2 - 10} more params" in text
+        and "| `a_long_name_of_an_entry_299` |  | `299` |" in text
+    )
+    assert r"`new \| 'model.dtype'`" in text
+    write(repo, "provenance/train.json", json.dumps({name * 40: value for name, value in entries.items()}))
+    text, status = report(repo, "--base", "origin/trunk")
+    assert len(text) < 65_536 and status == STALE and "too long for a comment" in text
+    assert text.splitlines()[-1].startswith("**Gate failed**")
+
+
+def test_what_differs_is_shown_first_where_there_are_many_tasks() -> None:
+    unseen = Gain("task", "rouge1", 0.2, 0.2, 0.0, -0.1, 0.1, 1.0, Outcome.NO_DIFFERENCE, "")
+    worse = replace(unseen, task="last", outcome=Outcome.WORSE)
+    lines = sections.scores([*(replace(unseen, task=f"task{number}") for number in range(40)), worse])
+    shown = unfolded("\n".join(lines))
+    assert "last" in shown.splitlines()[2] and "**worse**" in shown.splitlines()[2]
+    assert len(shown.splitlines()) < 30 and "17 more scores" in "\n".join(lines)
