@@ -24,5 +24,9 @@ METRICS_TRAIN = "metrics/train.json"
 METRICS_BASELINE = "metrics/baseline.json"
 METRICS_EVALUATE = "metrics/evaluate.json"
 
+# What describes the runs: in Git, but no metric, and no stage reads it.
+PROVENANCE_STANDARDIZE = "provenance/standardize.json"
+PROVENANCE_MIX = "provenance/mix.json"
+
 TRAIN_LOSS = "plots/train_loss.csv"
 VALIDATION_LOSS = "plots/validation_loss.csv"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft.core.errors import MissingFile
 from sft.core.files import read_json, read_parquet, write_csv
@@ -89,8 +90,10 @@ def bars(rows: list[dict[str, Any]], variant: str) -> list[dict[str, Any]]:
 
 
 def plot_composition(dpi: int) -> None:
-    """Draw how many rows of the mix each source gives."""
-    pipeline.composition(COMPOSITION_FIGURE, read_json(paths.METRICS_MIX)["composition"], dpi)
+    """Draw how many rows of each kind the mix has."""
+    kinds = pc.value_counts(read_parquet(paths.MIX, ["kind"])["kind"]).to_pylist()
+    counts = {entry["values"]: entry["counts"] for entry in kinds}
+    pipeline.composition(COMPOSITION_FIGURE, dict(sorted(counts.items())), dpi)
 
 
 def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:

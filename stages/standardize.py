@@ -1,11 +1,13 @@
 """Turn the pinned sources into standardized rows, and hold out evaluation and validation items.
 
 Reads data.base, data.extra and the tasks' sources. Writes data/standardized/ (base.parquet, extra.parquet,
-rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet) and metrics/standardize.json.
+rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet), metrics/standardize.json and
+provenance/standardize.json.
 
 Run as `python -m stages.standardize`.
 """
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypedDict
 
@@ -15,12 +17,14 @@ import pyarrow.compute as pc
 from sft.core.errors import ParamError, UserError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import Params, Share, Text, mapping, section
+from sft.core.row_schema import HOLDOUT_ONLY
 from sft.data import rejects, sources
-from sft.data.holdout import HoldoutParams, Split, evaluation_pool, split
+from sft.data.contamination import EXACT, REASONS, Examples
+from sft.data.holdout import HoldoutParams, Split, evaluation_pool, given_away, of_form, split, without
 from sft.data.source_rows import Reason
 from sft.data.sources import Loaded
 from sft.fetch.uri import FORMS, parse
-from sft.tasks.task import TaskParams, tasks_of
+from sft.tasks.task import Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
 
@@ -34,31 +38,51 @@ class StandardizeParams(Params):
     max_rejects: Share
 
 
-class PartCounts(TypedDict):
-    """Rows of base or extra as read, and those left of them."""
+class Metrics(TypedDict):
+    """What metrics/standardize.json holds.
 
-    read: int
-    rows: int
+    Rows to train on, examples and validation rows by task, and rows that hold an example, by the reason: all
+    but those with the question only are taken out.
+    """
+
+    base_rows: int
+    extra_rows: int
+    rejects: int
+    contaminated: dict[str, int]
+    evaluation: dict[str, int]
+    validation: dict[str, int]
 
 
 class SourceCounts(TypedDict):
-    """What a source gave, and which commit or digest it was."""
+    """What a source gave, which commit or digest it was, and what was taken out of it.
+
+    `held_out` counts its rows of evaluation items, and `contaminated` others that hold an example.
+    """
 
     rows: int
     rejects: int
     reasons: dict[str, int]
     skipped: dict[Reason, int]
     resolved: str
+    held_out: int
+    contaminated: dict[str, int]
 
 
-class Counts(TypedDict):
-    """What metrics/standardize.json holds; `evaluation` are examples by task, `sources` by URI."""
+class Provenance(TypedDict):
+    """What provenance/standardize.json holds; `sources` by URI, validation rows by kind."""
 
-    base: PartCounts
-    extra: PartCounts
-    validation: dict[str, int]
-    evaluation: dict[str, int]
     sources: dict[str, SourceCounts]
+    validation: dict[str, int]
+    taken_from_training: dict[str, int]
+
+
+@dataclass
+class Clean:
+    """A source's rows without evaluation items, and without other rows that hold an example."""
+
+    rows: pa.Table
+    held_out: int
+    contaminated: dict[str, int]
 
 
 def main(values: dict[str, Any]) -> None:
@@ -69,20 +93,70 @@ def main(values: dict[str, Any]) -> None:
         raise ParamError("data.base: the list is empty. Name one source at least.")
     of_tasks = [task.source for task in tasks]
     loaded = load_all([*params.base, *params.extra, *of_tasks], params.max_rejects)
-    base = joined(loaded, params.base, "base")
-    extra = joined(loaded, params.extra, "extra") if params.extra else base.slice(0, 0)
+    tables = {uri: source.table for uri, source in loaded.items()}
 
-    rows = {source: loaded[source].table for source in of_tasks}
-    evaluation = evaluation_pool(rows, tasks, params.holdout.seed)
-    left = split(base, extra, evaluation, params.holdout)
-    write_parquet(paths.BASE, left.base)
-    write_parquet(paths.EXTRA, left.extra)
+    evaluation = evaluation_pool(tables, tasks, params.holdout.seed)
+    clean = clean_all(tables, evaluation)
+    base = joined(clean, params.base, "base")
+    check_left(base, clean, params.base)
+    extra = joined(clean, params.extra, "extra") if params.extra else base.slice(0, 0)
+    left = split(base, extra, forms(tables, clean, tasks), params.holdout)
+    write_parquet(paths.BASE, left.base.drop_columns(HOLDOUT_ONLY))
+    write_parquet(paths.EXTRA, left.extra.drop_columns(HOLDOUT_ONLY))
     write_parquet(paths.EVALUATION, evaluation)
     write_parquet(paths.VALIDATION, left.validation)
 
-    counts = counted(base, extra, evaluation, left, loaded)
-    write_json(paths.METRICS_STANDARDIZE, counts)
-    report(counts)
+    trained_on = dict.fromkeys([*params.base, *params.extra])
+    metrics: Metrics = {
+        "base_rows": len(left.base),
+        "extra_rows": len(left.extra),
+        "rejects": sum(len(source.rejects) for source in loaded.values()),
+        "contaminated": {
+            reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
+        },
+        "evaluation": by_value(evaluation["task"]),
+        "validation": {task.name: by_value(left.validation["task"]).get(task.name, 0) for task in tasks},
+    }
+    found: Provenance = {
+        "sources": {uri: counted(source, clean[uri]) for uri, source in loaded.items()},
+        "validation": by_value(left.validation["kind"]),
+        "taken_from_training": taken(base, extra, left),
+    }
+    write_json(paths.METRICS_STANDARDIZE, metrics)
+    write_json(paths.PROVENANCE_STANDARDIZE, found)
+    report(metrics, found, params.holdout)
+
+
+def clean_all(tables: dict[str, pa.Table], evaluation: pa.Table) -> dict[str, Clean]:
+    """Take evaluation items out of every source, and then the rows that hold an example all the same."""
+    held, examples, clean = given_away(evaluation["item"], tables.values()), Examples(evaluation), {}
+    for uri, table in tables.items():
+        rows = without(table, held)
+        found = examples.matches(rows)
+        clean[uri] = Clean(rows.filter(pa.array(~found.exact)), len(table) - len(rows), found.counts())
+    return clean
+
+
+def check_left(base: pa.Table, clean: dict[str, Clean], uris: list[str]) -> None:
+    """Raise ParamError where nothing of base is left to train on."""
+    if not len(base):
+        contaminated = sum(sum(clean[uri].contaminated[reason] for reason in EXACT) for uri in uris)
+        held_out = sum(clean[uri].held_out for uri in uris)
+        raise ParamError(
+            f"data.base: no row of it is left to train on. {held_out:,} rows are of items held out for "
+            f"evaluation, and {contaminated:,} others hold an evaluation example. Name a source that the "
+            "tasks are not made from, or lower tasks.*.holdout."
+        )
+
+
+def forms(tables: dict[str, pa.Table], clean: dict[str, Clean], tasks: list[Task]) -> dict[str, pa.Table]:
+    """Return the rows of each task's form that are left of its source."""
+    of_task = {}
+    for task in tasks:
+        rows = clean[task.source].rows
+        ids = pc.unique(of_form(tables[task.source], task)["id"])
+        of_task[task.name] = rows.filter(pc.is_in(rows["id"], value_set=ids))
+    return of_task
 
 
 def load_all(uris: list[str], max_rejects: float) -> dict[str, Loaded]:
@@ -109,44 +183,71 @@ def check_tracked(uri: str) -> None:
     )
 
 
-def joined(loaded: dict[str, Loaded], uris: list[str], name: str) -> pa.Table:
+def joined(clean: dict[str, Clean], uris: list[str], name: str) -> pa.Table:
     """Put the rows of several sources behind one another."""
-    return sources.concatenated([loaded[uri].table for uri in uris], f"data.{name}")
+    return sources.concatenated([clean[uri].rows for uri in uris], f"data.{name}")
 
 
-def counted(
-    base: pa.Table, extra: pa.Table, evaluation: pa.Table, left: Split, loaded: dict[str, Loaded]
-) -> Counts:
-    """Count the rows of every part, as read and as left, and of every source."""
-    by_task = pc.value_counts(evaluation["task"]).to_pylist()
+def by_value(column: pa.ChunkedArray) -> dict[str, int]:
+    """Count the rows by what is in a column, in the order in which it comes; null counts for nothing."""
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column.drop_null()).to_pylist()}
+
+
+def counted(source: Loaded, clean: Clean) -> SourceCounts:
+    """Count what a source gave, and what was taken out of it."""
     return {
-        "base": {"read": len(base), "rows": len(left.base)},
-        "extra": {"read": len(extra), "rows": len(left.extra)},
-        "validation": {"rows": len(left.validation)},
-        "evaluation": {entry["values"]: entry["counts"] for entry in by_task},
-        "sources": {
-            uri: {
-                "rows": len(source.table),
-                "rejects": len(source.rejects),
-                "reasons": rejects.by_reason(source.rejects),
-                "skipped": source.skipped,
-                "resolved": source.resolved,
-            }
-            for uri, source in loaded.items()
-        },
+        "rows": len(source.table),
+        "rejects": len(source.rejects),
+        "reasons": rejects.by_reason(source.rejects),
+        "skipped": source.skipped,
+        "resolved": source.resolved,
+        "held_out": clean.held_out,
+        "contaminated": clean.contaminated,
     }
 
 
-def report(counts: Counts) -> None:
+def taken(base: pa.Table, extra: pa.Table, left: Split) -> dict[str, int]:
+    """Count the rows that validation takes from base and extra, and how many of these for the floor."""
+    return {
+        "base": len(base) - len(left.base),
+        "extra": len(extra) - len(left.extra),
+        "for_validation_per_task": left.for_floor,
+    }
+
+
+def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
     """Print the counts."""
-    base, extra, by_task = counts["base"], counts["extra"], counts["evaluation"]
-    held_out = counts["validation"]["rows"]
-    print(f"base        {base['rows']:>9,} rows of {base['read']:,}; {held_out:,} held out for validation")
-    print(f"extra       {extra['rows']:>9,} rows of {extra['read']:,}")
-    examples = ", ".join(f"{count} {task}" for task, count in by_task.items())
-    print(f"evaluation  {sum(by_task.values()):>9,} examples: {examples}")
-    rejected = sum(source["rejects"] for source in counts["sources"].values())
-    print(f"rejects     {rejected:>9,} rows, in {paths.REJECTS}")
+    print(f"base        {metrics['base_rows']:>9,} rows")
+    print(f"extra       {metrics['extra_rows']:>9,} rows")
+    examples, validation = metrics["evaluation"], metrics["validation"]
+    print(f"evaluation  {sum(examples.values()):>9,} examples: {listed(examples)}")
+    rows, lost = sum(found["validation"].values()), found["taken_from_training"]
+    print(
+        f"validation  {rows:>9,} rows: {listed(validation)}, others of the same items\n"
+        f"            This takes {lost['base']:,} rows from base and {lost['extra']:,} from extra, "
+        f"{lost['for_validation_per_task']:,} of them for data.holdout.validation_per_task."
+    )
+    for task, count in validation.items():
+        if count < params.validation_per_task:
+            print(
+                f"            {task} has {count:,} rows for validation, not {params.validation_per_task:,}: "
+                "half of what its source has is left to train on."
+            )
+    dropped = metrics["contaminated"]
+    out = sum(dropped[reason] for reason in EXACT)
+    print(
+        f"contaminated {out:>8,} rows hold an evaluation example and are left out: {listed(dropped)} (these "
+        "stay)"
+    )
+    for uri, source in found["sources"].items():
+        if any(source["contaminated"][reason] for reason in EXACT):
+            print(f"            {uri}: {listed(source['contaminated'])}")
+    print(f"rejects     {metrics['rejects']:>9,} rows, in {paths.REJECTS}")
+
+
+def listed(counts: dict[str, int]) -> str:
+    """Write counts by name as text."""
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()) or "none"
 
 
 if __name__ == "__main__":

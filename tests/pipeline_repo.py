@@ -35,6 +35,7 @@ SMALL = {
     "model.reference": "tiny-model",
     "data.size": 100,
     "data.holdout.validation": 0.05,
+    "data.holdout.validation_per_task": 2,
     "tasks.recipe.holdout": 0.25,
     "tasks.definition.holdout": 0.15,
     "tasks.dialogue.holdout": 0.25,

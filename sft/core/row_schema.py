@@ -8,17 +8,25 @@ import xxhash
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 WIDE_MESSAGES = pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))
 
-# `item` is what the row's answer is made from (a recipe, a gloss, a dialogue): the unit of hold-out.
+# `kind` is a short name of the source and of the form of its rows, by which they can be weighted.
+# `item` is what the row's answer is made from (a recipe, a word, a dialogue): the unit of hold-out.
 # `task` names the evaluation task whose form the row has, if any.
+# `question` is shared by rows that answer one question: each answer is right. Null: the row stands alone.
+# `related` are what else the row gives away: it leaves training with any item that gives away the same.
 SCHEMA = pa.schema(
     [
         ("messages", MESSAGES),
         ("source", pa.string()),
+        ("kind", pa.string()),
         ("id", pa.string()),
         ("item", pa.string()),
         ("task", pa.string()),
+        ("question", pa.string()),
+        ("related", pa.list_(pa.string())),
     ]
 )
+# What only the hold-out reads: not among the columns of the rows that it leaves.
+HOLDOUT_ONLY = ["question", "related"]
 
 
 def content_ids(messages: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -57,17 +65,25 @@ def standard_table(
     source: str,
     items: list[str] | pa.Array | None = None,
     tasks: list[str | None] | pa.Array | None = None,
+    kinds: str | list[str] | None = None,
+    questions: list[str | None] | None = None,
+    related: list[list[str]] | None = None,
 ) -> pa.Table:
-    """Build a table of SCHEMA from conversations; without `items` each row is its own item."""
+    """Build a table of SCHEMA from conversations; without `items` each row is its own item.
+
+    `kinds` is the kind of all rows, or a list of each row's; without it the source's name.
+    """
     ids = content_ids(messages)
     rows = len(ids)
-    return pa.table(
-        {
-            "messages": messages,
-            "source": pa.array([source] * rows, pa.string()),
-            "id": ids,
-            "item": ids if items is None else pa.array(items, pa.string()),
-            "task": pa.nulls(rows, pa.string()) if tasks is None else pa.array(tasks, pa.string()),
-        },
-        schema=SCHEMA,
-    )
+    kinds = source if kinds is None else kinds
+    columns = {
+        "messages": messages,
+        "source": pa.repeat(source, rows),
+        "kind": pa.repeat(kinds, rows) if isinstance(kinds, str) else kinds,
+        "id": ids,
+        "item": ids if items is None else items,
+        "task": pa.nulls(rows) if tasks is None else tasks,
+        "question": pa.nulls(rows) if questions is None else questions,
+        "related": pa.nulls(rows) if related is None else related,
+    }
+    return pa.table(columns, schema=SCHEMA)

@@ -1,10 +1,11 @@
 """Sources by their addresses: hub data sets, data in Python packages, and files."""
 
 import hashlib
+import re
 import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -83,6 +84,16 @@ def _load_path(source: Address, name: str) -> Loaded:
     return _loaded([(path / member, f"{source.name}/{member}") for member in members], name, resolved)
 
 
+def kind_of(name: str) -> str:
+    """Return the kind of a source's rows: the last part of its name, without the extensions of data files.
+
+    Letters, digits, _ and - stay; whatever else is in it becomes _. Sources of one name are one kind.
+    """
+    last = PurePosixPath(name).name
+    extension = next((end for end in EXTENSIONS if last.lower().endswith(end)), "")
+    return re.sub(r"[^A-Za-z0-9_-]", "_", last[: len(last) - len(extension)])
+
+
 def _matching(members: list[str], source: Address) -> list[str]:
     chosen = [member for member in members if fnmatchcase(member, source.fragment or "*")]
     if not chosen:
@@ -98,7 +109,7 @@ def _loaded(files: list[tuple[Path, str]], name: str, resolved: str) -> Loaded:
     parts = []
     for path, label in tqdm(files, desc=name, unit="file", delay=2, leave=False):
         raw = file_readers.read(path, label)
-        rows = standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed)
+        rows = standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed, kind_of(name))
         parts.append(SourceRows(rows.table, raw.rejects + rows.rejects))
     rejects = [reject for part in parts for reject in part.rejects]
     return Loaded(concatenated([part.table for part in parts], name), rejects, {}, resolved)

@@ -68,6 +68,7 @@ def standardize(
     label: str | None = None,
     numbers: Sequence[int] | None = None,
     mixed: dict[str, dict[int, str]] | None = None,
+    kind: str | None = None,
 ) -> SourceRows:
     """Turn raw rows into standardized ones, with contents exactly as they are and ids by content.
 
@@ -75,6 +76,7 @@ def standardize(
     conversation are kept; where one has a standard column's name, `source` becomes `origin`, `id` becomes
     `origin_id` and so on. `numbers` are the rows' numbers for rejects (None: their positions); `mixed` holds
     values of another type than their column's, by column and position (see `sft.data.file_readers.Raw`).
+    `kind` is the rows' kind (None: `source`).
     Rejects and errors name the file by `label` (None: by `source`). Raises UserError where the columns have
     no understood shape.
     """
@@ -100,7 +102,7 @@ def standardize(
         good[start:end] = faults == 0
         lists.append(_lists(messages, codes, faults == 0))
         start = end
-    table = standard_table(pa.chunked_array(lists, MESSAGES), source)
+    table = standard_table(pa.chunked_array(lists, MESSAGES), source, kinds=kind)
     return SourceRows(_with_extras(table, raw, set(used.values()), good), rejects)
 
 

@@ -11,8 +11,8 @@ that many rows have is the template's; runs of n words count where most of their
 and so does the share that they cover. The price: text that is copied into very many rows passes for a
 template.
 
-Texts are an example's last question, its reference, and both together; one shorter than n words cannot
-match. What guards these is that items are held out before mixing.
+Texts are an example's last question, each of its references, and both together; one shorter than n words
+cannot match. What guards these is that items are held out before mixing.
 """
 
 from dataclasses import dataclass
@@ -88,12 +88,14 @@ class _Places:
 
 
 def contaminated(messages: pa.ChunkedArray, examples: pa.Table, n: int) -> Contaminated:
-    """Compare conversations with evaluation examples (columns prompt, reference, id) by runs of n words."""
-    asked = [prompt[-1]["content"] for prompt in examples["prompt"].to_pylist()]
-    answers = examples["reference"].to_pylist()
-    both = [f"{question}\n{answer}" for question, answer in zip(asked, answers, strict=True)]
-    texts = word_ngrams.split(pa.array([*asked, *answers, *both], pa.large_string()))
-    ids = np.array(examples["id"].to_pylist() * 3, str)
+    """Compare conversations with evaluation examples (columns prompt, references, id) by runs of n words."""
+    said, of = [], []
+    for example in examples.select(["prompt", "references", "id"]).to_pylist():
+        question, answers = example["prompt"][-1]["content"], example["references"]
+        said += [question, *answers, *(f"{question}\n{answer}" for answer in answers)]
+        of += [example["id"]] * (1 + 2 * len(answers))
+    texts = word_ngrams.split(pa.array(said, pa.large_string()))
+    ids = np.array(of, str)
 
     runs, parts = _Places(texts, n), _Places(texts, min(n, max(3, n // 2)))
     start = 0

@@ -96,9 +96,9 @@ def filtered(
     """Return the numbers of the rows that stay, and those that go as a table of REMOVED.
 
     `rows` has the columns messages, id, source and part, and score where min_score needs it, in the
-    order in which rows are preferred. `examples` are those of the evaluation (columns prompt, reference, id),
-    which decontaminate needs. A row goes by the first filter that it fails: near-duplicates come last, so
-    that the one that stays is one that no other filter removes.
+    order in which rows are preferred. `examples` are those of the evaluation (columns prompt, references,
+    id), which decontaminate needs. A row goes by the first filter that it fails: near-duplicates come last,
+    so that the one that stays is one that no other filter removes.
     With `random`, the rows that go are drawn instead: of each part and source as many as the filters would
     remove.
     """

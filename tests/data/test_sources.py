@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sft.core.errors import UserError
-from sft.data.sources import load
+from sft.data.sources import kind_of, load
 from tests.source_files import lines, parquet, rows, written
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ def test_file_under_raw(tmp_path, monkeypatch, capsys):
     assert questions(loaded.table) == ["q0", "q1", "q2"]
     assert loaded.table["score"].to_pylist() == [1, 1, 1]
     assert set(loaded.table["source"].to_pylist()) == {"data/raw/my.jsonl.gz"}
+    assert set(loaded.table["kind"].to_pylist()) == {"my"}
     assert sorted((reject.row, reject.source) for reject in loaded.rejects) == [
         (3, "data/raw/my.jsonl.gz"),
         (4, "data/raw/my.jsonl.gz"),
@@ -39,6 +40,20 @@ def test_file_under_raw(tmp_path, monkeypatch, capsys):
     assert loaded.resolved == f"sha256:{digest}"
     assert "3 rows, 2 rejected" in capsys.readouterr().out
     assert set(load("data/raw/my.jsonl.gz").table["source"].to_pylist()) == {"data/raw/my.jsonl.gz"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("data/raw/my.jsonl.gz", "my"),
+        ("data/raw/my v1.5.PARQUET", "my_v1_5"),
+        ("data/raw/chats", "chats"),
+        ("mlabonne/FineTome-100k", "FineTome-100k"),
+        ("some-package", "some-package"),
+    ],
+)
+def test_the_kind_of_a_source_is_the_last_part_of_its_name(name, kind):
+    assert kind_of(name) == kind
 
 
 def test_folder_of_files_with_other_columns(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """The filters of the pool, through the stage on real Parquet: what goes is what was planted, and no more."""
 
+import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from scripts import preset
-from sft.core.errors import MissingFile, UserError
+from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, section
 from sft.core.row_schema import standard_table
@@ -83,7 +85,7 @@ class Pools:
                         "content": f"Please tell me now in your own words what this is: {sentence(rng, 8)}.",
                     }
                 ],
-                "reference": f"It is one of the things that people call by this name: {sentence(rng)}.",
+                "references": [f"It is one of the things that people call by this name: {sentence(rng)}."],
             }
             for n in range(40)
         ]
@@ -91,7 +93,9 @@ class Pools:
             # Rows of base and of extra with one word more.
             "near_duplicates": [near(chat) for chat in (*self.base[:20], *self.extra[:20])],
             "decontaminate": [
-                dialogue(f"Well, {sentence(rng, 6)}?", f"So {example['reference']} And {sentence(rng, 6)}")
+                dialogue(
+                    f"Well, {sentence(rng, 6)}?", f"So {example['references'][0]} And {sentence(rng, 6)}"
+                )
                 for example in self.examples[:15]
             ],
             "placeholders": [dialogue(f"What is {sentence(rng)}", "...")],
@@ -128,6 +132,7 @@ def pools() -> Pools:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_parquet("data/holdout/evaluation.parquet", EXAMPLES.empty_table())
 
 
 def mixed(size: int = 500, seed: int = 42, **filters: Any) -> list[str]:
@@ -137,7 +142,10 @@ def mixed(size: int = 500, seed: int = 42, **filters: Any) -> list[str]:
 
 
 def metrics() -> Any:
-    return read_json("metrics/mix.json")
+    """Return what the stage counted, in the metrics and beside them."""
+    found = read_json("metrics/mix.json")
+    available = {part: found[f"available_{part}"] for part in ("base", "extra")}
+    return {**found, **read_json("provenance/mix.json"), "available": available}
 
 
 def removed(name: str) -> list[dict[str, str]]:
@@ -209,7 +217,7 @@ def test_decontamination_names_the_example(pools: Pools) -> None:
     mixed(decontaminate=8)
     known = {row["id"]: row for row in read_parquet("data/standardized/base.parquet").to_pylist()}
     known |= {row["id"]: row for row in read_parquet("data/standardized/extra.parquet").to_pylist()}
-    references = {example["id"]: example["reference"] for example in pools.examples}
+    references = {example["id"]: example["references"][0] for example in pools.examples}
     for row in removed("decontaminate"):
         assert references[row["match"]] in known[row["id"]]["messages"][1]["content"]
 
@@ -231,7 +239,7 @@ def test_templates_do_not_contaminate(n: int) -> None:
             "id": f"{k}",
             "item": f"{k}",
             "prompt": [{"role": "user", "content": f'How would a dictionary define the word "xc{k}"?'}],
-            "reference": f"It is the plural form of the noun xd{k}.",
+            "references": [f"It is the plural form of the noun xd{k}."],
         }
         for k in range(20)
     ]
@@ -252,12 +260,31 @@ def test_mixes_nest_and_row_order_changes_nothing(pools: Pools, filters: dict[st
     assert read_parquet("data/removed.parquet") == reasons
 
 
-def test_evaluation_examples_are_read_by_the_filter_that_needs_them_only(pools: Pools) -> None:
+def test_contamination_of_the_members_is_counted_whether_filtered_or_not(pools: Pools) -> None:
     pools.write()
-    Path("data/holdout/evaluation.parquet").unlink()
-    assert mixed(min_words=9)
-    with pytest.raises(MissingFile, match=r"evaluation\.parquet"):
-        mixed(decontaminate=8)
+    whole()
+    planted = len(pools.planted["decontaminate"])
+    assert metrics()["contamination"]["over_half"] == planted
+    whole(decontaminate=8)
+    found = metrics()["contamination"]
+    assert (found["exact"], found["question_only"], found["over_half"]) == (0, 0, 0)
+    assert found["largest_share"] <= 0.5
+
+    prompt, (answer,) = (pools.examples[3][name] for name in ("prompt", "references"))
+    same, other = (dialogue(prompt[0]["content"].upper(), text) for text in (f"- {answer}", "Another thing."))
+    write_parquet("data/standardized/extra.parquet", table([same, other]))
+    whole(decontaminate="none")
+    found = metrics()["contamination"]
+    assert (found["exact"], found["question_only"], found["largest_share"]) == (1, 1, 1.0)
+
+
+def test_the_mix_keeps_the_rows_kinds_and_names_those_without_rows(pools: Pools) -> None:
+    pools.write()
+    write_parquet("data/standardized/extra.parquet", table([dialogue("one", "row")], "third"))
+    mixed(2)
+    mix = read_parquet("data/mix.parquet")
+    assert json.loads(mix.schema.metadata[b"kinds"]) == ["first", "second", "third"]
+    assert metrics()["kinds"] == dict(Counter(mix["kind"].to_pylist())) and "third" not in metrics()["kinds"]
 
 
 def test_counts_add_up(pools: Pools) -> None:
@@ -277,10 +304,10 @@ def test_counts_add_up(pools: Pools) -> None:
 def test_overlap_left_in_is_kept_and_not_counted(pools: Pools) -> None:
     pools.write(np.random.default_rng(1))
     without = whole()
-    overlap = read_json("metrics/mix.json")["removed"]["extra_in_base"]
+    overlap = metrics()["removed"]["extra_in_base"]
     kept = whole(overlap="keep")
     assert overlap > 0 and len(kept) == len(without) + overlap and set(kept) == set(without)
-    assert read_json("metrics/mix.json")["removed"]["extra_in_base"] == 0
+    assert metrics()["removed"]["extra_in_base"] == 0
     assert "extra_in_base" not in read_parquet("data/removed.parquet")["filter"].to_pylist()
     assert mixed(700, overlap="keep") == kept[:700]
 

