@@ -42,6 +42,7 @@ lint: install
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy sft stages app benchmarks scripts
 	.venv/bin/lint-imports
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 # Pins every package of the environment, for Python 3.11 and 3.12 on any system; versions that still fit are kept.
 # Not after `install`, which what is pinned may keep from being done.

@@ -137,10 +137,12 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
 
     from sft.modeling.loading import ModelParams, load_tokenizer, resolve
     from sft.modeling.packing import pack
+    from sft.training.budget import Budget
     from sft.training.engines import prepare
     from sft.training.lora import LoraParams
     from sft.training.packed_trainer import deterministic_algorithms
-    from sft.training.tokenized_dataset import Budget, RowShape, read
+    from sft.training.tokenized_dataset import read
+    from sft.training.tokenizing import RowShape
 
     engine = prepare("trl")
     base = resolve(folder)

@@ -15,12 +15,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.material import SMOLLM2, llama_3b, workspace
 from sft.core.files import write_json
 from sft.fetch.cache import cache_dir
+from stages.paths import PROVENANCE_TRAIN
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = {"study": 3, "plain": 3}  # steps left out; the stages and the bare loop leave out 10
@@ -78,13 +80,13 @@ def main() -> None:
     table(measured)
 
 
-def run(command: list[str], folder: Path) -> str:
+def run(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
     """Run a process in `folder` and return what it printed; on failure show what it said, and raise."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     result = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         capture_output=True,
         text=True,
     )
@@ -100,6 +102,7 @@ def stage_params(
     """Make params.yaml for the train stage: `steps` steps of `rows` rows, else the study's values."""
     return {
         "model": {"reference": reference, "dtype": "bfloat16", "load_in_4bit": four_bit},
+        "data": {"weights": "proportional"},
         "train": {
             "engine": engine,
             "seed": 42,
@@ -135,18 +138,18 @@ def stage(
     params = stage_params(reference, engine, four_bit, rows, same_order, steps)
     (folder / "params.yaml").write_text(json.dumps(params))  # JSON is YAML
     run(["-m", "stages.train"], folder)
-    metrics = json.loads((folder / "metrics" / "train.json").read_text())
-    tokens = metrics["tokens_seen"] / steps
+    record = json.loads((folder / PROVENANCE_TRAIN).read_text())
+    tokens = record["tokens_seen"] / steps
     return {
         "": {
-            "tokens_per_second": metrics["steady"]["tokens_per_second"],
-            "seconds_a_step": round(tokens / metrics["steady"]["tokens_per_second"], 3),
-            "model_flop_utilisation": metrics["steady"]["model_flop_utilisation"],
-            "peak_memory_gib": metrics["peak_memory_gib"],
-            "micro_batch": metrics["micro_batch"],
-            "seconds": metrics["seconds"],
-            "device": metrics["device"],
-            "versions": metrics["versions"],
+            "tokens_per_second": record["steady"]["tokens_per_second"],
+            "seconds_a_step": round(tokens / record["steady"]["tokens_per_second"], 3),
+            "model_flop_utilisation": record["steady"]["model_flop_utilisation"],
+            "peak_memory_gib": record["peak_memory_gib"],
+            "micro_batch": record["micro_batch"],
+            "seconds": record["seconds"],
+            "device": record["device"],
+            "versions": record["versions"],
         }
     }
 

@@ -7,6 +7,7 @@ from benchmarks.train_speed import stage_params
 from sft.core.params import section
 from sft.modeling.chat_template import encode, end_of_turn
 from sft.modeling.loading import ModelParams, load_tokenizer, resolve
+from sft.training.mixture import MixtureParams
 from sft.training.train_params import TrainParams
 
 
@@ -31,3 +32,4 @@ def test_the_stages_take_the_params():
     params = stage_params(SMOLLM2, "unsloth", True, 8, True, 40)
     assert section(params, "train", TrainParams).micro_batch == "auto"
     assert section(params, "model", ModelParams).load_in_4bit
+    assert section(params, "data", MixtureParams).weights == "proportional"

@@ -55,9 +55,7 @@ def dialogue(question: str, answer: str) -> list[dict[str, str]]:
 
 
 def table(conversations: list[list[dict[str, str]]], source: str = "made", **columns: Any) -> pa.Table:
-    kinds = columns.pop("kinds", source)
-    made = standard_table(pa.array(conversations, MESSAGES), source, **columns)
-    return made.append_column("kind", pa.array([kinds] * len(made) if isinstance(kinds, str) else kinds))
+    return standard_table(pa.array(conversations, MESSAGES), source, **columns)
 
 
 def task(name: str, metrics: tuple[str, ...] = (), **values: Any) -> Task:

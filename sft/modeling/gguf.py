@@ -91,8 +91,8 @@ def _splitting(metadata: dict[str, Any], reference: str) -> Any:
     named = metadata.get("tokenizer.ggml.pre")
     if named not in SPLITTINGS:
         raise ParamError(
-            f"model.reference: {reference}: its tokenizer splits text as {named!r} says (tokenizer.ggml.pre); "
-            f"only {', '.join(SPLITTINGS)} is known here, and token ids would be wrong. "
+            f"model.reference: {reference}: its tokenizer splits text as {named!r} (tokenizer.ggml.pre), "
+            f"and only {', '.join(SPLITTINGS)} is known here, and token ids would be wrong. "
             "Use the model in transformers' format, hf://ORG/NAME@REVISION or a folder."
         )
     return SPLITTINGS[named]

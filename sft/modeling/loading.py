@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sft.core.errors import ParamError, UserError
 from sft.core.params import Params, Text
 from sft.fetch.uri import Address, parse
+from sft.modeling import cpu_speed
 from sft.modeling.chat_template import end_of_turn
 from sft.modeling.quiet import quiet
 
@@ -154,13 +155,15 @@ def load_model(
 
     With `load_in_4bit` the weights are stored as 4-bit NF4 and computed in `dtype`. `attention` is the name
     that transformers' attention interface knows the implementation by.
-    Raises UserError for a device, a dtype or a quantization that this machine has not.
+    A line says so where bfloat16 is slow. Raises UserError for a device, a dtype or a quantization that
+    this machine has not.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_machine(dtype, device, load_in_4bit)
+    cpu_speed.advise(dtype, device)
     options: dict[str, Any] = {}
     if load_in_4bit:
         from transformers import BitsAndBytesConfig

@@ -1,26 +1,19 @@
 """Whether one adapter is better than another, or than the base model: on each task, and on their average.
 
-What is tested is fixed: bits per byte of the references, first on the average of the tasks and, only if that
-is significant, on each task; and beside it what the answers show, ROUGE-1 and the tasks' own metrics. Each of
-the two families is kept at 5%.
+What is tested, and how it is corrected, is in `significance`.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sft.core.errors import UserError
-from sft.statistics.intervals import Interval, Refusal, compare_adapters
-from sft.statistics.scores import Scores, ScoresOf
-from sft.statistics.significance import Outcome, holm, smallest_difference
-from sft.tasks.metric_names import METRICS
-
-AVERAGE = "average"
-LIKELIHOOD = "bits_per_byte"
-# ROUGE-1, -2 and -L of an answer rise and fall together: one of them speaks for all, at a third of the price.
-ROUGE = "rouge1"
-LEVEL = 0.05
+from sft.statistics.intervals import FEWEST_EXAMPLES, Interval, Lack, Refusal, compare_adapters
+from sft.statistics.scores import Scores, aligned, signed
+from sft.statistics.significance import ROUGE, Outcome, Verdict, is_tested, verdicts
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
+from sft.tasks.task import AVERAGE
 
 
 @dataclass(frozen=True)
@@ -43,111 +36,126 @@ class Gain:
     note: str
 
 
-def lower_is_better(metric: str) -> bool:
-    """Tell whether fewer of the metric is better."""
-    return metric == LIKELIHOOD or METRICS[metric].lower_is_better
+Pair = tuple[np.ndarray, np.ndarray]  # after and before, (runs, examples)
 
 
 def gains(after: Scores, before: Scores) -> list[Gain]:
-    """Compare two models by what both were scored on, over the same examples.
+    """Compare two models on the tasks that both have, each on the same examples.
 
-    Raises UserError where there is nothing that both have, or the examples of a task are not the same.
+    The order is that of the report: bits per byte, ROUGE-1, the tasks' own metrics; of each the average
+    first, then the tasks. An average is over the tasks that both have. Raises UserError where there is
+    nothing to compare, or the examples of a task are not the same.
     """
-    pairs = {key: aligned(key, after[key], before[key]) for key in after if key in before}
-    likelihood = {task: pair for (task, metric), pair in pairs.items() if metric == LIKELIHOOD}
-    rouge = {task: pair for (task, metric), pair in pairs.items() if metric == ROUGE}
-    own = {
-        key: [pair]
-        for key, pair in pairs.items()
-        if key[1] != LIKELIHOOD and key[1] in METRICS and not METRICS[key[1]].common
-    }
-    if not likelihood and not rouge:
-        raise UserError("There is nothing to compare: the two have no task with scores in common.")
-    first = {(AVERAGE, LIKELIHOOD): list(likelihood.values())} if likelihood else {}
-    tasks = {(task, LIKELIHOOD): [pair] for task, pair in likelihood.items()}
-    answers = {(AVERAGE, ROUGE): list(rouge.values())} if rouge else {}
-    answers |= {(task, ROUGE): [pair] for task, pair in rouge.items()} | own
-    found = [*_judged(first)]
-    passed = bool(found) and found[0].p is not None and found[0].p < LEVEL
-    return [*found, *_gated(_judged(tasks), passed), *_judged(answers)]
-
-
-Pair = tuple[np.ndarray, np.ndarray]
-
-
-def _judged(family: dict[tuple[str, str], list[Pair]]) -> list[Gain]:
+    pairs = compared(after, before)
     results = {
-        (task, metric): compare_adapters([after for after, _ in pairs], [before for _, before in pairs])
-        for (task, metric), pairs in family.items()
+        ("", task, metric): compare_adapters(
+            [signed(one, metric) for one, _ in sides],
+            [signed(other, metric) for _, other in sides],
+            METRICS[metric].share,
+        )
+        for (task, metric), sides in pairs.items()
     }
-    intervals = {key: result for key, result in results.items() if isinstance(result, Interval)}
-    corrected = dict(zip(intervals, holm([interval.p for interval in intervals.values()]), strict=True))
     return [
-        _gain(key, family[key], result, corrected.get(key), len(intervals)) for key, result in results.items()
+        _gain(task, metric, pairs[task, metric], verdict)
+        for (_, task, metric), verdict in verdicts(results).items()
     ]
 
 
-def _gain(
-    key: tuple[str, str], pairs: list[Pair], result: Interval | Refusal, p: float | None, comparisons: int
-) -> Gain:
-    task, metric = key
+def compared(after: Scores, before: Scores) -> dict[tuple[str, str], list[Pair]]:
+    """Return what is compared, by task or average and metric: a pair of arrays for each of its tasks."""
+    found: dict[str, dict[str, Pair]] = {}
+    for task, metric in after:
+        if (task, metric) in before and is_tested(metric):
+            sides = aligned(task, {"after": after[task, metric], "before": before[task, metric]})
+            found.setdefault(metric, {})[task] = (sides["after"], sides["before"])
+    if not found:
+        raise UserError("There is nothing to compare: the two have no task with the same scores.")
+    pairs: dict[tuple[str, str], list[Pair]] = {}
+    for metric in sorted(found, key=lambda metric: (metric != BITS_PER_BYTE, metric != ROUGE, metric)):
+        if METRICS[metric].common:
+            pairs[AVERAGE, metric] = list(found[metric].values())
+        pairs |= {(task, metric): [pair] for task, pair in found[metric].items()}
+    return pairs
+
+
+def _gain(task: str, metric: str, pairs: Sequence[Pair], verdict: Verdict) -> Gain:
     after, before = (float(np.mean([pair[side].mean() for pair in pairs])) for side in (0, 1))
-    difference = after - before
-    if not isinstance(result, Interval) or p is None:
-        note = "too few examples"
-        return Gain(task, metric, before, after, difference, None, None, None, Outcome.NOT_JUDGED, note)
-    outcome, note = (
-        Outcome.NO_DIFFERENCE,
-        f"smallest it could: {smallest_difference(result, comparisons):.4f}",
-    )
-    if p < LEVEL:
-        better = (difference < 0) == lower_is_better(metric)
-        outcome, note = (Outcome.BETTER if better else Outcome.WORSE), ""
-    return Gain(task, metric, before, after, difference, result.low, result.high, p, outcome, note)
+    low, high = as_counted(verdict.result, metric)[1] or (None, None)
+    note = ""
+    if isinstance(verdict.result, Refusal):
+        note = lack_words(verdict.result)
+    elif verdict.closed:
+        note = "tested only where the average's bits per byte differ significantly"
+    elif verdict.outcome is Outcome.NO_DIFFERENCE:
+        note = f"smallest it could see: {verdict.smallest:{METRICS[metric].format}}"
+    return Gain(task, metric, before, after, after - before, low, high, verdict.p, verdict.outcome, note)
 
 
-def _gated(found: list[Gain], passed: bool) -> Iterable[Gain]:
-    if passed:
-        return found
-    note = "not tested, for the average's bits per byte do not differ significantly"
-    return [replace(gain, outcome=Outcome.NO_DIFFERENCE, note=note) for gain in found]
+def as_counted(result: Interval | Refusal, metric: str) -> tuple[float, tuple[float, float] | None]:
+    """Return the difference and its interval as the metric counts, which for some is lower for better."""
+    sign = -1 if METRICS[metric].lower_is_better else 1
+    if not isinstance(result, Interval):
+        return sign * result.difference, None
+    low, high = sorted((sign * result.low, sign * result.high))
+    return sign * result.difference, (low, high)
 
 
-def aligned(key: tuple[str, str], after: ScoresOf, before: ScoresOf) -> Pair:
-    """Return both sides' values, before's examples in after's order; raise UserError where they differ."""
-    if set(after.examples) != set(before.examples):
-        only = [sorted(set(a.examples) - set(b.examples)) for a, b in ((after, before), (before, after))]
-        example = (only[0] or only[1])[0]
-        raise UserError(
-            f"{key[0]}, {key[1]}: the two were not scored on the same examples: {len(only[0]):,} are in the "
-            f"first only and {len(only[1]):,} in the second only ({example!r} for one). Evaluate both with "
-            "the same evaluate.examples, data.holdout and tasks."
-        )
-    place = {example: index for index, example in enumerate(before.examples)}
-    return after.values, before.values[:, [place[example] for example in after.examples]]
+def lack_words(refusal: Refusal) -> str:
+    """Say why nothing can be said."""
+    if refusal.lack is Lack.VARIANCE:
+        same = "are the same" if not refusal.difference else "differ by the same"
+        return f"no variance: all scores {same}"
+    if refusal.lack in (Lack.DATA_SEEDS, Lack.TRAIN_SEEDS):
+        return f"replicates of one {refusal.lack.value}"
+    noun = refusal.lack.value if refusal.count != 1 else refusal.lack.value.removesuffix("s")
+    least = f", and {FEWEST_EXAMPLES} are needed" if refusal.lack is Lack.EXAMPLES else ""
+    return f"{refusal.count} {noun}{least}"
 
 
-def sentence(found: list[Gain], than: str) -> str:
-    """Put the verdict into one sentence, `than` being what was compared with: "the base model"."""
-    primary = next((gain for gain in found if (gain.task, gain.metric) == (AVERAGE, LIKELIHOOD)), None)
-    outcome = primary.outcome if primary else Outcome.NOT_JUDGED
-    head = {
-        Outcome.BETTER: f"Better than {than} by bits per byte on average",
-        Outcome.WORSE: f"Worse than {than} by bits per byte on average",
-        Outcome.NO_DIFFERENCE: f"Not told apart from {than} by bits per byte on average",
-        Outcome.NOT_JUDGED: f"Bits per byte cannot be judged against {than}",
-    }[outcome]
-    parts = [head]
-    for one in (Outcome.BETTER, Outcome.WORSE):
-        names: dict[str, list[str]] = {}
-        for gain in found:
-            if gain.outcome is one and gain is not primary:
-                names.setdefault(_label(gain.metric), []).append(gain.task)
-        if names:
-            listed = ", ".join(f"{metric} of {' and '.join(tasks)}" for metric, tasks in names.items())
-            parts.append(f"{one.value}: {listed}")
-    return "; ".join(parts) + "."
+def sentence(found: Sequence[Gain], than: str) -> str:
+    """Put the verdict into one sentence; `than` is what was compared with, such as "the base model".
+
+    It names every task that got better or worse, in either family, and those of which nothing can be said.
+    """
+    if found and not any(gain.difference for gain in found):
+        return f"The same scores as {than} on every task."
+    better, worse = (_listed(found, outcome) for outcome in (Outcome.BETTER, Outcome.WORSE))
+    if better and worse:
+        return f"Better than {than} in {better}; but worse in {worse}{_rest(found)}."
+    if better:
+        return f"Better than {than} in {better}; nothing significantly worse{_rest(found)}."
+    if worse:
+        return f"Worse than {than} in {worse}; nothing significantly better{_rest(found)}."
+    if reasons := {gain.note for gain in found} if _none_judged(found) else None:
+        return f"Nothing can be said against {than}: {', '.join(sorted(reasons))}."
+    return f"Not told apart from {than}, on average or on any task."
 
 
-def _label(metric: str) -> str:
-    return "bits per byte" if metric == LIKELIHOOD else METRICS[metric].label
+def _none_judged(found: Sequence[Gain]) -> bool:
+    return all(gain.outcome is Outcome.NOT_JUDGED for gain in found)
+
+
+def _rest(found: Sequence[Gain]) -> str:
+    """Name the tasks on which nothing is significant."""
+    told = {gain.task for gain in found if gain.outcome in (Outcome.BETTER, Outcome.WORSE)}
+    rest = [task for task in dict.fromkeys(gain.task for gain in found) if task not in {*told, AVERAGE}]
+    return f"; not told apart on {', '.join(rest)}" if rest else ""
+
+
+def _listed(found: Sequence[Gain], outcome: Outcome) -> str:
+    """Name metrics, each with where it has this outcome: on average, on tasks."""
+    parts = []
+    for metric in dict.fromkeys(gain.metric for gain in found):
+        of_metric = [gain for gain in found if gain.metric == metric]
+        named = [gain.task for gain in of_metric if gain.outcome is outcome]
+        if named == [AVERAGE, *(gain.task for gain in of_metric if gain.task != AVERAGE)]:
+            where = " on average and on every task"
+        elif not METRICS[metric].common and len(of_metric) == 1:  # one task's own
+            where = ""
+        else:
+            tasks = [task for task in named if task != AVERAGE]
+            places = ["on average"] * (AVERAGE in named) + ([f"on {', '.join(tasks)}"] if tasks else [])
+            where = f" {' and '.join(places)}"
+        if named:
+            parts.append(f"{METRICS[metric].label}{where}")
+    return ", ".join(parts)

@@ -1,34 +1,43 @@
-"""Intervals of differences of scores, and where the scores' variance comes from.
+"""Intervals of differences of scores: of two adapters, and of two configurations of trainings.
 
-An adapter's scores are an array (runs, examples), a configuration's (replicates, runs, examples): decoding
-runs of one training are not replicates, only trainings with another `data.seed` and `train.seed` are.
+Both are given task by task, to compare the tasks' average; one task is an average of one. An adapter's scores
+of a task are an array (runs, examples), a configuration's (replicates, runs, examples): decoding runs of one
+training are no replicates, only trainings with another `data.seed` and `train.seed` are.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypedDict, cast
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import stdtr, stdtrit
 
 from sft.core.errors import UserError
+from sft.statistics.student import Mixture, t_p_value, t_quantile
 
 # With 2 the interval holds the truth in 89% to 98% of simulated studies, by how unlike the two sides are.
 FEWEST_REPLICATES = 3
-# With fewer the interval of skewed scores holds the truth too rarely.
+# From so many on, replicates that share their seeds are compared pair by pair. With fewer, what pairing takes
+# in degrees of freedom is more than it brings. Fixed beforehand, so that nobody chooses by the result.
+FEWEST_PAIRS = 5
 FEWEST_EXAMPLES = 16
 LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a difference's variance, and the degrees of freedom that it is estimated with."""
+
+    variance: float
+    df: float
 
 
 @dataclass(frozen=True)
 class Interval:
     """First minus second, in the scores' unit: the 95% interval, p uncorrected, the standard error.
 
-    `student` is what the difference over its standard error is held against: a mixture of Student's t
-    distributions, as degrees of freedom to weights that add up to 1.
+    `student` is what the difference over its standard error is held against. `replicates` and `examples` are
+    the parts of the variance, those of replicates one a side; adapters have none.
     """
 
     difference: float
@@ -36,16 +45,19 @@ class Interval:
     high: float
     p: float
     standard_error: float
-    student: dict[float, float]
+    student: Mixture
+    examples: Part
+    replicates: tuple[Part, ...] = ()
 
 
 class Lack(Enum):
-    """What a comparison has too few of; of seeds, where replicates share one."""
+    """What a comparison has too few of; of seeds, where replicates share one; or that nothing varies."""
 
     REPLICATES = "replicates"
     EXAMPLES = "examples"
     DATA_SEEDS = "data.seed"
     TRAIN_SEEDS = "train.seed"
+    VARIANCE = "variance"
 
 
 @dataclass(frozen=True)
@@ -57,187 +69,161 @@ class Refusal:
     count: int
 
 
-class Answer(TypedDict):
-    """What is read of an answer's row; beside it are its scores, by the metrics' names."""
+def compare_adapters(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], share: bool = False
+) -> Interval | Refusal:
+    """Compare two adapters, paired over the same examples, by Student's t of the differences.
 
-    task: str
-    id: str
-    run: int
-
-
-def by_example(answers: list[Answer], task: str, metric: str) -> dict[str, list[float]]:
-    """Return a task's scores by example id, run by run, from the rows of an answers file.
-
-    Raises UserError where the task has no answers or an example lacks a run or has one twice.
+    Scores are averaged over runs. The tasks' variances add, so they may have different numbers of examples.
+    `share`: of answers that score 0 or 1, see `_with_one_won_by_each`. It speaks of these two trainings, on
+    new examples. Refused: fewer than FEWEST_EXAMPLES of a task, and no variance at all.
     """
-    rows = [row for row in answers if row["task"] == task]
-    runs = sorted({row["run"] for row in rows})
-    scores: dict[str, dict[int, float]] = {}
-    for row in rows:
-        scores.setdefault(row["id"], {})[row["run"]] = cast(dict[str, float], row)[metric]
-    # By each example: one answer doubled and one missing would cancel out in the total.
-    complete = all(len(of) == len(runs) for of in scores.values())
-    if not rows or not complete or len(rows) != len(runs) * len(scores):
-        raise UserError(
-            f"answers: task {task!r}: {len(rows):,} answers to {len(scores):,} examples in {len(runs)} "
-            "decoding runs; there has to be one answer an example and run. Evaluate again."
-        )
-    return {example: [of[run] for run in runs] for example, of in scores.items()}
-
-
-def aligned(members: dict[str, dict[str, list[float]]]) -> dict[str, np.ndarray]:
-    """Return each member's scores as (runs, examples), the examples in the first member's order.
-
-    Raises UserError naming two members that do not hold the same examples.
-    """
-    first, reference = next(iter(members.items()))
-    for name, scores in members.items():
-        if scores.keys() != reference.keys():
-            alone = [[*(reference.keys() - scores.keys())], [*(scores.keys() - reference.keys())]]
-            example = min(alone[0] or alone[1])
-            raise UserError(
-                f"{first} and {name} do not hold the same examples: {len(alone[0]):,} are in {first} only "
-                f"and {len(alone[1]):,} in {name} only ({example!r} for one). Evaluate both with the same "
-                "evaluate.examples, data.holdout and tasks."
-            )
-    return {name: np.array([scores[example] for example in reference]).T for name, scores in members.items()}
-
-
-def across_tasks(tasks: Sequence[np.ndarray]) -> np.ndarray:
-    """Average tasks of equally many examples, example by example, to scores of the tasks' average.
-
-    Which example of one task meets which of another does not matter: they are independent, so the variance
-    over the averaged examples is that of examples drawn within each task. Raises UserError for unequal tasks.
-    """
-    if len({scores.shape for scores in tasks}) != 1:
-        raise UserError(
-            f"The tasks have {[scores.shape[-1] for scores in tasks]} examples: an average over tasks takes "
-            "equally many of each. Evaluate with one evaluate.examples."
-        )
-    return np.mean(tasks, axis=0)
-
-
-def compare_adapters(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Interval | Refusal:
-    """Compare two adapters on the average of tasks (or on one), paired over the same examples.
-
-    A task's scores are (runs, examples); they are averaged over runs, and Student's t is taken of the
-    differences. The variances of tasks add, with Welch's degrees of freedom, so tasks may have different
-    numbers of examples. It speaks of these two trainings, on new examples.
-    """
-    each = [_same_examples(*pair) for pair in zip(first, second, strict=True)]
-    difference, count = float(np.mean([task.mean() for task in each])), min(map(len, each))
+    each = _differences(first, second)
+    difference, count = _mean(each), min(map(len, each))
     if count < FEWEST_EXAMPLES:
         return Refusal(difference, Lack.EXAMPLES, count)
-    parts = [(float(task.var(ddof=1)) / len(task) / len(each) ** 2, len(task) - 1) for task in each]
-    variance = sum(part for part, _ in parts)
-    error = math.sqrt(variance)
-    if not error:
-        return Interval(difference, difference, difference, float(difference == 0), error, {count - 1: 1.0})
-    student = {1 / sum((part / variance) ** 2 / df for part, df in parts): 1.0}
-    half = t_quantile(LEVEL, student) * error
-    return Interval(
-        difference,
-        difference - half,
-        difference + half,
-        t_p_value(difference / error, student),
-        error,
-        student,
-    )
+    if share:
+        each = [_with_one_won_by_each(task) for task in each]
+    examples = _over_examples(each, share)
+    return _interval(difference, _mean(each), examples, (), share)
 
 
-def compare_configurations(first: np.ndarray, second: np.ndarray) -> Interval | Refusal:
-    """Compare two configurations, scores (replicates, runs, examples) of the same examples, by a t interval.
+def compare_configurations(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], paired: bool = False, share: bool = False
+) -> Interval | Refusal:
+    """Compare two configurations on the same examples.
 
     It speaks of new trainings on new examples: replicates and examples are crossed random factors, the
-    replicates nested in configurations. The difference's variance is that of the replicates' means plus that
-    over examples, less the interaction that both hold (Hillis 2014, "A marginal-mean ANOVA approach for
-    analyzing multireader multicase radiological imaging data"; a replicate is a reader, an example a case).
-    Of Student's t, p is taken with Welch's degrees of freedom and with examples - 1, and averaged by the two
-    parts' shares of the variance, after Cochran 1964, "Approximate Significance Levels of the Behrens-Fisher
-    Test", who so averages the quantiles.
+    replicates nested in configurations. The difference's variance is that of the replicates' means (of the
+    tasks' average) plus that over each task's examples, less the interaction that both hold (Hillis 2014, "A
+    marginal-mean ANOVA approach for analyzing multireader multicase radiological imaging data"; a replicate
+    is a reader, an example a case). Of Student's t, p is taken with the replicates' degrees of freedom
+    (Welch's) and with the examples', and averaged by the two parts' shares of the variance, after Cochran
+    1964, "Approximate Significance Levels of the Behrens-Fisher Test", who so averages the quantiles.
 
-    Simulated coverage is 93% to 97% from 3 replicates on (fewer are refused), whichever part dominates and
-    however unlike the two sides are. It is up to 98% at 3 to 5 replicates where much is interaction or
-    replicates' luck is skewed, and where the sides share seeds and thereby luck. An untrained model may stand
-    as the same answers repeated: its replicates do not vary.
+    `paired`: replicate n of one side and of the other share their seeds; the replicates' part is then that of
+    the differences. `share`: of answers that score 0 or 1, see `_with_one_won_by_each`. An untrained model
+    may stand as the same answers repeated: its replicates do not vary. Refused: fewer than FEWEST_REPLICATES
+    or FEWEST_EXAMPLES, and no variance at all.
     """
-    each = _same_examples(first, second)
-    difference, count = float(each.mean()), len(each)
-    replicates = min(len(first), len(second))
+    each = _differences(first, second)
+    difference, count = _mean(each), min(map(len, each))
+    replicates = min(len(first[0]), len(second[0]))
     if replicates < FEWEST_REPLICATES:
         return Refusal(difference, Lack.REPLICATES, replicates)
     if count < FEWEST_EXAMPLES:
         return Refusal(difference, Lack.EXAMPLES, count)
-    parts, interaction = [], 0.0
-    for scores in (first, second):
-        by_replicate, n = scores.mean(axis=1), len(scores)
-        means = by_replicate.mean(axis=1, keepdims=True)
-        parts.append((float(means.var(ddof=1)) / n, n - 1))
-        rest = by_replicate - means - by_replicate.mean(axis=0) + by_replicate.mean()
-        interaction += float((rest**2).sum()) / ((n - 1) * (count - 1)) / (n * count)
-    replicated = sum(part for part, _ in parts)
-    variance = replicated + max(float(each.var(ddof=1)) / count - interaction, 0.0)
-    # Not Satterthwaite's degrees of freedom for the sum: replicates that happen to lie close together would
-    # add to them just where the variance is underestimated (coverage down to 92%, and with Holm's correction
-    # of many comparisons several times too many false positives).
-    share = replicated / variance if variance else 0.0
-    mixture: dict[float, float] = {count - 1: 1 - share}
-    if replicated:
-        inverse = sum((part / replicated) ** 2 / df for part, df in parts)
-        mixture[1 / inverse] = mixture.get(1 / inverse, 0.0) + share
-    error = math.sqrt(variance)
-    half = t_quantile(LEVEL, mixture) * error
-    p = t_p_value(difference / error, mixture) if variance else float(difference == 0)
-    return Interval(difference, difference - half, difference + half, p, error, mixture)
+    sides = [[task.mean(axis=1) for task in side] for side in (first, second)]  # (replicates, examples)
+    if share:
+        for side, won in zip(sides, ((1.0, 0.0), (0.0, 1.0)), strict=True):
+            side[:] = [np.hstack([task, np.tile(won, (len(task), 1))]) for task in side]
+        each = [one.mean(axis=0) - other.mean(axis=0) for one, other in zip(*sides, strict=True)]
+    if paired:
+        sides = [[one - other for one, other in zip(*sides, strict=True)]]
+    examples = _over_examples(each, share)
+    within = sum(_interaction(task) for side in sides for task in side) / len(each) ** 2
+    examples = Part(max(examples.variance - within, 0.0), examples.df)
+    of_replicates = []
+    for side in sides:
+        means = np.mean([task.mean(axis=1) for task in side], axis=0)
+        of_replicates.append(Part(float(means.var(ddof=1)) / len(means), len(means) - 1))
+    return _interval(difference, _mean(each), examples, tuple(of_replicates), share)
 
 
-def t_p_value(t: float, mixture: dict[float, float]) -> float:
-    """Return the two-sided p-value of |t| in a mixture of Student's t distributions."""
-    return float(sum(2 * weight * stdtr(df, -abs(t)) for df, weight in mixture.items()))
+def welch(parts: Sequence[Part]) -> float:
+    """Return the degrees of freedom of a sum of independent parts (Welch 1947), not all of them 0."""
+    total = sum(part.variance for part in parts)
+    return 1 / sum((part.variance / total) ** 2 / part.df for part in parts)
 
 
-def t_quantile(p: float, mixture: dict[float, float]) -> float:
-    """Return the t >= 0 whose two-sided p-value is `p` in a mixture of Student's t distributions."""
-    largest = max(-float(stdtrit(df, p / 2)) for df in mixture)  # the mixture's lies between its members'
-    return brentq(lambda t: t_p_value(t, mixture) - p, 0.0, 2 * largest, xtol=1e-12)
+def mixture(examples: Part, replicates: Sequence[Part]) -> Mixture:
+    """Return what a difference over its standard error is held against.
 
-
-def decoding_std(scores: np.ndarray) -> float | None:
-    """Return the sample standard deviation over runs of scores (runs, examples)' means; null for one run."""
-    return float(scores.mean(axis=1).std(ddof=1)) if len(scores) > 1 else None
-
-
-def variance_shares(scores: np.ndarray) -> dict[str, float] | None:
-    """Return decoding's, replicates' and examples' shares of the variance of one run's mean of one replicate.
-
-    Scores are (replicates, runs, examples); null where one of these is 1 or nothing varies. Method of
-    moments: a source's variance is the covariance of scores that share this source only. That a training
-    does better on some examples than on others counts as replicates'. A part that comes out negative is 0;
-    from a handful of replicates their share is a rough one.
+    Not Satterthwaite's degrees of freedom for the whole sum: replicates that happen to lie close together
+    would add to them just where the variance is underestimated.
     """
-    replicates, runs, examples = scores.shape
-    if min(scores.shape) < 2:
-        return None
-    other_run, other_replicate = ~np.eye(runs, dtype=bool), ~np.eye(replicates, dtype=bool)
-    # The same seeded noise may meet an example in all replicates: two scores of one run share that too.
-    over_replicates = np.cov(scores.mean(axis=2), rowvar=False)
-    over_examples = np.cov(scores.reshape(-1, examples)).reshape(replicates, runs, replicates, runs)
-    parts = {
-        "decoding": scores.var(axis=1, ddof=1).mean() / examples,
-        "replicates": over_replicates[other_run].mean(),
-        "examples": over_examples[other_replicate[:, None, :, None] & other_run[:, None, :]].mean()
-        / examples,
-    }
-    parts = {name: max(float(part), 0.0) for name, part in parts.items()}
-    total = sum(parts.values())
-    return {name: part / total for name, part in parts.items()} if total else None
+    replicated = sum(part.variance for part in replicates)
+    if not replicated:
+        return {examples.df: 1.0}
+    share = replicated / (replicated + examples.variance)
+    found: Mixture = {examples.df: 1 - share}
+    df = welch(replicates)
+    found[df] = found.get(df, 0.0) + share
+    return found
 
 
-def _same_examples(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return first minus second by example, averaged over all else. Raises UserError where counts differ."""
-    if first.shape[-1] != second.shape[-1]:
-        raise UserError(
-            f"{first.shape[-1]:,} examples cannot be compared with {second.shape[-1]:,}. "
-            "Evaluate both on the same."
-        )
-    return first.reshape(-1, first.shape[-1]).mean(axis=0) - second.reshape(-1, second.shape[-1]).mean(axis=0)
+def _interval(
+    difference: float, center: float, examples: Part, replicates: tuple[Part, ...], share: bool
+) -> Interval | Refusal:
+    error = math.sqrt(examples.variance + sum(part.variance for part in replicates))
+    # What floating-point sums leave of a variance of 0.
+    if error <= 1e-12 * max(1.0, abs(difference)):
+        return Refusal(difference, Lack.VARIANCE, 0)
+    student = mixture(examples, replicates)
+    half, p = t_quantile(LEVEL, student) * error, t_p_value(center / error, student)
+    low, high = center - half, center + half
+    if share:
+        low, high = max(low, -1.0), min(high, 1.0)
+    return Interval(difference, low, high, p, error, student, examples, replicates)
+
+
+def _with_one_won_by_each(differences: np.ndarray) -> np.ndarray:
+    """Add two examples to those of a share, one that the first side alone gets right and one the second.
+
+    Bonett and Price 2012, "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on
+    Paired Data" (after Agresti and Min 2005): without them 0 of 16 against 0 of 16 would have no variance, and
+    be certain. Runs are averaged within an example, which stays one example however many there are.
+    """
+    return np.append(differences, (1.0, -1.0))
+
+
+def _over_examples(each: Sequence[np.ndarray], share: bool) -> Part:
+    """Return the part of an average's variance that is the examples', from the differences of each task.
+
+    The degrees of freedom of a task's variance are matched to its sampling variance, which grows with the
+    kurtosis of the differences (Shoemaker 2003, "Fixing the F Test for Equal Variances"): scores are skewed,
+    and examples - 1 would hold for normal ones. A share's are infinite, as Bonett and Price have it.
+    """
+    parts = []
+    for task in each:
+        n = len(task)
+        variance = float(task.var(ddof=1))
+        df = math.inf if share else min(n - 1, 2 / (max(_excess(task), 0.0) / n + 2 / (n - 1)))
+        parts.append(Part(variance / n / len(each) ** 2, df))
+    total = sum(part.variance for part in parts)
+    if not total:
+        return Part(0.0, parts[0].df)
+    return Part(total, math.inf if share else welch(parts))
+
+
+def _excess(values: np.ndarray) -> float:
+    """Return the excess kurtosis, without the bias that it has in few normal values; 0 of equal values."""
+    n, squares = len(values), (values - values.mean()) ** 2
+    if not squares.mean():
+        return 0.0
+    plain = float((squares**2).mean() / squares.mean() ** 2) - 3
+    return (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * plain + 6)
+
+
+def _interaction(side: np.ndarray) -> float:
+    """Return what a side (replicates, examples) adds to the variance of its mean by replicate and example."""
+    replicates, examples = side.shape
+    rest = side - side.mean(axis=1, keepdims=True) - side.mean(axis=0) + side.mean()
+    return float((rest**2).sum()) / ((replicates - 1) * (examples - 1)) / (replicates * examples)
+
+
+def _mean(each: Sequence[np.ndarray]) -> float:
+    return float(np.mean([task.mean() for task in each]))
+
+
+def _differences(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return first minus second by task and example, averaged over all else. Raises UserError for unlike counts."""
+    each = []
+    for one, other in zip(first, second, strict=True):
+        count = one.shape[-1]
+        if count != other.shape[-1]:
+            raise UserError(
+                f"{count:,} examples cannot be compared with {other.shape[-1]:,}. Evaluate both on the same."
+            )
+        each.append(one.reshape(-1, count).mean(axis=0) - other.reshape(-1, count).mean(axis=0))
+    return each

@@ -1,8 +1,12 @@
 """Scores by example, as everything that compares them takes them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from sft.core.errors import UserError
+from sft.tasks.metric_names import METRICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,3 +22,30 @@ class ScoresOf:
 
 # By task and metric.
 Scores = dict[tuple[str, str], ScoresOf]
+
+
+def aligned(task: str, members: Mapping[str, ScoresOf]) -> dict[str, np.ndarray]:
+    """Return each member's values of a task, the examples in the first member's order.
+
+    Raises UserError naming two members that were not scored on the same examples.
+    """
+    first, reference = next(iter(members.items()))
+    names = set(reference.examples)
+    for name, of in members.items():
+        if names != set(of.examples):
+            alone = [sorted(names - set(of.examples)), sorted(set(of.examples) - names)]
+            raise UserError(
+                f"{first} and {name} were not scored on the same examples of {task}: {len(alone[0]):,} are in "
+                f"{first} only and {len(alone[1]):,} in {name} only ({(alone[0] or alone[1])[0]!r} for one). "
+                "Evaluate both with the same evaluate.examples, data.holdout and tasks."
+            )
+    aligned_values = {}
+    for name, of in members.items():
+        place = {example: index for index, example in enumerate(of.examples)}
+        aligned_values[name] = of.values[:, [place[example] for example in reference.examples]]
+    return aligned_values
+
+
+def signed(values: np.ndarray, metric: str) -> np.ndarray:
+    """Turn scores so that more is better."""
+    return -values if METRICS[metric].lower_is_better else values

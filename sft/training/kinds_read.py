@@ -46,7 +46,7 @@ def summary(kinds: Mapping[str, KindRead]) -> list[str]:
             f"{name:<18}{weight:>8}{kind.rows_seen:>9,}{kind.distinct_rows_seen:>10,}"
             f"{kind.rows_in_mix:>10,}{kind.epochs:>9.3g}"
         )
-    again = [name for name, kind in kinds.items() if kind.epochs > 1]
+    again = [name for name, kind in kinds.items() if kind.rows_seen > kind.distinct_rows_seen]
     if again:
         lines.append(
             f"A larger data.size brings fresh rows only of kinds read more than once ({', '.join(again)}), "

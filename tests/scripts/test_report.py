@@ -1,96 +1,241 @@
-"""scripts/report.sh in real clones that have no cache, as the job on a pull request runs it."""
+"""The report on a pull request, in real clones that have no cache, as the job runs it."""
 
+import contextlib
+import io
+import json
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from tests.pipeline_repo import ROOT, Repo
-
-UP_TO_DATE = "dvc.lock is up to date"
-BEHIND = "dvc.lock is behind"
-
-
-def clone_of_two_branches(repo: Repo, path: Path) -> Repo:
-    """Clone a repository with a branch `bigger` on which the pipeline was run with 300 rows."""
-    repo.git("switch", "--quiet", "--create", "bigger")
-    repo.set_params({"data.size": 300})
-    repo.dvc("repro")
-    repo.commit("300 rows")
-    return repo.clone(path)
+from scripts import report_sections as sections
+from scripts.report import STALE, WORSE, main
+from scripts.revisions import git, github
+from sft.statistics.gains import Gain
+from sft.statistics.significance import Outcome
+from stages.paths import METRICS_EVALUATE, SCORES_EVALUATE
+from tests.pipeline_repo import Repo
+from tests.report_repo import PICTURE, clone, scores, write
 
 
-def report(repo: Repo, *arguments: str) -> str:
-    return repo.run("scripts/report.sh", *arguments).stdout
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def test_a_branch_whose_params_and_metrics_changed(repo: Repo, tmp_path: Path) -> None:
-    clone = clone_of_two_branches(repo, tmp_path / "clone")
-    assert not (clone.path / ".dvc" / "cache").exists()
-    text = report(clone, "origin/main")
-    rows = [cells(line) for line in text.splitlines() if line.startswith("|")]
-    assert ["params.yaml", "data.size", "100", "300"] in rows
-    assert ["metrics/mix.json", "rows", "100", "300", "200"] in rows
-    results, _, cost = text.partition("<details>")
-    assert "seconds" in cost and "seconds" not in results
-    assert UP_TO_DATE in text and BEHIND not in text
-    assert clone.git("status", "--porcelain") == ""
-
-    params = clone.path / "params.yaml"
-    params.write_text(params.read_text() + "# A remark.\n")
-    assert UP_TO_DATE in report(clone, "origin/main")
-    clone.set_params({"train.budget": "5 steps"})
-    text = report(clone, "origin/main")
-    (line,) = [line for line in text.splitlines() if BEHIND in line]
-    assert "`dvc repro` would run train evaluate plot and what" in line
-    assert UP_TO_DATE not in text and "| train.budget" in text
-
-    text = report(clone, "origin/main", "origin/bigger")  # not the workspace, whose train.budget differs
-    assert "| data.size" in text and "train.budget" not in text and "dvc.lock" not in text
-
-
-def test_the_same_revision_has_no_changes(built: Repo, tmp_path: Path) -> None:
-    clone = built.clone(tmp_path / "clone")
-    text = report(clone, "main")
-    assert text.count("No changes.") == 3 and UP_TO_DATE in text
-    with (clone.path / "sft" / "plotting" / "pipeline.py").open("a") as file:
-        file.write("# A remark.\n")
-    assert "`dvc repro` would run plot and what follows" in report(clone, "main")
-
-
-@pytest.mark.parametrize("arguments", [("nowhere",), ("main", "nowhere")])
-def test_an_unknown_revision_is_an_error(built: Repo, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    result = built.clone(tmp_path / "clone").run("scripts/report.sh", *arguments, ok=False)
-    assert result.returncode == 1 and result.stdout == ""
-    assert result.stderr.startswith("error: nowhere: no such revision") and "git fetch" in result.stderr
-
-
-def test_the_job_runs_the_script() -> None:
-    text = (ROOT / ".github/workflows/report.yml").read_text()
-    assert 'scripts/report.sh "origin/${{ github.base_ref }}"' in text
-
-
-def test_a_task_s_scores_are_no_cost_whatever_its_name(tmp_path: Path) -> None:
-    """By the script's own pattern, on lines as DVC prints them: the fold holds what tells of the run only."""
-    script = (ROOT / "scripts" / "report.sh").read_text(encoding="utf-8")
-    (pattern,) = re.findall(r"^cost='(.*)'$", script, re.MULTILINE)
-    row = "| metrics/evaluate.json | {} | 1 | 2 | 1 |".format
-    for name in (
-        "device_help.rouge1.mean",
-        "seconds_quiz.nll.mean",
-        "versions2.average",
-        "recipe.mean_tokens",
+def report(repo: Repo, *arguments: str) -> tuple[str, int]:
+    """Run the report in a repository; return what it prints, its errors included, and its exit status."""
+    printed = io.StringIO()
+    with (
+        contextlib.chdir(repo.path),
+        mock.patch.dict(os.environ, repo.env, clear=True),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
     ):
-        assert not re.search(pattern, row(name)), name
-    for name in (
-        "seconds.load",
-        "speed.recipe.tokens_per_second",
-        "device",
-        "versions.torch",
-        "peak_memory_gib",
-    ):
-        assert re.search(pattern, row(name)), name
+        status = main([*arguments])
+    assert repo.git("worktree", "list").count("\n") == 1
+    return printed.getvalue(), status
+
+
+def rows(text: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.splitlines()
+        if line[:1] == "|"
+    ]
+
+
+def unfolded(text: str) -> str:
+    return re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+
+
+def test_a_branch_that_is_better(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "better")
+    text, status = report(repo, "--base", "origin/trunk")
+    lines = text.splitlines()
+    assert status == 0
+    assert "recipe" in lines[0] and "better" in lines[0].lower() and "worse" not in lines[0]
+    fork = repo.git("merge-base", "HEAD", "origin/trunk").strip()
+    assert f"Compared with `origin/trunk` at `{fork[:9]}`, where the branch left it." in text
+    assert "than the base model" in text
+    found = rows(unfolded(text))
+    assert ["`train.learning_rate`", "`0.0002`", "`0.0005`"] in found
+    assert ["`train.seed`", "`42`", "`7`"] in found
+    by_name = {(row[0], row[1].partition(" (")[0]): row for row in found if len(row) == 7}
+    bits = by_name["`recipe`", "bits per byte"]
+    before, after, difference = map(float, bits[2:5])
+    low, high = map(float, bits[5].split(" to "))
+    assert after == pytest.approx(before - 0.3, abs=0.02) and difference == pytest.approx(-0.3, abs=0.02)
+    assert low < difference < high < 0 and bits[6] == "**better**"
+    assert by_name["`question`", "ROUGE-1"][6].startswith("no difference")
+    assert len(unfolded(text).splitlines()) < 60
+    folded = set(text.splitlines()) - set(unfolded(text).splitlines())
+    assert "| `provenance/train.json` | `seconds` | `5` | `6` |" in folded
+    assert any(METRICS_EVALUATE in line and "average.rouge1" in line for line in folded)
+    assert "torch" not in text  # it did not change
+    assert lines[-1].startswith("**Gate passed** (--fail-on worse): dvc.lock is up to date")
+    assert lines[-1].endswith("no task got significantly worse.")
+    assert PICTURE not in text  # the repository is not on GitHub
+    assert repo.git("status", "--porcelain") == ""
+
+
+def test_a_branch_on_which_a_task_is_worse(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "worse")
+    for fail_on, expected in (((), WORSE), (("--fail-on", "stale"), 0), (("--fail-on", "never"), 0)):
+        text, status = report(repo, "--base", "origin/trunk", *fail_on)
+        first, *_, last = text.splitlines()
+        assert status == expected
+        assert "definition" in first and "worse" in first
+        assert last.startswith(f"**Gate {'failed' if expected else 'passed'}**")
+        assert re.search("significantly worse: .*definition by ROUGE-1", last)
+
+
+def test_a_lock_that_is_behind(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "stale")
+    text, status = report(repo, "--base", "origin/trunk", "--fail-on", "stale")
+    last = text.splitlines()[-1]
+    assert status == STALE and last.startswith("**Gate failed** (--fail-on stale): dvc.lock is behind")
+    assert "`dvc repro` would run train (`train.budget`) and what follows" in last
+    assert "The scores are not this code's" in text
+    assert report(repo, "--base", "origin/trunk", "--fail-on", "never")[1] == 0
+    # Another revision than the workspace is looked at as it is committed, and here is up to date.
+    text, status = report(repo, "--base", "origin/trunk", "--head", "origin/better")
+    assert status == 0 and "dvc.lock is up to date" in text and "train.budget" not in text
+    repo.git("switch", "--quiet", "better")
+    assert report(repo, "--base", "origin/trunk", "--head", "origin/stale")[1] == STALE
+
+
+def test_a_branch_that_changes_no_score(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "trunk")
+    text, status = report(repo, "--base", "origin/trunk~1")
+    assert status == 0 and text.startswith("No difference: every answer's scores are those of before.\n")
+    assert "No param changed." in text and "<details>" not in text and rows(text) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://someone:password@github.com/me/it.git",
+        "https://github.com/me/it",
+        "git@github.com:me/it.git",
+        "ssh://git@github.com/me/it.git",
+    ],
+)
+def test_the_address_on_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    assert github("main") is None
+    git("remote", "add", "origin", url)
+    git("remote", "add", "mine", "https://example.org/github.com/me/it.git")
+    assert github("main") == github("origin/main") == "https://github.com/me/it"
+    assert github("mine/main") is None
+
+
+def test_pictures_are_linked_where_the_repository_is_on_github(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "better")
+    head, fork = (repo.git("rev-parse", name).strip() for name in ("HEAD", "HEAD~1"))
+    repo.git("remote", "set-url", "origin", "https://someone:password@github.com/me/it.git")
+    text, _ = report(repo, "--base", "origin/trunk")
+    (line,) = [line for line in text.splitlines() if PICTURE in line]
+    assert re.findall(r"\((\S+)\)", line) == [
+        f"https://github.com/me/it/raw/{commit}/plots/gain.png" for commit in (fork, head)
+    ]
+    assert "password" not in text
+    write(repo, PICTURE, "another, which GitHub does not have")
+    text, _ = report(repo, "--base", "origin/trunk")
+    assert fork in text and f"raw/{head}" not in text
+
+
+def test_a_shallow_clone_is_compared_with_the_base_s_tip(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "worse", "--depth", "1", "--no-single-branch")
+    text, status = report(repo, "--base", "origin/trunk")
+    tip = repo.git("rev-parse", "origin/trunk").strip()
+    assert (
+        status == WORSE
+        and f"Compared with the tip of `origin/trunk`, `{tip[:9]}`: this clone is shallow" in text
+    )
+    assert "git fetch --unshallow" in text
+    assert "definition" in text.splitlines()[0]
+
+
+def test_a_clone_of_one_branch_names_the_fetch_that_is_missing(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "worse", "--depth", "1")
+    text, status = report(repo, "--base", "origin/trunk")
+    assert status == 1 and text.startswith("error: origin/trunk: no such revision here.")
+    fetch = text.strip().rpartition(": ")[2]
+    repo.run(*fetch.split())
+    assert report(repo, "--base", "origin/trunk")[1] == WORSE
+
+
+@pytest.mark.parametrize("arguments", [("--base", "nowhere"), ("--base", "trunk", "--head", "nowhere")])
+def test_an_unknown_revision_is_an_error(origin: Repo, arguments: tuple[str, ...]) -> None:
+    text, status = report(origin, *arguments)
+    assert status == 1 and text == (
+        "error: nowhere: no such revision here. Check the name, or fetch it first: git fetch origin\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "said"),
+    [
+        (
+            "better",
+            "origin/old",
+            r"`\w{9}` has no scores/evaluate.csv. It is older. With today's code on `origin/old`",
+        ),
+        ("others", "origin/trunk", r"not scored on the same examples"),
+        (
+            "damaged",
+            "origin/trunk",
+            r"scores/evaluate.csv of the workspace: damaged, .*'zero\d+' is no number",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_said_and_the_rest_shown(
+    origin: Repo, tmp_path: Path, name: str, base: str, said: str
+) -> None:
+    text, status = report(clone(origin, tmp_path / "clone", name), "--base", base)
+    lines = text.splitlines()
+    assert status == 0 and lines[0].startswith("Results not compared: ") and re.search(said, lines[0])
+    assert "average.rouge1" in text and "Traceback" not in text
+    assert "`data.holdout.seed`" in text or name != "others"
+    assert lines[-1].endswith(
+        "dvc.lock is up to date with code and params; whether a task got worse is not known."
+    )
+
+
+def test_a_base_that_has_scores_by_now_is_to_be_merged(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "old")
+    write(repo, SCORES_EVALUATE, scores(6))
+    text, _ = report(repo, "--base", "origin/trunk")
+    assert (
+        "By now `origin/trunk` has it: `git merge origin/trunk`, `dvc repro`, commit." in text.splitlines()[0]
+    )
+
+
+def test_a_long_report_shows_a_page_and_fits_into_a_comment(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "better")
+    names = ["model.dtype", *(f"plot.{name}" for name in ("dpi", "length_sample"))]
+    names += [f"evaluate.{name}" for name in ("examples", "runs", "seed", "temperature")]
+    names += [f"train.{name}" for name in ("budget", "batch_size", "warmup_steps", "too_long", "optimizer")]
+    repo.set_params({name: f"new | `{name}`" for name in names})
+    entries = {f"a_long_name_of_an_entry_{number}": number for number in range(300)}
+    write(repo, "provenance/train.json", json.dumps(entries))
+    text, status = report(repo, "--base", "origin/trunk")
+    assert status == STALE and len(unfolded(text).splitlines()) < 60
+    assert (
+        f"{len(names) + 2 - 10} more params" in text
+        and "| `a_long_name_of_an_entry_299` |  | `299` |" in text
+    )
+    assert r"`new \| 'model.dtype'`" in text
+    write(repo, "provenance/train.json", json.dumps({name * 40: value for name, value in entries.items()}))
+    text, status = report(repo, "--base", "origin/trunk")
+    assert len(text) < 65_536 and status == STALE and "too long for a comment" in text
+    assert text.splitlines()[-1].startswith("**Gate failed**")
+
+
+def test_what_differs_is_shown_first_where_there_are_many_tasks() -> None:
+    unseen = Gain("task", "rouge1", 0.2, 0.2, 0.0, -0.1, 0.1, 1.0, Outcome.NO_DIFFERENCE, "")
+    worse = replace(unseen, task="last", outcome=Outcome.WORSE)
+    lines = sections.scores([*(replace(unseen, task=f"task{number}") for number in range(40)), worse])
+    shown = unfolded("\n".join(lines))
+    assert "last" in shown.splitlines()[2] and "**worse**" in shown.splitlines()[2]
+    assert len(shown.splitlines()) < 30 and "17 more scores" in "\n".join(lines)

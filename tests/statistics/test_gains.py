@@ -35,9 +35,10 @@ def test_what_is_found_and_said() -> None:
     assert first.low is not None and first.high is not None
     assert first.low < first.difference < first.high < 0
     assert first.difference == pytest.approx(first.after - first.before)
-    said = sentence(found, "the base model")
-    assert said.startswith("Better than the base model by bits per byte on average")
-    assert "worse: ROUGE-1 of average and recipe and question" in said
+    assert sentence(found, "the base model") == (
+        "Better than the base model in bits per byte on average and on every task; "
+        "but worse in ROUGE-1 on average and on every task."
+    )
 
 
 def test_the_order_of_examples_does_not_matter() -> None:
@@ -49,5 +50,5 @@ def test_the_order_of_examples_does_not_matter() -> None:
 
 
 def test_other_examples_are_an_error() -> None:
-    with pytest.raises(UserError, match=r"recipe, .* 1 are in the first only .*'recipe20' for one"):
+    with pytest.raises(UserError, match=r"examples of recipe: 1 are in after only .*'recipe20' for one"):
         gains(scores(examples=21), scores())

@@ -1,0 +1,179 @@
+"""Did this change make the model better? The comment on a pull request, and its gate.
+
+    python -m scripts.report --base origin/main [--head REV] [--fail-on worse|stale|never]
+
+Compares the workspace, or the commit of --head, with the commit where its branch left the base, and prints
+Markdown: the verdict first, then params, scores with intervals and pictures, and below folds what describes
+the runs. Needs Git and DVC, but no data, no cache and no GPU, for all that it reads is in Git.
+
+The last line is the gate's. The exit status is 3 where dvc.lock is behind the code or the params, 4 where a
+task or the average got significantly worse, else 0. Of these --fail-on makes both count (worse, the default),
+only the first (stale) or none (never). It is 1 for an error, such as an unknown revision.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scripts import report_sections as sections
+from scripts.dvc_gate import Freshness, freshness
+from scripts.markdown import code
+from scripts.revisions import Side, checked_out, fork, resolve
+from sft.core.errors import UserError
+from sft.evaluation import scores_file
+from sft.statistics.gains import Gain, gains, sentence
+from sft.statistics.scores import Scores
+from sft.statistics.significance import Outcome
+from sft.tasks.metric_names import METRICS
+from stages.cli import described
+from stages.paths import SCORES_BASELINE, SCORES_EVALUATE
+
+# Exit statuses; 2 is argparse's.
+STALE, WORSE = 3, 4
+# Characters; GitHub refuses a comment of more than 65,536.
+LONGEST = 65_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the scores of two sides say: the `verdict`, and what was `found`, None where they have no scores.
+
+    `note` says what only one side has.
+    """
+
+    verdict: str
+    found: list[Gain] | None
+    note: str = ""
+
+    @property
+    def worse(self) -> list[Gain]:
+        """What got significantly worse."""
+        return [gain for gain in self.found or [] if gain.outcome is Outcome.WORSE]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the report; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", required=True, metavar="REV", help="what the change is for: origin/main")
+    parser.add_argument("--head", metavar="REV", help="the change; without it the workspace")
+    parser.add_argument("--fail-on", choices=["worse", "stale", "never"], default="worse")
+    given = parser.parse_args(arguments)
+    try:
+        head = Side(resolve(given.head or "HEAD"), workspace=not given.head)
+        base, how = fork(given.base, head)
+        compared = compare(base, head, given.base)
+        lock = _freshness(head)
+        shown = [
+            *(compared.verdict, "", *_introduction(head, how, compared, lock), ""),
+            *sections.params(base, head),
+            *sections.scores(compared.found or []),
+            *sections.pictures(base, head, given.base),
+        ]
+        below = [*sections.provenance(base, head), *sections.metrics(base, head)]
+        gate, status = _gate(lock, compared, given.fail_on)
+    except UserError as error:
+        print(f"error: {described(error)}", file=sys.stderr)
+        return 1
+    if len("\n".join([*shown, *below, gate])) > LONGEST:
+        below = ["What describes the runs is too long for a comment: `dvc metrics diff` has the metrics.", ""]
+    print("\n".join([*shown, *below, gate]))
+    return status
+
+
+def compare(base: Side, head: Side, branch: str) -> Comparison:
+    """Compare the adapters' scores on both sides; `branch` is the base's name."""
+    try:
+        after, before = head.read(SCORES_EVALUATE), base.read(SCORES_EVALUATE)
+        if after is None:
+            return _not_compared(
+                f"{head} has no {SCORES_EVALUATE}. Run `dvc repro` and commit what it writes."
+            )
+        if before is None:
+            return _not_compared(f"{base} has no {SCORES_EVALUATE}. {_how_to_get_scores(branch)}")
+        if after == before:
+            return Comparison("No difference: every answer's scores are those of before.", [])
+        ours, theirs = (
+            scores_file.parse(text, f"{SCORES_EVALUATE} of {side}")
+            for text, side in ((after, head), (before, base))
+        )
+        found = gains(ours, theirs)
+    except UserError as error:
+        return _not_compared(str(error))
+    return Comparison(sentence(found, "before"), found, _one_sided(ours, theirs))
+
+
+def _not_compared(why: str) -> Comparison:
+    return Comparison(f"Results not compared: {why}", None)
+
+
+def _one_sided(after: Scores, before: Scores) -> str:
+    names = ({f"{task} by {METRICS[metric].label}" for task, metric in side} for side in (after, before))
+    ours, theirs = names
+    one_sided = sorted(ours ^ theirs)
+    return f"Not compared, for one side lacks it: {', '.join(map(code, one_sided))}." if one_sided else ""
+
+
+def _how_to_get_scores(branch: str) -> str:
+    if Side(resolve(branch)).read(SCORES_EVALUATE) is not None:
+        return f"By now `{branch}` has it: `git merge {branch}`, `dvc repro`, commit."
+    return f"It is older. With today's code on `{branch}`, run `dvc repro` there and commit; then merge it."
+
+
+def _against_base_model(side: Side) -> str:
+    try:
+        after, before = side.read(SCORES_EVALUATE), side.read(SCORES_BASELINE)
+        if after is None or before is None:
+            return f"Not compared with the base model: {side} lacks its scores."
+        files = ((after, SCORES_EVALUATE), (before, SCORES_BASELINE))
+        tuned, untrained = (scores_file.parse(text, f"{name} of {side}") for text, name in files)
+        return f"Against the base model: {sentence(gains(tuned, untrained), 'the base model')}"
+    except UserError as error:
+        return f"Not compared with the base model: {error}"
+
+
+def _freshness(head: Side) -> Freshness:
+    if head.workspace:
+        return freshness()
+    with checked_out(head.commit) as folder:
+        return freshness(folder)
+
+
+def _introduction(head: Side, how: str, compared: Comparison, lock: Freshness) -> Iterator[str]:
+    yield how
+    if compared.note:
+        yield compared.note
+    yield _against_base_model(head)
+    if lock.behind:
+        yield "**The scores are not this code's:** see the last line."
+
+
+def _gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]:
+    """Return the gate's line and the exit status."""
+    status = 0
+    if lock.behind and fail_on != "never":
+        status = STALE
+    elif compared.worse and fail_on == "worse":
+        status = WORSE
+    said = []
+    if lock.behind:
+        stages = ", ".join(f"{stage} ({', '.join(map(code, what))})" for stage, what in lock.behind.items())
+        said.append(f"dvc.lock is behind: `dvc repro` would run {stages} and what follows; run it and commit")
+    else:
+        said.append("dvc.lock is up to date with code and params")
+    if lock.absent:
+        said.append(f"data/raw was not checked, for this clone lacks {', '.join(map(code, lock.absent))}")
+    if compared.worse:
+        names = ", ".join(f"{gain.task} by {METRICS[gain.metric].label}" for gain in compared.worse)
+        said.append(f"significantly worse: {names}")
+    elif compared.found is None:
+        said.append("whether a task got worse is not known")
+    else:
+        said.append("no task got significantly worse")
+    return f"**Gate {'failed' if status else 'passed'}** (--fail-on {fail_on}): {'; '.join(said)}.", status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
