@@ -170,9 +170,9 @@ def _interval(
 def _with_one_won_by_each(differences: np.ndarray) -> np.ndarray:
     """Add two examples to those of a share, one that the first side alone gets right and one the second.
 
-    Bonett and Price 2012, "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on
-    Paired Data" (after Agresti and Min 2005): without them 0 of 16 against 0 of 16 would have no variance, and
-    be certain. Runs are averaged within an example, which stays one example however many there are.
+    Bonett and Price 2012, "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based
+    on Paired Data" (after Agresti and Min 2005): without them 0 of 16 against 0 of 16 would have no variance,
+    and be certain. Runs are averaged within an example, which stays one example however many there are.
     """
     return np.append(differences, (1.0, -1.0))
 
@@ -217,7 +217,10 @@ def _mean(each: Sequence[np.ndarray]) -> float:
 
 
 def _differences(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return first minus second by task and example, averaged over all else. Raises UserError for unlike counts."""
+    """Return first minus second by task and example, averaged over all else.
+
+    Raises UserError where the numbers of examples differ.
+    """
     each = []
     for one, other in zip(first, second, strict=True):
         count = one.shape[-1]

@@ -23,7 +23,7 @@ def t_quantile(p: float, mixture: Mixture) -> float:
 
 
 def t_quantiles(p: float, first: np.ndarray, second: float, share: np.ndarray) -> np.ndarray:
-    """Return the quantiles of many mixtures of two: of `first` degrees of freedom by `share`, else `second`."""
+    """Return the quantiles of many mixtures of two: `first` degrees of freedom by `share`, else `second`."""
     low = np.zeros(len(first))
     high = np.maximum(-_quantile(first, p / 2), -float(_quantile(second, p / 2)))
     for _ in range(50):
