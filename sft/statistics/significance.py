@@ -17,8 +17,8 @@ from sft.statistics.power import smallest_difference
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
-# One of ROUGE-1, -2 and -L speaks for all, at a third of the price in correction: in docs/study the correlation
-# of ROUGE-1's and ROUGE-L's differences, example by example, is 0.90 to 0.99.
+# One of ROUGE-1, -2 and -L speaks for all, at a third of the price in correction: in docs/study ROUGE-1's and
+# ROUGE-L's differences, example by example, have a correlation of 0.90 to 0.99.
 ROUGE = "rouge1"
 
 

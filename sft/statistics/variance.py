@@ -19,7 +19,8 @@ def variance_shares(tasks: Sequence[np.ndarray], decoded: bool = True) -> dict[s
 
     The mean is the tasks' average; a task's scores are (replicates, runs, examples). None where one of these
     is 1 or nothing varies; what is not `decoded`, the likelihood, has a single run and no such noise. Method
-    of moments: a source's variance is the covariance of scores that share this source only. That a training does better on some examples than on others counts as replicates'. A part
+    of moments: a source's variance is the covariance of scores that share this source only.
+    That a training does better on some examples than on others counts as replicates'. A part
     that comes out negative is 0; from a handful of replicates their share is a rough one.
     """
     if not decoded:

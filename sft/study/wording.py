@@ -21,8 +21,8 @@ from sft.study.results import (
 from sft.tasks.metric_names import METRICS
 
 FAMILIES = (
-    "in two families of 5% each: bits per byte (the average first, the tasks only where it is significant), and "
-    "the answers (Holm)"
+    "in two families of 5% each: bits per byte (the average first, the tasks only where it is significant), "
+    "and the answers (Holm)"
 )
 PARTS = ("decoding", "replicates", "examples")  # of a score's variance
 
@@ -136,7 +136,7 @@ def caveats(
 def _far_out_words(of: FarOut) -> str:
     form = METRICS[of.metric].format
     return (
-        f"**Warning**: {of.result} lies far from its replicates: {METRICS[of.metric].label} {of.value:{form}} "
-        f"on average, the others {of.others[0]:{form}} to {of.others[-1]:{form}}. See whether its training "
-        "failed. Where trainings fail now and then, the intervals of few replicates do not hold."
+        f"**Warning**: {of.result} lies far from its replicates: {METRICS[of.metric].label} "
+        f"{of.value:{form}} on average, the others {of.others[0]:{form}} to {of.others[-1]:{form}}. See "
+        "whether its training failed. Where trainings fail now and then, the intervals of few replicates do not hold."
     )
