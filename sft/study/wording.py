@@ -135,8 +135,9 @@ def caveats(
 
 def _far_out_words(of: FarOut) -> str:
     form = METRICS[of.metric].format
+    low, high = (format(of.others[place], form) for place in (0, -1))
     return (
         f"**Warning**: {of.result} lies far from its replicates: {METRICS[of.metric].label} "
-        f"{of.value:{form}} on average, the others {of.others[0]:{form}} to {of.others[-1]:{form}}. See "
-        "whether its training failed. Where trainings fail now and then, the intervals of few replicates do not hold."
+        f"{of.value:{form}} on average, the others {low} to {high}. See whether its training failed. Where "
+        "trainings fail now and then, the intervals of few replicates do not hold."
     )
