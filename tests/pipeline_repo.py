@@ -49,6 +49,7 @@ SMALL = {
     "train.validation_every": 1,
     "train.lora.r": 4,
     "evaluate.examples": 2,
+    "evaluate.likelihood_examples": 3,
     "evaluate.runs": 2,
     "evaluate.batch_size": 4,
     **{f"tasks.{task}.max_new_tokens": 12 for task in ("recipe", "definition", "dialogue", "question")},

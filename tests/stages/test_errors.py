@@ -214,6 +214,7 @@ def test_output_that_cannot_be_written_leaves_nothing(
     [
         ("metrics/baseline.json", "baseline"),
         ("metrics/evaluate.json", "evaluate"),
+        ("plots/gain.csv", "evaluate"),
         ("plots/train_loss.csv", "train"),
     ],
 )
@@ -223,16 +224,41 @@ def test_a_plot_without_what_it_draws(repo: Repo, lacking: str, writer: str) -> 
     assert stage(repo, "plot") == message
 
 
-@pytest.mark.parametrize("lacking", ["metrics/baseline.json", "metrics/train.json"])
-def test_an_adapter_without_a_baseline(repo: Repo, lacking: str) -> None:
+@pytest.mark.parametrize("lacking", ["scores/baseline.csv", "models/adapter/adapter_config.json"])
+def test_an_adapter_without_what_it_needs(repo: Repo, lacking: str) -> None:
     (repo.path / lacking).unlink()
     assert stage(repo, "evaluate", "adapter").startswith(f"{lacking}: no such file.")
 
 
-def test_an_unpinned_model_that_moved_between_stages(repo: Repo) -> None:
-    path = repo.path / "metrics/baseline.json"
-    metrics = json.loads(path.read_text())
-    metrics["base_model"]["resolved"] = "0123abcd"
-    path.write_text(json.dumps(metrics))
+def test_scores_of_the_base_model_that_are_damaged(repo: Repo) -> None:
+    path = repo.path / "scores/baseline.csv"
+    path.write_text(path.read_text().replace("bits_per_byte", "bits"))
     message = stage(repo, "evaluate", "adapter")
-    assert message.startswith("params.yaml: model.reference:") and "0123abcd when baseline ran" in message
+    assert message.startswith("scores/baseline.csv: damaged, or no file of scores: it has no column")
+
+
+def test_scores_of_the_base_model_on_other_examples(repo: Repo) -> None:
+    repo.set_params({"evaluate.likelihood_examples": 2})
+    assert "not scored on the same examples" in stage(repo, "evaluate", "adapter")
+
+
+def test_an_unpinned_model_that_moved_between_stages(repo: Repo) -> None:
+    scores = repo.path / "scores/baseline.csv"
+    before = scores.read_text()
+    scores.write_text(re.sub("^,", "0123456789ab,", before, flags=re.MULTILINE))
+    message = stage(repo, "evaluate", "adapter")
+    assert (
+        message.startswith("params.yaml: model.reference: ")
+        and "0123456789ab... when baseline ran" in message
+    )
+    scores.write_text(before)
+
+    path = repo.path / "models/adapter/adapter_config.json"
+    config = json.loads(path.read_text())
+    path.unlink()  # it is a link into DVC's cache
+    path.write_text(json.dumps(config | {"revision": "0123abcd"}))
+    message = stage(repo, "evaluate", "adapter")
+    assert message.startswith("params.yaml: model.reference: ") and "0123abcd when train ran" in message
+    path.write_text(json.dumps(config | {"base_model_name_or_path": "hf://org/other"}))
+    message = stage(repo, "evaluate", "adapter")
+    assert "models/adapter was trained on hf://org/other" in message

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sft.tasks.metric_names import COMMON
+from sft.tasks.metric_names import COMMON, METRICS
 from tests.pipeline_repo import Repo, ran
 
 # A metric that only tasks that name it have: its name, its function, and the function's row.
 NAME = '    Metric("brevity", "brevity", common=False, format=".0%"),\n'
-FUNCTION = '''def brevity(references: list[str], predictions: list[str]) -> list[float]:
-    """Return 1 for a prediction that is no longer than its reference, else 0."""
-    return [float(len(p) <= len(r)) for r, p in zip(references, predictions, strict=True)]
+FUNCTION = '''def brevity(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> list[float]:
+    """Return 1 for a prediction that is no longer than its longest reference, else 0."""
+    return [float(len(p) <= max(map(len, of_p))) for of_p, p in zip(references, predictions, strict=True)]
 
 
 '''
@@ -42,7 +42,7 @@ def extended(repo: Repo) -> Repo:
     names, functions = repo.path / "sft/tasks/metric_names.py", repo.path / "sft/evaluation/metrics.py"
     insert(names, ")\nMETRICS = ", NAME + COMMON_NAME)
     insert(functions, "OF_TEXTS: ", FUNCTION)
-    insert(functions, "}\nOF_MODEL: ", ROW + COMMON_ROW)
+    insert(functions, '    "format": whole_recipe,\n', ROW + COMMON_ROW)
     riddles = [{"prompt": f"What has {n} legs?", "completion": f"A table for {n}."} for n in range(30)]
     lines = "".join(json.dumps(riddle) + "\n" for riddle in riddles)
     (repo.path / TASK["source"]).write_text(lines, encoding="utf-8")
@@ -65,18 +65,26 @@ def test_a_metric_and_a_task(extended: Repo) -> None:
     assert extended.json("metrics/standardize.json")["evaluation"]["riddle"] > 2
     for name in ("baseline", "evaluate"):
         metrics = extended.json(f"metrics/{name}.json")
-        assert set(metrics["riddle"]) >= {*COMMON, "length", "brevity", "finished"}
+        common = {metric for metric in COMMON if METRICS[metric].headline} | {"length"}
+        assert set(metrics["riddle"]) == {*common, "brevity"}
         assert "brevity" not in metrics["recipe"] and "format" in metrics["recipe"]
-        assert set(metrics["average"]) == {*COMMON, "length"}
-        assert metrics["recipe"]["length"]["mean"] > 1
-    assert set(metrics["difference"]["riddle"]) == {*COMMON, "length", "brevity"}
+        assert common == {metric for metric in metrics["average"] if not metric.endswith("_std")}
+        assert metrics["recipe"]["length"] > 1
     answers = (extended.path / "data/answers/evaluate.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in answers if line]
-    riddles = [row for row in rows if row["task"] == "riddle"]
+    riddles = [row for row in rows if row["task"] == "riddle" and row["run"] is not None]
     assert riddles and all(row["prompt"][0]["content"].startswith("What has") for row in riddles)
     assert all(row["length"] == len(row["prediction"]) and row["brevity"] in (0, 1) for row in riddles)
 
-    with (extended.path / "plots/rouge.csv").open(newline="") as file:
-        assert "riddle" in {row["task"] for row in csv.DictReader(file)}
-    with (extended.path / "plots/rouge_l.csv").open(newline="") as file:
-        assert {"riddle, base", "riddle, tuned"} <= {row["task"] for row in csv.DictReader(file)}
+    scored = table(extended, "scores/evaluate.csv")
+    assert [row["brevity"] for row in scored if row["task"] == "riddle" and row["run"]] == [
+        f"{row['brevity']}" for row in riddles
+    ]
+    assert ("riddle", "brevity") in {
+        (row["task"], row["metric"]) for row in table(extended, "plots/gain.csv")
+    }
+
+
+def table(repo: Repo, path: str) -> list[dict[str, str]]:
+    with (repo.path / path).open(newline="") as file:
+        return list(csv.DictReader(file))
