@@ -11,8 +11,9 @@ study-NAME, named after what it changes, and takes the place of an earlier one o
 whenever you like: started again, it takes finished runs as they are, and finished stages of the others from
 DVC's run cache.
 
-Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each run OUT/runs/NAME with its params, metrics
-and every answer's scores (no texts, so that it can be published): `--from OUT/runs/*` makes the same report.
+Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each run OUT/runs/NAME with its params, metrics,
+provenance and scores by example (no texts, so that it can be published): `--from OUT/runs/*` makes the same
+report.
 """
 
 import argparse
@@ -21,29 +22,37 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scripts.compare import SCORES
-from scripts.compare import load as load_result
 from scripts.compat import experiment_reference
+from scripts.results import INPUTS, Source
 from sft.core.errors import UserError
-from sft.core.files import write_csv, write_json, write_text
+from sft.core.files import replacing, write_csv, write_json, write_text
 from sft.core.params import load, parse
 from sft.plotting.study import Curves, Point, scaling
+from sft.statistics.gains import as_counted
 from sft.study import analysis, report
-from sft.study.comparison import as_counted
 from sft.study.conclusion import conclusion
 from sft.study.plan import Run, applied, condition, plan
 from sft.study.results import Result
 from sft.study.wording import condition_name
 from stages.cli import PARAMS, PIPELINE, described
-from stages.paths import METRICS_EVALUATE, METRICS_MIX, METRICS_TRAIN
+from stages.paths import (
+    METRICS_EVALUATE,
+    METRICS_MIX,
+    METRICS_TRAIN,
+    PROVENANCE_EVALUATE,
+    PROVENANCE_TRAIN,
+    SCORES_BASELINE,
+    SCORES_EVALUATE,
+)
 
-METRICS = [METRICS_MIX, METRICS_TRAIN, METRICS_EVALUATE]
+# What is published of a run as it is, where it has it, and what compressed.
+PLAIN = (METRICS_MIX, METRICS_TRAIN, METRICS_EVALUATE, PROVENANCE_TRAIN, PROVENANCE_EVALUATE)
+COMPRESSED = (SCORES_EVALUATE, SCORES_BASELINE)
 FIGURE, TABLE = "curves.png", "table.csv"  # beside the report
-TEXTS = ("prompt", "reference", "prediction")
 
 
 def main() -> None:
@@ -63,8 +72,7 @@ def main() -> None:
             done = {name: at for name, at in folders.items() if (Path(at) / METRICS_EVALUATE).exists()}
             for name in folders.keys() - done.keys():
                 print(f"{name}: left out, for it is not finished")
-            results = {name: load_result(folder) for name, folder in done.items()}
-            metrics = {name: _metrics_of_folder(Path(folder)) for name, folder in done.items()}
+            sources = {name: Source.of(folder) for name, folder in done.items()}
         else:
             values = load(PARAMS)
             epoch = [] if values["train"]["budget"] == "1 epoch" else [["train.budget=1 epoch"]]
@@ -72,10 +80,9 @@ def main() -> None:
             runs = plan(values, arguments.sizes, arguments.replicates, conditions)
             _check_free(arguments.out, {run.name for run in runs})
             commits = run_all(runs, values)
-            results = {name: load_result(commit) for name, commit in commits.items()}
-            metrics = {name: _metrics_of_commit(commit) for name, commit in commits.items()}
-        _check_free(arguments.out, set(results))
-        write(arguments.out, {name: replace(result, name=name) for name, result in results.items()}, metrics)
+            sources = {name: Source.of(commit) for name, commit in commits.items()}
+        _check_free(arguments.out, set(sources))
+        write(arguments.out, {name: replace(source, name=name) for name, source in sources.items()})
     except UserError as error:
         sys.exit(f"error: {described(error)}")
     except KeyboardInterrupt:
@@ -122,25 +129,34 @@ def finished(ref: str, params: dict[str, Any]) -> bool:
     return _git_ok("diff", "--quiet", ref, "--", PIPELINE, *sorted(inputs - outputs))
 
 
-def write(out: Path, results: dict[str, Result], metrics: dict[str, dict[str, Any]]) -> None:
+def write(out: Path, sources: dict[str, Source]) -> None:
     """Write the report, and what it was made from."""
+    results = {name: source.result() for name, source in sources.items()}
     members = list(results.values())
     outcome = analysis.study(members)
     rows = list(analysis.rows_of(outcome))
     base = analysis.base_scores(members)
     for name, result in results.items():
-        folder = out / "runs" / name
-        write_text(folder / PARAMS, json.dumps(result.params, indent=2) + "\n")  # JSON is YAML
-        for path, content in metrics[name].items():
-            write_json(folder / path, content)
-        scores = [{key: value for key, value in row.items() if key not in TEXTS} for row in result.answers]
-        text = "".join(json.dumps(row) + "\n" for row in scores)
-        (folder / SCORES).write_bytes(gzip.compress(text.encode(), mtime=0))
+        publish(out / "runs" / name, sources[name], result)
     scaling(out / FIGURE, curves(outcome.conditions, rows), base, list(analysis.COMPARED_BY))
     write_csv(out / TABLE, report.table_rows(rows))
     write_text(out / "report.md", report.markdown(outcome, members, rows, base, FIGURE, TABLE))
     print(conclusion(outcome, members))
     print(f"\n{out / 'report.md'} has the tables.")
+
+
+def publish(folder: Path, source: Source, result: Result) -> None:
+    """Write what makes a run's result again, and its metrics; read all before, for it may lie there."""
+    texts = {path: text for path in (*PLAIN, *COMPRESSED) if (text := source.read(path)) is not None}
+    write_text(folder / PARAMS, json.dumps(result.params, indent=2) + "\n")  # JSON is YAML
+    if result.inputs:
+        write_json(folder / INPUTS, asdict(result.inputs))
+    for path, text in texts.items():
+        if path in PLAIN:
+            write_text(folder / path, text)
+        else:
+            with replacing(folder / f"{path}.gz") as temporary:
+                temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def curves(conditions: list[analysis.Condition], rows: list[analysis.Row]) -> list[Curves]:
@@ -170,15 +186,6 @@ def _check_free(out: Path, names: set[str]) -> None:
         raise UserError(
             f"{out / 'runs'}: {others[0]} is not of this study. Choose another --out, or remove it first."
         )
-
-
-def _metrics_of_folder(folder: Path) -> dict[str, Any]:
-    there = [path for path in METRICS if (folder / path).exists()]
-    return {path: json.loads((folder / path).read_text(encoding="utf-8")) for path in there}
-
-
-def _metrics_of_commit(commit: str) -> dict[str, Any]:
-    return {path: json.loads(_git("show", f"{commit}:{path}")) for path in METRICS}
 
 
 def _set(value: Any) -> str:

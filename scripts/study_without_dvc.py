@@ -8,7 +8,7 @@ A condition is what else its runs change in params.yaml; --condition may be give
 working directory. Each run gets its folder, FOLDER/NAME, with its params, metrics, plots, adapter, answers
 and what the stages printed (log.txt); replicate N has N added to data.seed and train.seed. Runs that are
 finished, with these very params, are left as they are, so an interrupted study goes on where it stopped;
-where the code or the data have changed since, it says so.
+where the code or the data have changed since, it says so, and inputs.json has their hashes.
 `python -m scripts.study --from FOLDER/*` reports on what is there.
 """
 
@@ -25,21 +25,24 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from scripts.results import INPUTS
 from sft.core.errors import UserError
+from sft.core.files import read_json, write_json
 from sft.core.params import load
 from sft.study.plan import applied, condition, plan
+from sft.study.results import Inputs
 from stages.cli import PARAMS, described
-from stages.paths import BASE, EVALUATION, METRICS_BASELINE, METRICS_EVALUATE, MIX
+from stages.paths import BASE, EVALUATION, METRICS_BASELINE, METRICS_EVALUATE, MIX, SCORES_BASELINE
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDARDIZED = tuple(str(Path(file).parent) for file in (BASE, EVALUATION))  # the folders
-INPUTS = "inputs.sha256"
 
 # Ctrl-C ends the stages too: a thread whose stage it ended must begin no other run before `main` hears of it.
 _INTERRUPTED = threading.Event()
@@ -94,12 +97,12 @@ def do(folder: Path, params: dict[str, Any], base: Path) -> None:
     with held(folder):
         prepared(folder, params)
         if finished(folder, METRICS_EVALUATE, params):
-            same = (folder / INPUTS).exists() and (folder / INPUTS).read_text().strip() == inputs()
+            same = (folder / INPUTS).exists() and read_json(folder / INPUTS) == asdict(inputs())
             say(f"{folder.name}: finished" + ("" if same else ", by other code or on other data than now"))
             return
         say(f"{folder.name} ...")
         start = time.perf_counter()
-        shutil.copy(base / METRICS_BASELINE, folder / METRICS_BASELINE)
+        shutil.copy(base / SCORES_BASELINE, folder / SCORES_BASELINE)
         run_stages(folder, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
         (folder / MIX).unlink()  # hundreds of megabytes in a large study
         say(f"{folder.name}: finished in {time.perf_counter() - start:.0f} s")
@@ -127,7 +130,7 @@ def prepared(folder: Path, params: dict[str, Any]) -> None:
         raise UserError(
             f"{folder}: a run of other params. Choose another folder for this study, or remove that one."
         )
-    for name in ("data", "metrics", "models", "plots"):
+    for name in ("data", "metrics", "models", "plots", "provenance", "scores"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     model = params["model"]["reference"]
     for name in (*STANDARDIZED, *([model] if Path(model).is_dir() and not Path(model).is_absolute() else [])):
@@ -136,14 +139,15 @@ def prepared(folder: Path, params: dict[str, Any]) -> None:
 
 
 @cache
-def inputs() -> str:
-    """Hash the code and the data that a run's results come from."""
+def inputs() -> Inputs:
+    """Hash the data that a run's results come from, as DVC does (MD5), and the code."""
+    data = [path for name in STANDARDIZED for path in sorted(Path(name).glob("*.parquet"))]
     digest = hashlib.sha256()
     code = [path for name in ("sft", "stages") for path in sorted((ROOT / name).rglob("*.py"))]
-    data = [path for name in STANDARDIZED for path in sorted(Path(name).glob("*.parquet"))]
-    for path in [*code, ROOT / "requirements-model.txt", *data]:
+    for path in [*code, ROOT / "requirements-model.txt"]:
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
+    hashes = {path.as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in data}
+    return Inputs(hashes, {"sft and stages": digest.hexdigest()})
 
 
 def finished(folder: Path, metrics: str, params: dict[str, Any]) -> bool:
@@ -154,7 +158,7 @@ def finished(folder: Path, metrics: str, params: dict[str, Any]) -> bool:
 def run_stages(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...]]) -> None:
     """Run stages in the run's folder; raise UserError with what one said that failed."""
     (folder / PARAMS).write_text(json.dumps(params, indent=2) + "\n")  # JSON is YAML
-    (folder / INPUTS).write_text(inputs() + "\n")
+    write_json(folder / INPUTS, asdict(inputs()))
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     log = folder / "log.txt"
     with log.open("w", encoding="utf-8") as file:

@@ -9,7 +9,6 @@ from sft.plotting.pipeline import ACCENT, BASE, TUNED, plt, save
 from sft.tasks.metric_names import METRICS, Metric
 
 COLORS = [TUNED, ACCENT, "#2da44e", "#8250df", "#bf3989", "#57606a"]
-SHORT_UNITS = {"nll": "nats"}  # by metric: the axis is too short for the whole unit
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ def scaling(
 
 
 def _label(metric: Metric) -> str:
-    unit = SHORT_UNITS.get(metric.name, metric.unit)
-    direction = "\n(lower is better)" if metric.lower_is_better else ""
-    return metric.label + (f", {unit}" if unit else "") + direction
+    return metric.label + ("\n(lower is better)" if metric.lower_is_better else "")
 
 
 def _line(axes: Any, points: list[Point], color: str, label: str) -> None:

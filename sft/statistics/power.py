@@ -1,6 +1,5 @@
 """The smallest difference that a design can see."""
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -64,5 +63,5 @@ def _multiple(
 
 
 def _chi_square(df: float, points: np.ndarray) -> np.ndarray:
-    """Return draws of a chi-square over its degrees of freedom; of none or infinitely many it is 1."""
-    return chdtri(df, points) / df if df and not math.isinf(df) else np.ones(len(points))
+    """Return draws of a chi-square over its degrees of freedom; of none it is 1."""
+    return chdtri(df, points) / df if df else np.ones(len(points))

@@ -35,9 +35,10 @@ def aligned(task: str, members: Mapping[str, ScoresOf]) -> dict[str, np.ndarray]
         if names != set(of.examples):
             alone = [sorted(names - set(of.examples)), sorted(set(of.examples) - names)]
             raise UserError(
-                f"{first} and {name} were not scored on the same examples of {task}: {len(alone[0]):,} are in "
-                f"{first} only and {len(alone[1]):,} in {name} only ({(alone[0] or alone[1])[0]!r} for one). "
-                "Evaluate both with the same evaluate.examples, data.holdout and tasks."
+                f"{first} and {name} were not scored on the same examples of {task}: {len(alone[0]):,} are "
+                f"in {first} only and {len(alone[1]):,} in {name} only "
+                f"({(alone[0] or alone[1])[0]!r} for one). Evaluate both with the same "
+                "evaluate.examples, data.holdout and tasks."
             )
     aligned_values = {}
     for name, of in members.items():

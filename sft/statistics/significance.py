@@ -17,8 +17,8 @@ from sft.statistics.power import smallest_difference
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
-# Of ROUGE-1, -2 and -L, whose differences rise and fall together (ROUGE-1's and ROUGE-L's example by example at
-# a correlation of 0.90 to 0.99 in docs/study): one speaks for all, at a third of the price in correction.
+# One of ROUGE-1, -2 and -L speaks for all, at a third of the price in correction: in docs/study ROUGE-1's and
+# ROUGE-L's differences, example by example, have a correlation of 0.90 to 0.99.
 ROUGE = "rouge1"
 
 
@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def smallest(self) -> float | None:
-        """The smallest difference that the design could see; of a task's bits, once the average's is found."""
+        """The smallest difference in sight; of a task's bits per byte, once the average's is found."""
         if isinstance(self.result, Refusal):
             return None
         return smallest_difference(self.result, self.comparisons)

@@ -14,14 +14,17 @@ def decoding_std(tasks: Sequence[np.ndarray]) -> float | None:
     return float(by_run.std(ddof=1)) if len(by_run) > 1 else None
 
 
-def variance_shares(tasks: Sequence[np.ndarray]) -> dict[str, float] | None:
+def variance_shares(tasks: Sequence[np.ndarray], decoded: bool = True) -> dict[str, float] | None:
     """Return decoding's, replicates' and examples' shares of the variance of one run's mean of one replicate.
 
     The mean is the tasks' average; a task's scores are (replicates, runs, examples). None where one of these
-    is 1 or nothing varies. Method of moments: a source's variance is the covariance of scores that share this
-    source only. That a training does better on some examples than on others counts as replicates'. A part
+    is 1 or nothing varies; what is not `decoded`, the likelihood, has a single run and no such noise. Method
+    of moments: a source's variance is the covariance of scores that share this source only.
+    That a training does better on some examples than on others counts as replicates'. A part
     that comes out negative is 0; from a handful of replicates their share is a rough one.
     """
+    if not decoded:
+        tasks = [task.repeat(2, axis=1) for task in tasks]
     if min(size for task in tasks for size in task.shape) < 2:
         return None
     replicates, runs, _ = tasks[0].shape

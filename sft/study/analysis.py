@@ -2,8 +2,9 @@
 
 A condition is all that sets configurations apart but data.size: a budget, say. What is compared is
 pre-registered here, before any result: in each condition every size with the smallest, and conditions that
-differ in one param at the sizes that both have; on each task and on their average; by COMPARED_BY. All of it
-is one family for Holm's correction, what cannot be made for lack of replicates included.
+differ in one param at the sizes that both have. Bits per byte on the average of the tasks are the primary
+endpoint; `sft.statistics.significance` says what else is tested, and how it is corrected. What cannot be made
+for lack of replicates counts in the correction.
 """
 
 from collections.abc import Iterator
@@ -15,16 +16,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sft.core.errors import UserError
-from sft.statistics.intervals import Interval, Refusal, decoding_std, variance_shares
-from sft.statistics.significance import Verdict, verdicts
-from sft.study.comparison import configurations_differ
-from sft.study.results import AMOUNTS, Amount, Configuration, Result, Scores, averaged, grouped, scores_of
-from sft.tasks.metric_names import COMMON
+from sft.statistics.significance import ROUGE, Verdict, verdicts
+from sft.statistics.variance import decoding_std, variance_shares
+from sft.study.comparison import configurations_differ, what_is_tested
+from sft.study.results import (
+    AMOUNTS,
+    Amount,
+    ByResult,
+    Configuration,
+    Result,
+    averageable,
+    grouped,
+    parts_of,
+    replicate_means,
+    scores_of,
+    stacked,
+)
+from sft.tasks.metric_names import BITS_PER_BYTE
+from sft.tasks.task import AVERAGE
 
-# One that the study before reported, and the one without decoding noise. More of them would take more
-# correcting, and say much the same.
-COMPARED_BY = ("rougeL", "nll")
-AVERAGE = "average"
+# Metrics of every task that are tested, the primary endpoint's first.
+COMPARED_BY = (BITS_PER_BYTE, ROUGE)
 
 
 @dataclass(eq=False)
@@ -81,10 +93,10 @@ class Comparison(NamedTuple):
 
 @dataclass
 class Study:
-    """Conditions, the scores of every task and of the average, and the comparisons with their verdicts."""
+    """Conditions, the scores of every task, and the comparisons with their verdicts."""
 
     conditions: list[Condition]
-    scores: Scores
+    scores: ByResult
     verdicts: dict[Comparison, Verdict]
 
 
@@ -96,20 +108,14 @@ def study(results: list[Result]) -> Study:
     """
     results = sorted(results, key=lambda result: (result.seeds, result.name))
     for result in results:
-        for row in result.answers:
-            if lacking := [metric for metric in COMPARED_BY if metric not in row]:
-                raise UserError(f"{result.name}: its answers have no {lacking[0]}. Evaluate it anew.")
+        for task, metric in ((task, metric) for task, _ in result.scores for metric in COMPARED_BY):
+            if (task, metric) not in result.scores:
+                raise UserError(f"{result.name}: its scores have no {metric} of {task}. Evaluate it anew.")
     conditions = conditions_of(grouped(results))
     if sum(len(condition.sizes) for condition in conditions) < 2:
         raise UserError("A study compares two configurations at least: add a size or a condition.")
     scores = scores_of(results)
-    tasks = {task for task, _ in scores}
-    for metric in COMMON:
-        if all((task, metric) in scores for task in tasks):
-            scores[AVERAGE, metric] = averaged(scores, metric)
-    compared = compare(conditions, scores)
-    judged = verdicts(list(compared.values()), pre_registered=True)
-    return Study(conditions, scores, dict(zip(compared, judged, strict=True)))
+    return Study(conditions, scores, compare(conditions, scores))
 
 
 def conditions_of(configurations: list[Configuration]) -> list[Condition]:
@@ -133,24 +139,26 @@ def conditions_of(configurations: list[Configuration]) -> list[Condition]:
 
 
 def _rows_seen(condition: Condition) -> float:
-    return min(result.metrics["trained_on"]["rows_seen"] for result in condition.results)
+    return min(result.trained["rows_seen"] for result in condition.results)
 
 
-def compare(conditions: list[Condition], scores: Scores) -> dict[Comparison, Interval | Refusal]:
-    """Make the comparisons that a study makes."""
+def compare(conditions: list[Condition], scores: ByResult) -> dict[Comparison, Verdict]:
+    """Make the comparisons that a study makes, and judge them."""
     pairs = [pair for condition in conditions for pair in size_pairs(condition)]
-    tasks = dict.fromkeys(task for task, _ in scores)
-    return {
-        Comparison(pair, task, metric): configurations_differ(
-            pair.condition.sizes[pair.size],
-            pair.reference.sizes[pair.reference_size],
-            metric,
-            scores[task, metric],
-        )
-        for pair in [*pairs, *condition_pairs(conditions)]
-        for metric in COMPARED_BY
-        for task in tasks
-    }
+    judged = verdicts(
+        {
+            (pair, task, metric): configurations_differ(
+                pair.condition.sizes[pair.size],
+                pair.reference.sizes[pair.reference_size],
+                metric,
+                parts_of(scores, task, metric),
+            )
+            for pair in [*pairs, *condition_pairs(conditions)]
+            for task, metric in what_is_tested(scores)
+        },
+        pre_registered=True,
+    )
+    return {Comparison(*key): verdict for key, verdict in judged.items()}
 
 
 def size_pairs(condition: Condition) -> list[Pair]:
@@ -180,13 +188,12 @@ def _differing(first: Condition, second: Condition) -> int:
 
 
 def base_scores(results: list[Result]) -> dict[tuple[str, str], float]:
-    """Return the base model's means by task and metric, from the first result's differences."""
-    first = results[0]
-    return {
-        (task, metric): first.spread(task, metric)["mean"] - difference
-        for task, differences in first.metrics["difference"].items()
-        for metric, difference in differences.items()
-    }
+    """Return the base model's means by task and metric, and on average; of the first result that has them."""
+    base = next((result.base for result in results if result.base), {})
+    means = {key: float(of.values.mean()) for key, of in base.items()}
+    for metric in averageable(base):
+        means[AVERAGE, metric] = float(np.mean([mean for (_, name), mean in means.items() if name == metric]))
+    return means
 
 
 @dataclass
@@ -212,16 +219,20 @@ class Row:
 
 
 def rows_of(study: Study) -> Iterator[Row]:
-    """Yield every configuration's score on every task by every metric."""
+    """Yield every configuration's score on every task by every metric, and on their average."""
+    listed = [*study.scores, *((AVERAGE, metric) for metric in averageable(study.scores))]
     for condition in study.conditions:
         smallest = min(condition.sizes)
         for size, configuration in condition.sizes.items():
-            trained = [result.metrics["trained_on"] for result in configuration.results]
+            trained = [result.trained for result in configuration.results]
             trained_on = {name: float(np.mean([read[name] for read in trained])) for name in AMOUNTS}
-            for (task, metric), scores in study.scores.items():
-                stacked = np.stack([scores[result.name] for result in configuration.results])
-                means = stacked.mean(axis=(1, 2))
-                known = [std for std in map(decoding_std, stacked) if std is not None]
+            for task, metric in listed:
+                parts = parts_of(study.scores, task, metric)
+                means = replicate_means(study.scores, task, metric, configuration.results)
+                deviations = (
+                    decoding_std([part[result.name] for part in parts]) for result in configuration.results
+                )
+                known = [std for std in deviations if std is not None]
                 yield Row(
                     condition,
                     size,
@@ -231,7 +242,7 @@ def rows_of(study: Study) -> Iterator[Row]:
                     float(means.mean()),
                     float(np.mean(known)) if known else None,
                     float(means.std(ddof=1)) if len(means) > 1 else None,
-                    variance_shares(stacked),
+                    variance_shares(stacked(parts, configuration.results), metric != BITS_PER_BYTE),
                     trained_on,
                     study.verdicts.get(Comparison(Pair(condition, size, condition, smallest), task, metric)),
                 )

@@ -1,14 +1,33 @@
 """Whether results differ: adapters by examples, configurations by replicates, each against the first one."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sft.core.errors import UserError
-from sft.statistics.intervals import Interval, Lack, Refusal, compare_adapters, compare_configurations
-from sft.statistics.significance import Verdict, verdicts
-from sft.study.results import Configuration, Result, Scores, grouped, scores_of
+from sft.statistics.intervals import (
+    FEWEST_PAIRS,
+    Interval,
+    Lack,
+    Refusal,
+    compare_adapters,
+    compare_configurations,
+)
+from sft.statistics.scores import signed
+from sft.statistics.significance import Verdict, is_tested, verdicts
+from sft.study.results import (
+    ByResult,
+    Configuration,
+    Result,
+    averageable,
+    grouped,
+    parts_of,
+    scores_of,
+    stacked,
+)
 from sft.tasks.metric_names import METRICS
+from sft.tasks.task import AVERAGE
 
 
 @dataclass
@@ -21,76 +40,82 @@ class Comparisons:
 
     configurations: list[Configuration]
     adapters: list[Result]
-    scores: Scores
+    scores: ByResult
     of_configurations: dict[tuple[Configuration, str, str], Verdict]
     of_adapters: dict[tuple[Result, str, str], Verdict]
 
 
-def compare(results: list[Result]) -> Comparisons:
+def compare(results: Sequence[Result]) -> Comparisons:
     """Compare every configuration, and every adapter without replicates, with the first one.
 
-    Results whose params differ in data.seed and train.seed only are replicates of one configuration. Raises
-    UserError for fewer than two results, or results that do not hold the same examples.
+    Results whose params differ in data.seed and train.seed only, made from the same data, are replicates of
+    one configuration. Raises UserError for fewer than two results, or results that do not hold the same
+    examples.
     """
     if len(results) < 2:
         raise UserError("There is nothing to compare: name two results at least.")
-    configurations = grouped(results)
-    scores = scores_of(results)
+    configurations, scores = grouped(results), scores_of(results)
     first, *others = configurations
     # Of configurations with replicates it is not any one adapter that matters, unless there is no other.
-    single = [c.results[0] for c in configurations if len(c.results) == 1] if others else results
+    single = [c.results[0] for c in configurations if len(c.results) == 1] if others else list(results)
+    tested = what_is_tested(scores)
     of_configurations = {
-        (other, task, metric): configurations_differ(other, first, metric, of_results)
+        (other, task, metric): configurations_differ(other, first, metric, parts_of(scores, task, metric))
         for other in others
-        for (task, metric), of_results in scores.items()
+        for task, metric in tested
     }
     of_adapters = {
-        (result, task, metric): _adapters_differ(result, single[0], metric, of_results)
+        (result, task, metric): adapters_differ(result, single[0], metric, parts_of(scores, task, metric))
         for result in single[1:]
-        for (task, metric), of_results in scores.items()
+        for task, metric in tested
     }
-    judged = verdicts([*of_configurations.values(), *of_adapters.values()])
+    judged = verdicts({**of_configurations, **of_adapters})
     return Comparisons(
         configurations,
         single,
         scores,
-        dict(zip(of_configurations, judged, strict=False)),
-        dict(zip(of_adapters, judged[len(of_configurations) :], strict=True)),
+        {key: judged[key] for key in of_configurations},
+        {key: judged[key] for key in of_adapters},
     )
 
 
+def what_is_tested(scores: ByResult) -> list[tuple[str, str]]:
+    """List what is tested, by task and metric: of each metric the average first, then the tasks."""
+    listed = []
+    for metric in filter(is_tested, METRICS):
+        tasks = [task for task, name in scores if name == metric]
+        average = [AVERAGE] if METRICS[metric].common and metric in averageable(scores) else []
+        listed += [(task, metric) for task in [*average, *tasks]]
+    return listed
+
+
 def configurations_differ(
-    one: Configuration, other: Configuration, metric: str, scores: dict[str, np.ndarray]
+    one: Configuration, other: Configuration, metric: str, parts: Sequence[Mapping[str, np.ndarray]]
 ) -> Interval | Refusal:
     """Compare one configuration with the other by their results' scores of a metric; more is better.
 
-    Replicates that share a seed are refused: they share luck.
+    Where both have the same pairs of seeds, and enough of them, they are compared pair by pair. Replicates of
+    a configuration that share a seed are refused: they share luck.
     """
-    stacked = (_signed(np.stack([scores[r.name] for r in side.results]), metric) for side in (one, other))
-    result = compare_configurations(*stacked)
     for configuration in (one, other):
         for place, lack in enumerate((Lack.DATA_SEEDS, Lack.TRAIN_SEEDS)):
             seeds = {result.seeds[place] for result in configuration.results}
             if len(seeds) < len(configuration.results):
-                result = Refusal(result.difference, lack, len(seeds))
-    return result
+                means = (
+                    np.mean([signed(part, metric).mean() for part in stacked(parts, side.results)])
+                    for side in (one, other)
+                )
+                return Refusal(float(next(means) - next(means)), lack, len(seeds))
+    sides = [sorted(side.results, key=lambda result: result.seeds) for side in (one, other)]
+    seeds_of = [[result.seeds for result in side] for side in sides]
+    paired = seeds_of[0] == seeds_of[1] and len(seeds_of[0]) >= FEWEST_PAIRS
+    first, second = ([signed(part, metric) for part in stacked(parts, side)] for side in sides)
+    return compare_configurations(first, second, paired, METRICS[metric].share)
 
 
-def _adapters_differ(
-    one: Result, other: Result, metric: str, scores: dict[str, np.ndarray]
+def adapters_differ(
+    one: Result, other: Result, metric: str, parts: Sequence[Mapping[str, np.ndarray]]
 ) -> Interval | Refusal:
-    return compare_adapters([_signed(scores[one.name], metric)], [_signed(scores[other.name], metric)])
-
-
-def _signed(scores: np.ndarray, metric: str) -> np.ndarray:
-    """Turn scores so that more is better."""
-    return -scores if METRICS[metric].lower_is_better else scores
-
-
-def as_counted(result: Interval | Refusal, metric: str) -> tuple[float, tuple[float, float] | None]:
-    """Return the difference and its interval as the metric counts, which for some is lower for better."""
-    sign = -1 if METRICS[metric].lower_is_better else 1
-    if not isinstance(result, Interval):
-        return sign * result.difference, None
-    low, high = sorted((sign * result.low, sign * result.high))
-    return sign * result.difference, (low, high)
+    """Compare one adapter with the other by their scores of a metric; more is better."""
+    first, second = ([signed(part[side.name], metric) for part in parts] for side in (one, other))
+    return compare_adapters(first, second, METRICS[metric].share)

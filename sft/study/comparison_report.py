@@ -1,21 +1,24 @@
 """The Markdown report on results that are compared with the first one."""
 
-import numpy as np
+from collections.abc import Sequence
 
-from sft.statistics.intervals import decoding_std, variance_shares
+from sft.statistics.significance import Verdict
+from sft.statistics.variance import decoding_std, variance_shares
 from sft.study.comparison import Comparisons, compare
-from sft.study.results import Configuration, Result
-from sft.study.wording import caveats, configuration_name, share_cells, table
+from sft.study.results import Configuration, Result, averageable, parts_of, stacked
+from sft.study.wording import FAMILIES, caveats, configuration_name, share_cells, table
+from sft.tasks.metric_names import BITS_PER_BYTE
+from sft.tasks.task import AVERAGE
 
 
-def report(results: list[Result]) -> str:
+def report(results: Sequence[Result]) -> str:
     """Compare results with the first one, and write what came of it.
 
     Raises UserError for fewer than two results, or results that do not hold the same examples.
     """
     comparisons = compare(results)
     first = configuration_name(comparisons.configurations[0])
-    lines = ["# Comparison", "", *caveats(results, comparisons.configurations)]
+    lines = ["# Comparison", "", *caveats(results, comparisons.configurations, comparisons.scores)]
     lines += [*_configurations(comparisons.configurations), *_means(comparisons)]
     if claims := comparisons.of_configurations:
         lines += [f"## Configurations, against {first}", ""]
@@ -29,16 +32,16 @@ def report(results: list[Result]) -> str:
         lines += ["Would these very adapters differ on new examples? (Not: would new trainings.)", ""]
         lines += table((of.name, task, by, verdict) for (of, task, by), verdict in alone.items())
         lines += [""]
-    judged = [*claims.values(), *alone.values()]
+    judged: list[Verdict] = [*claims.values(), *alone.values()]
     tested = sum(verdict.p is not None for verdict in judged)
-    lines += [f"p is corrected for all {tested} comparisons of this report (Holm)."]
+    lines += [f"p is corrected for all {tested} comparisons of this report, {FAMILIES}."]
     return "\n".join([*lines, ""])
 
 
-def _configurations(configurations: list[Configuration]) -> list[str]:
+def _configurations(configurations: Sequence[Configuration]) -> list[str]:
     lines = ["| configuration | replicates | rows seen | epochs |", "|---|---|---|---|"]
     for configuration in configurations:
-        trained = [result.metrics["trained_on"] for result in configuration.results]
+        trained = [result.trained for result in configuration.results]
         rows = sorted({read["rows_seen"] for read in trained})
         epochs = sorted({round(read["epochs"], 2) for read in trained})
         names = ", ".join(result.name for result in configuration.results)
@@ -60,15 +63,18 @@ def _means(comparisons: Comparisons) -> list[str]:
         "| configuration | task | metric | mean | decoding | replicates | examples |",
         "|---|---|---|---|---|---|---|",
     ]
+    scores = comparisons.scores
+    listed = [*((AVERAGE, metric) for metric in averageable(scores)), *scores]
     for configuration in comparisons.configurations:
-        for (task, metric), scores in comparisons.scores.items():
-            stacked = np.stack([scores[result.name] for result in configuration.results])
-            deviations = [decoding_std(replicate) for replicate in stacked]
-            known = [deviation for deviation in deviations if deviation is not None]
-            spread = f" ± {np.mean(known):.4f}" if known else ""
-            cells = " | ".join(share_cells(variance_shares(stacked)))
+        for task, metric in listed:
+            parts = parts_of(scores, task, metric)
+            replicates = [[part[result.name] for part in parts] for result in configuration.results]
+            known = [std for std in map(decoding_std, replicates) if std is not None]
+            spread = f" ± {sum(known) / len(known):.4f}" if known else ""
+            whole = stacked(parts, configuration.results)
+            mean = sum(float(part.mean()) for part in whole) / len(whole)
+            cells = " | ".join(share_cells(variance_shares(whole, metric != BITS_PER_BYTE)))
             lines.append(
-                f"| {configuration_name(configuration)} | {task} | {metric} "
-                f"| {stacked.mean():.4f}{spread} | {cells} |"
+                f"| {configuration_name(configuration)} | {task} | {metric} | {mean:.4f}{spread} | {cells} |"
             )
     return [*lines, ""]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from sft.statistics.gains import lack_words
 from sft.statistics.intervals import Refusal
 from sft.statistics.significance import Outcome, Verdict
 from sft.study.analysis import (
-    AVERAGE,
     COMPARED_BY,
     Comparison,
     Condition,
@@ -16,8 +16,9 @@ from sft.study.analysis import (
     size_pairs,
 )
 from sft.study.results import Result
-from sft.study.wording import condition_name, difference_words, lack_words, rows_words, smallest_words
-from sft.tasks.metric_names import METRICS
+from sft.study.wording import condition_name, difference_words, rows_words, smallest_words
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
+from sft.tasks.task import AVERAGE
 
 
 def conclusion(study: Study, results: list[Result]) -> str:
@@ -33,30 +34,31 @@ def conclusion(study: Study, results: list[Result]) -> str:
         words = f"{condition_name(pair.condition)} instead of {condition_name(pair.reference)}"
         sentences += [f"With {rows_words(pair.size)} rows, {words} {_outcome(study, pair)}."]
     judged = list(study.verdicts.values())
-    significant = sum(verdict.significant for verdict in judged)
-    sentences += [
-        f"{significant or 'None'} of the {len(judged)} pre-registered comparisons "
-        f"{'is' if significant == 1 else 'are'} significant (Holm)."
-    ]
     if refused := sum(verdict.outcome is Outcome.NOT_JUDGED for verdict in judged):
-        sentences += [f"{refused} of them could not be made yet, for lack of replicates or examples."]
+        sentences += [
+            f"{refused} of the {len(judged)} pre-registered comparisons could not be made yet, for lack of "
+            "replicates or examples."
+        ]
     model = results[0].params["model"]["reference"]
     sentences += [f"This speaks of {model} on this data and these tasks only."]
     return " ".join(filter(None, sentences))
 
 
 def _of_sizes(study: Study) -> str:
-    """Count what the comparisons of sizes came to, of those that could be made."""
+    """Say what came of the primary endpoint, of the sizes that could be compared."""
     outcomes = [
         verdict.outcome
-        for comparison, verdict in study.verdicts.items()
-        if comparison.pair.kind is Kind.SIZE and verdict.outcome is not Outcome.NOT_JUDGED
+        for (pair, task, metric), verdict in study.verdicts.items()
+        if pair.kind is Kind.SIZE
+        and (task, metric) == (AVERAGE, BITS_PER_BYTE)
+        and verdict.outcome is not Outcome.NOT_JUDGED
     ]
     if not outcomes:
         return ""
     return (
-        f"A larger mix is better than the smallest in {outcomes.count(Outcome.BETTER)} of {len(outcomes)} "
-        f"comparisons, and worse in {outcomes.count(Outcome.WORSE)}."
+        "By the primary endpoint, bits per byte on the average of the tasks, a larger mix is better than the "
+        f"smallest in {outcomes.count(Outcome.BETTER)} of {len(outcomes)} comparisons, and worse in "
+        f"{outcomes.count(Outcome.WORSE)}."
     )
 
 
@@ -88,8 +90,7 @@ def _verb(verdict: Verdict) -> str:
 def _reading(condition: Condition, smallest: int, largest: int) -> str:
     """Say what else than the mix's size differs: hardly any of it was read, or training was longer, too."""
     read = {
-        size: [result.metrics["trained_on"] for result in condition.sizes[size].results]
-        for size in (smallest, largest)
+        size: [result.trained for result in condition.sizes[size].results] for size in (smallest, largest)
     }
     distinct = {size: max(one["distinct_rows_seen"] for one in read[size]) for size in read}
     mean = {

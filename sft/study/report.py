@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sft.study.analysis import AVERAGE, COMPARED_BY, Condition, Row, Study, apart_too_far
-from sft.study.comparison import as_counted
+from sft.statistics.gains import as_counted
+from sft.study.analysis import COMPARED_BY, Condition, Row, Study, apart_too_far
 from sft.study.conclusion import conclusion
 from sft.study.results import Result
 from sft.study.wording import (
@@ -17,6 +17,7 @@ from sft.study.wording import (
     verdict_words,
 )
 from sft.tasks.metric_names import METRICS, ROUGE
+from sft.tasks.task import AVERAGE
 
 # What a reader wants to know of every condition, whether conditions differ in it or not.
 MAIN = {"train": ("budget", "batch_size", "learning_rate"), "evaluate": ("examples", "runs")}
@@ -36,7 +37,7 @@ def markdown(
     `figure` and `numbers` are where the curves and the table of all `rows` lie, seen from the report.
     """
     configurations = [c for condition in study.conditions for c in condition.sizes.values()]
-    lines = ["# Does more data help?", "", *caveats(results, configurations)]
+    lines = ["# Does more data help?", "", *caveats(results, configurations, study.scores)]
     lines += [conclusion(study, results), "", f"![scores by size]({figure})", ""]
     lines += [
         "A bar is the 95% interval of the difference from the smallest size of its condition, uncorrected.",
@@ -51,7 +52,14 @@ def markdown(
     lines += [f"Would new trainings, with other seeds, on new examples, differ? {_directions()}", ""]
     lines += table((pair_name(of.pair), of.task, of.metric, study.verdicts[of]) for of in study.verdicts)
     family = len(study.verdicts)
-    lines += ["", f"p is corrected for all {family} comparisons that the study makes (Holm).", ""]
+    lines += [
+        "",
+        f"p is corrected for all {family} comparisons that the study makes, in two families of 5% each:",
+    ]
+    lines += [
+        "bits per byte (the average first, the tasks only where it is significant), and the answers (Holm)."
+    ]
+    lines += [""]
     if pairs := apart_too_far(study.conditions):
         names = "; ".join(f"{condition_name(first)} and {condition_name(second)}" for first, second in pairs)
         lines += [f"Beside one another only, for they differ in more than one param: {names}.", ""]

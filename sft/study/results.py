@@ -1,30 +1,37 @@
 """Results of trainings: which are replicates of one configuration, their scores, and what they lack."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from sft.core.params import Count, leaves, parse_value
-from sft.statistics.intervals import Answer, across_tasks, aligned, by_example
-from sft.tasks.metric_names import METRICS
+from sft.statistics.outliers import far_out
+from sft.statistics.scores import Scores, aligned
+from sft.statistics.significance import ROUGE
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
+from sft.tasks.task import AVERAGE
 
-# What a training has read, by TrainedOn's names.
+# What a training has read, by the names in its provenance.
 Amount = Literal["rows_seen", "distinct_rows_seen", "epochs", "tokens_seen"]
 AMOUNTS: tuple[Amount, ...] = ("rows_seen", "distinct_rows_seen", "epochs", "tokens_seen")
+# In a configuration's `apart`: what tells its data from those of results with the same params.
+DATA = "data"
 
 
-class Spread(TypedDict):
-    """A mean over runs and the sample standard deviation, None for a single run."""
+class Provenance(TypedDict):
+    """What is read of any stage's provenance: the device that it ran on, and the packages' versions."""
 
-    mean: float
-    std: float | None
+    device: str
+    versions: dict[str, str]
 
 
-class TrainedOn(TypedDict):
-    """What an adapter has read, repeats in `rows_seen` and `tokens_seen` included."""
+class TrainProvenance(Provenance):
+    """What is read of the training's."""
 
     rows_seen: int
     distinct_rows_seen: int
@@ -32,29 +39,29 @@ class TrainedOn(TypedDict):
     epochs: float
 
 
-class Metrics(TypedDict):
-    """What is read of any stage's metrics: the device that it ran on, and the packages' versions."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a result was made from beside its params: hashes by file of standardized data, and of code."""
 
-    device: str
-    versions: dict[str, str]
-
-
-class EvaluationMetrics(Metrics):
-    """What is read of an evaluation's metrics; beside it are each task's scores, by the task's name."""
-
-    trained_on: TrainedOn
-    difference: dict[str, dict[str, float]]  # by task and metric
+    data: dict[str, str]
+    code: dict[str, str]
 
 
 @dataclass(eq=False)
 class Result:
-    """One evaluated adapter: its name, params, answers' rows, and the metrics of evaluation and training."""
+    """One evaluated adapter: its name, params, scores, and what describes its training and evaluation.
+
+    `base` are the base model's scores on the same examples. Without `inputs` nobody can tell whether it was
+    made from the same data, by the same code, as another.
+    """
 
     name: str
     params: dict[str, Any]
-    answers: list[Answer]
-    metrics: EvaluationMetrics
-    trained: Metrics
+    scores: Scores
+    trained: TrainProvenance
+    evaluated: Provenance
+    base: Scores = field(default_factory=dict)
+    inputs: Inputs | None = None
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -67,20 +74,19 @@ class Result:
         return parse_value(self.params["data"]["size"], Count, "data.size")
 
     @property
-    def tasks(self) -> list[str]:
-        """The tasks that it has answers to, in their order."""
-        return list(dict.fromkeys(row["task"] for row in self.answers))
-
-    def spread(self, task: str, metric: str) -> Spread:
-        """The evaluation's own mean over decoding runs, of a task or of the average of the tasks."""
-        return cast(dict[str, dict[str, Spread]], self.metrics)[task][metric]
+    def data(self) -> str | None:
+        """What stands for the standardized data that it was made from."""
+        if self.inputs is None:
+            return None
+        return hashlib.sha256(json.dumps(sorted(self.inputs.data.items())).encode()).hexdigest()[:7]
 
 
 @dataclass(eq=False)
 class Configuration:
     """Results that differ by their seeds alone, and the params that set them apart from the others'.
 
-    Of results with the same seeds too, the first stands for all: they are no replicates.
+    Where others have the same params but were made from other data, `apart` has DATA too. Of results with the
+    same seeds too, the first stands for all: they are no replicates.
     """
 
     apart: dict[str, Any]
@@ -118,78 +124,136 @@ class Missing:
     results: list[str]
 
 
+@dataclass(frozen=True)
+class FarOut:
+    """A replicate far from the others of its configuration, by a metric of the tasks' average."""
+
+    result: str
+    metric: str
+    value: float
+    others: list[float]
+
+
 # Scores by task and metric, then by result's name, as (runs, examples).
-Scores = dict[tuple[str, str], dict[str, np.ndarray]]
+ByResult = dict[tuple[str, str], dict[str, np.ndarray]]
 
 
-def scores_of(results: list[Result]) -> Scores:
+def scores_of(results: Sequence[Result]) -> ByResult:
     """Return the scores of every task by the metrics that all results have.
 
     Raises UserError for results on other examples.
     """
-    lacking = {(gap.task, gap.metric) for gap in missing(results)}
     return {
-        (task, metric): aligned({r.name: by_example(r.answers, task, metric) for r in results})
-        for task in results[0].tasks
-        for metric in _metrics(results, task)
-        if (task, metric) not in lacking
+        (task, metric): aligned(task, {result.name: result.scores[task, metric] for result in results})
+        for task, metric in _in_order(results)
+        if all((task, metric) in result.scores for result in results)
     }
 
 
-def missing(results: list[Result]) -> list[Missing]:
+def missing(results: Sequence[Result]) -> list[Missing]:
     """List the metrics that only some results have."""
     return [
         Missing(task, metric, names)
-        for task in results[0].tasks
-        for metric in _metrics(results, task)
-        if (names := [result.name for result in results if not _has(result, task, metric)])
+        for task, metric in _in_order(results)
+        if (names := [result.name for result in results if (task, metric) not in result.scores])
     ]
 
 
-def _metrics(results: list[Result], task: str) -> list[str]:
-    """List a task's metrics: the common ones, and those that any answer to it was scored by."""
-    columns = {name for result in results for row in result.answers if row["task"] == task for name in row}
-    return [name for name, metric in METRICS.items() if metric.common or name in columns]
+def _in_order(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """List what any result was scored on, task by task, the metrics as their table has them."""
+    known = dict.fromkeys(key for result in results for key in result.scores)
+    tasks = list(dict.fromkeys(task for task, _ in known))
+    return [(task, metric) for task in tasks for metric in METRICS if (task, metric) in known]
 
 
-def _has(result: Result, task: str, metric: str) -> bool:
-    return all(metric in row for row in result.answers if row["task"] == task)
+def averageable(scores: Mapping[tuple[str, str], Any]) -> list[str]:
+    """List the metrics that all tasks have, which can be averaged over them."""
+    tasks = {task for task, _ in scores}
+    return [metric for metric in METRICS if all((task, metric) in scores for task in tasks)]
 
 
-def averaged(scores: Scores, metric: str) -> dict[str, np.ndarray]:
-    """Return the average over the tasks of a metric that all have, by result's name."""
-    by_task = [of_results for (_, name), of_results in scores.items() if name == metric]
-    return {name: across_tasks([of_results[name] for of_results in by_task]) for name in by_task[0]}
+def parts_of(scores: ByResult, task: str, metric: str) -> list[dict[str, np.ndarray]]:
+    """Return what a score is the average of: one task's scores by result, or those of all tasks."""
+    if task != AVERAGE:
+        return [scores[task, metric]]
+    return [of_results for (_, name), of_results in scores.items() if name == metric]
 
 
-def grouped(results: list[Result]) -> list[Configuration]:
-    """Group results into configurations, set apart by the params in which they differ."""
+def stacked(parts: Sequence[Mapping[str, np.ndarray]], results: Sequence[Result]) -> list[np.ndarray]:
+    """Return scores of each part as (replicates, runs, examples)."""
+    return [np.stack([part[result.name] for result in results]) for part in parts]
+
+
+def replicate_means(scores: ByResult, task: str, metric: str, results: Sequence[Result]) -> np.ndarray:
+    """Return each result's mean on a task, or on the tasks' average."""
+    parts = stacked(parts_of(scores, task, metric), results)
+    return np.mean([part.mean(axis=(1, 2)) for part in parts], axis=0)
+
+
+def grouped(results: Sequence[Result]) -> list[Configuration]:
+    """Group results into configurations, set apart by the params in which they differ, and by their data.
+
+    The standardized data is meant: which rows of it the mix takes is data.seed's, and a replicate's own.
+    """
     flat = [{name: _at(result.params, name) for name in leaves(result.params)} for result in results]
     names = sorted({name for params in flat for name in params} - {"data.seed", "train.seed"})
     differing = [name for name in names if len({str(params.get(name)) for params in flat}) > 1]
-    configurations: dict[tuple[str, ...], Configuration] = {}
+    data: dict[tuple[str, ...], list[str]] = {}  # by params, what is known of the data
+    keys = []
     for result, params in zip(results, flat, strict=True):
         apart = {name: params.get(name) for name in differing}
         size = {"data.size": result.size} if "data.size" in apart else {}
-        key = tuple(map(str, (apart | size).values()))  # 100k and 100000 are the same
+        keys.append(tuple(map(str, (apart | size).values())))  # 100k and 100000 are the same
+        known = data.setdefault(keys[-1], [])
+        if result.data and result.data not in known:
+            known.append(result.data)
+    configurations: dict[tuple[str, ...], Configuration] = {}
+    for result, params, key in zip(results, flat, keys, strict=True):
+        apart = {name: params.get(name) for name in differing}
+        if len(data[key]) > 1:  # one whose data nobody knows is taken for the first's
+            of = result.data or data[key][0]
+            apart, key = apart | {DATA: of}, (*key, of)
         configurations.setdefault(key, Configuration(apart)).add(result)
     return list(configurations.values())
 
 
-def mismatches(results: list[Result]) -> list[Mismatch]:
+def mismatches(results: Sequence[Result]) -> list[Mismatch]:
     """List what else than the params may have made results differ: devices and packages' versions."""
     listed = []
-    of_stages: dict[Stage, Sequence[Metrics]] = {
+    of_stages: dict[Stage, Sequence[Provenance]] = {
         Stage.TRAINING: [result.trained for result in results],
-        Stage.EVALUATION: [result.metrics for result in results],
+        Stage.EVALUATION: [result.evaluated for result in results],
     }
-    for stage, metrics in of_stages.items():
-        listed.append(Mismatch(stage, None, sorted({of_one["device"] for of_one in metrics})))
-        versions = [of_one["versions"] for of_one in metrics]
+    for stage, records in of_stages.items():
+        listed.append(Mismatch(stage, None, sorted({record["device"] for record in records})))
+        versions = [record["versions"] for record in records]
         for package in sorted({package for of_one in versions for package in of_one}):
             different = sorted({str(of_one.get(package)) for of_one in versions})
             listed.append(Mismatch(stage, package, different))
     return [mismatch for mismatch in listed if len(mismatch.values) > 1]
+
+
+def other_code(results: Sequence[Result]) -> list[str]:
+    """List the code that differs between results, of what more than one of them tells."""
+    hashes: dict[str, set[str]] = {}
+    for result in results:
+        for name, code in (result.inputs.code if result.inputs else {}).items():
+            hashes.setdefault(name, set()).add(code)
+    return sorted(name for name, found in hashes.items() if len(found) > 1)
+
+
+def outlying(configurations: Sequence[Configuration], scores: ByResult) -> list[FarOut]:
+    """List the replicates that lie far out, by what is tested of the tasks' average."""
+    found = []
+    for metric in averageable(scores):
+        if metric not in (BITS_PER_BYTE, ROUGE):
+            continue
+        groups = [replicate_means(scores, AVERAGE, metric, of.results) for of in configurations]
+        for place, index in far_out(groups):
+            others = sorted(np.delete(groups[place], index).tolist())
+            name = configurations[place].results[index].name
+            found.append(FarOut(name, metric, float(groups[place][index]), others))
+    return found
 
 
 def _at(params: dict[str, Any], name: str) -> Any:

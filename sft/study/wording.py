@@ -1,26 +1,45 @@
 """The words that reports share: of verdicts, comparisons, and what to be warned of, in Markdown."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sft.statistics.intervals import Interval, Lack, Refusal
+from sft.statistics.gains import as_counted, lack_words
+from sft.statistics.intervals import Interval, Refusal
 from sft.statistics.significance import Outcome, Verdict
 from sft.study.analysis import Condition, Kind, Pair
-from sft.study.comparison import as_counted
-from sft.study.results import Configuration, Result, Stage, mismatches, missing
+from sft.study.results import (
+    DATA,
+    ByResult,
+    Configuration,
+    FarOut,
+    Result,
+    Stage,
+    mismatches,
+    missing,
+    other_code,
+    outlying,
+)
+from sft.tasks.metric_names import METRICS
 
-# What there is too little of, one and many; of seeds, Lack has the param's name.
-NOUNS = {Lack.REPLICATES: ("replicate", "replicates"), Lack.EXAMPLES: ("example", "examples")}
+FAMILIES = (
+    "in two families of 5% each: bits per byte (the average first, the tasks only where it is significant), "
+    "and the answers (Holm)"
+)
 PARTS = ("decoding", "replicates", "examples")  # of a score's variance
 
 
 def configuration_name(configuration: Configuration) -> str:
-    """Name a configuration by the params that set it apart."""
-    return ", ".join(f"{name} {value}" for name, value in configuration.apart.items()) or "this configuration"
+    """Name a configuration by the params that set it apart, and by its data where that does."""
+    params = [f"{name} {value}" for name, value in configuration.apart.items() if name != DATA]
+    data = [f"standardized data {configuration.apart[DATA]}"] if DATA in configuration.apart else []
+    return ", ".join([*params, *data]) or "this configuration"
 
 
 def condition_name(condition: Condition) -> str:
     """Name a condition by its budget, and by what else sets it apart from others of that budget."""
-    besides = [f"{name.rpartition('.')[2]} {value}" for name, value in condition.beside_budget.items()]
+    besides = [
+        f"standardized data {value}" if name == DATA else f"{name.rpartition('.')[2]} {value}"
+        for name, value in condition.beside_budget.items()
+    ]
     return ", ".join([condition.budget, *besides])
 
 
@@ -41,21 +60,15 @@ def verdict_words(verdict: Verdict) -> str:
     """Put a verdict into words."""
     if isinstance(verdict.result, Refusal):
         return f"nothing can be said: {lack_words(verdict.result)}"
-    if verdict.outcome is Outcome.NO_DIFFERENCE:
-        return f"no difference that this design can see ({smallest_words(verdict)})"
-    return verdict.outcome.value
-
-
-def lack_words(refusal: Refusal) -> str:
-    """Say why nothing can be said."""
-    if refusal.lack not in NOUNS:
-        return f"replicates of one {refusal.lack.value}"
-    one, many = NOUNS[refusal.lack]
-    return f"{refusal.count} {many if refusal.count > 1 else one}"
+    if verdict.outcome is not Outcome.NO_DIFFERENCE:
+        return verdict.outcome.value
+    if verdict.closed:
+        return "not tested, as the average's bits per byte do not differ significantly"
+    return f"no difference that this design can see ({smallest_words(verdict)})"
 
 
 def smallest_words(verdict: Verdict) -> str:
-    """Say which difference this design would most likely have seen."""
+    """Say which difference a new study of this design would most likely see."""
     return f"smallest it could: {verdict.smallest:.4f}"
 
 
@@ -85,13 +98,31 @@ def share_cells(shares: dict[str, float] | None) -> list[str]:
     return [f"{shares[part]:.0%}" if shares else "" for part in PARTS]
 
 
-def caveats(results: list[Result], configurations: list[Configuration]) -> list[str]:
-    """Say what else than the params may differ, which metrics some results lack, and who is no replicate."""
+def caveats(
+    results: Sequence[Result], configurations: Sequence[Configuration], scores: ByResult
+) -> list[str]:
+    """Say what else than the params may differ, what cannot be checked, and who is no replicate."""
     lines = []
     for mismatch in mismatches(results):
         did = {Stage.TRAINING: "were trained", Stage.EVALUATION: "answered"}[mismatch.stage]
         what = f"by different versions of {mismatch.package}" if mismatch.package else "on different devices"
         lines.append(f"**Warning**: the results {did} {what}: {', '.join(mismatch.values)}.")
+    if code := other_code(results):
+        lines.append(f"**Warning**: the results were not made by the same code: {', '.join(code)} differ.")
+    if other := [configuration for configuration in configurations if DATA in configuration.apart]:
+        names = "; ".join(
+            f"{', '.join(result.name for result in of.results)} ({of.apart[DATA]})" for of in other
+        )
+        lines.append(
+            "Other data: these have the same params, but what standardize made differs, so they count as "
+            f"different configurations, not as replicates: {names}."
+        )
+    if unknown := [result.name for result in results if result.inputs is None]:
+        lines.append(
+            "Not checked, for want of a dvc.lock: whether the same data and code made "
+            f"{', '.join(unknown)} as the others."
+        )
+    lines += [_far_out_words(of) for of in outlying(configurations, scores)]
     for gap in missing(results):
         lines.append(
             f"Not compared: {gap.metric} of {gap.task}, missing in {', '.join(gap.results)}. Evaluate anew."
@@ -100,3 +131,13 @@ def caveats(results: list[Result], configurations: list[Configuration]) -> list[
         for result in configuration.repeated:
             lines.append(f"Not a replicate: {result.name} has the params and seeds of another result.")
     return [line for caveat in lines for line in (caveat, "")]
+
+
+def _far_out_words(of: FarOut) -> str:
+    form = METRICS[of.metric].format
+    low, high = (format(of.others[place], form) for place in (0, -1))
+    return (
+        f"**Warning**: {of.result} lies far from its replicates: {METRICS[of.metric].label} "
+        f"{of.value:{form}} on average, the others {low} to {high}. See whether its training failed. Where "
+        "trainings fail now and then, the intervals of few replicates do not hold."
+    )
