@@ -41,8 +41,8 @@ class StandardizeParams(Params):
 class Metrics(TypedDict):
     """What metrics/standardize.json holds.
 
-    Rows to train on, examples and validation rows by task, and rows that hold an example, by the reason: all
-    but those with the question only are taken out.
+    Rows to train on, examples by task, validation rows by task that is trained on, and rows that hold an
+    example, by the reason: all but those with the question only are taken out.
     """
 
     base_rows: int
@@ -100,13 +100,14 @@ def main(values: dict[str, Any]) -> None:
     base = joined(clean, params.base, "base")
     check_left(base, clean, params.base)
     extra = joined(clean, params.extra, "extra") if params.extra else base.slice(0, 0)
-    left = split(base, extra, forms(tables, clean, tasks), params.holdout)
+    trained_on = dict.fromkeys([*params.base, *params.extra])
+    learnt = [task for task in tasks if task.source in trained_on]
+    left = split(base, extra, forms(tables, clean, learnt), params.holdout)
     write_parquet(paths.BASE, left.base.drop_columns(HOLDOUT_ONLY))
     write_parquet(paths.EXTRA, left.extra.drop_columns(HOLDOUT_ONLY))
     write_parquet(paths.EVALUATION, evaluation)
     write_parquet(paths.VALIDATION, left.validation)
 
-    trained_on = dict.fromkeys([*params.base, *params.extra])
     metrics: Metrics = {
         "base_rows": len(left.base),
         "extra_rows": len(left.extra),
@@ -115,7 +116,7 @@ def main(values: dict[str, Any]) -> None:
             reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
         },
         "evaluation": by_value(evaluation["task"]),
-        "validation": {task.name: by_value(left.validation["task"]).get(task.name, 0) for task in tasks},
+        "validation": {task.name: by_value(left.validation["task"]).get(task.name, 0) for task in learnt},
     }
     found: Provenance = {
         "sources": {uri: counted(source, clean[uri]) for uri, source in loaded.items()},
