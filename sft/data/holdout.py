@@ -160,7 +160,8 @@ def split(base: pa.Table, extra: pa.Table, forms: Mapping[str, pa.Table], params
 
     `forms` are the rows of the form of each task that is trained on, by the task's name. Held out are the
     share of base's items, and of each task so many more that `validation_per_task` distinct rows are there,
-    or half of what the task has. All by the same seeded hash. Raises ParamError where nothing of base is left.
+    or half of what the task has. All by the same seeded hash. Raises ParamError where nothing of base is
+    left.
     """
     seed = f"{params.seed}:validation"
     shared = _first(seed, pc.unique(base["item"]), params.validation)

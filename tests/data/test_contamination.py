@@ -10,7 +10,7 @@ import pytest
 
 from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet
-from sft.core.params import load
+from sft.core.params import leaves, load
 from sft.data.contamination import Examples, normalized
 from sft.data.holdout import EXAMPLES
 from stages import mix, standardize
@@ -134,7 +134,12 @@ def test_every_example_of_the_default_put_into_the_user_s_own_data_is_taken_out(
     )
     assert len(base) == left + pc.sum(pc.equal(base["source"], MINE)).as_py() <= left + 50
     mix.main(values)
-    assert read_json("metrics/mix.json")["contamination"]["exact"] == 0
+    metrics = {stage: read_json(f"metrics/{stage}.json") for stage in ("standardize", "mix")}
+    assert metrics["mix"]["contamination"]["exact"] == 0
+    assert {stage: len(list(leaves(values))) for stage, values in metrics.items()} == {
+        "standardize": 14,
+        "mix": 12,
+    }
 
 
 def test_base_that_is_nothing_but_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,3 +156,21 @@ def test_base_that_is_nothing_but_examples(tmp_path: Path, monkeypatch: pytest.M
     message = str(caught.value)
     assert message.startswith("data.base: no row of it is left to train on. 0 rows are of items held out")
     assert "40 others hold an evaluation example" in message and "tasks.*.holdout" in message
+
+
+def test_a_task_of_which_nothing_is_left_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of its rows are examples, the others the same in another spelling."""
+    monkeypatch.chdir(tmp_path)
+    write(
+        [{"prompt": f"Question {n}{mark}", "completion": f"Answer {n}."} for n in range(40) for mark in "?!"]
+    )
+    other = Path("data/raw/other.jsonl")
+    other.write_text(json.dumps({"prompt": "What?", "completion": "That."}) + "\n")
+    values = load(ROOT / "params.yaml")
+    values["data"] |= {"base": [str(other), MINE], "extra": []}
+    values["tasks"] = {"mine": {**values["tasks"]["recipe"], "source": MINE, "holdout": 0.99, "metrics": []}}
+    with pytest.raises(UserError, match=r"^tasks\.mine\.source: no row of the task is left of data/raw/mine"):
+        standardize.main(values)
+    values["data"]["base"] = [str(other)]  # not trained on, it needs no rows but its examples
+    standardize.main(values)
+    assert read_json("metrics/standardize.json")["validation"] == {}
