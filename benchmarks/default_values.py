@@ -31,8 +31,10 @@ from stages.cli import PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent
 
-KINDS = ("recipes", "recipes-by-title", "ingredient-lists", "dish-names")
-KINDS += ("dialogues", "questions", "definitions", "words", "definitions-fr")
+KINDS = [
+    *("recipes", "recipes-by-title", "ingredient-lists", "dish-names"),
+    *("dialogues", "questions", "definitions", "words", "definitions-fr"),
+]
 WEIGHTS = {
     "even": (11, 4, 0, 0, 8, 24, 26, 0, 0),
     "some": (2, 1, 0, 0, 2, 4, 6, 1, 0),

@@ -47,10 +47,31 @@ def test_a_size_never_made_before_is_made_in_a_temporary_run(repo: Repo) -> None
     assert len(mix_ids(repo)) == 200 and "size: 0.2k" in (repo.path / "params.yaml").read_text()
 
 
+def test_weights_to_and_fro(repo: Repo) -> None:
+    """One weight, and all of them at once; what has run comes back from the run cache."""
+
+    def kinds_read() -> set[str]:
+        read = repo.json("provenance/train.json")["kinds"]
+        return {kind for kind, counts in read.items() if counts["rows_seen"]}
+
+    before = repo.lock()
+    one = ("exp", "run", "--set-param", "data.weights.recipes=4000", "train")
+    assert ran(repo.dvc(*one)) == ["train"]
+    weighted, lock = kinds_read(), repo.lock()
+    assert weighted == {"recipes"} and lock["train"]["models/adapter"] != before["train"]["models/adapter"]
+    assert ran(repo.dvc("exp", "run", "--set-param", "data.weights=proportional", "train")) == ["train"]
+    assert kinds_read() - {"recipes"}
+    repo.git("checkout", "params.yaml")
+    output = repo.dvc(*one)
+    assert (ran(output), from_cache(output)) == ([], ["train"])
+    assert kinds_read() == weighted and repo.lock() == lock
+
+
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
         ({"plot.dpi": 50}, {"plot"}),
+        ({"data.weights.words": 7}, {"train"}),
         ({"data.filters.max_words": 30}, {"mix"}),
         ({"evaluate.temperature": 0.9}, {"baseline", "evaluate"}),
         ({"evaluate.likelihood_examples": 4}, {"baseline", "evaluate"}),

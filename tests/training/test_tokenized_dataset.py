@@ -14,7 +14,7 @@ from sft.core.seeded_order import order
 from sft.modeling.labels import IGNORED
 from sft.modeling.loading import load_tokenizer
 from sft.training import tokenized_dataset, tokenizing
-from sft.training.budget import Budget
+from sft.training.budget import Budget, Reading
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
 from tests.tiny import TEMPLATE, dialogue, save_model, table
@@ -86,6 +86,15 @@ def test_budgets():
     for text in ("60", "sixty steps", "60 hours", "0 steps", "-1 epochs", "0.5 rows", "epochs", "steps 60"):
         with pytest.raises(UserError, match=r"train.budget: "):
             Budget.parse(text, 8)
+
+
+def test_rows_that_a_budget_in_tokens_still_takes():
+    """At first as many as there are at least; from so many rows on by their mean length, with a margin."""
+    budget, few, many = Budget(10_000, "tokens"), Reading(), Reading()
+    few.rows, few.tokens = [{}] * 255, 2550
+    many.rows, many.tokens = [{}] * 300, 3000
+    assert budget.rows_left(few, 1000, 100) == 75
+    assert budget.rows_left(many, 1000, 100) == 630
 
 
 @pytest.mark.parametrize("shared_out", [10, 10**9])
