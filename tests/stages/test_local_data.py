@@ -22,7 +22,7 @@ def mine(repo: Repo) -> Repo:
     """Track a file of 30 rows and name it in data.base; nothing has run with it."""
     write(repo, 30)
     repo.dvc("add", MINE)
-    base = repo.json("metrics/standardize.json")["sources"].keys()
+    base = repo.json("provenance/standardize.json")["sources"].keys()
     repo.set_params({"data.base": [MINE, *(uri for uri in base if uri.partition("#")[2] in ("", "english"))]})
     repo.commit("my data")
     return repo
@@ -31,12 +31,12 @@ def mine(repo: Repo) -> Repo:
 def test_a_tracked_file_is_found_in_a_temporary_run(mine: Repo) -> None:
     output = mine.dvc("exp", "run", "--temp", "--name", "with-mine", "mix")
     assert ran(output) == ["standardize", "mix"]
-    counts = json.loads(mine.git("show", f"{mine.experiment('with-mine')}:metrics/standardize.json"))
-    assert counts["sources"][MINE]["rows"] == 30
-    composition = json.loads(mine.git("show", f"{mine.experiment('with-mine')}:metrics/mix.json"))[
-        "composition"
-    ]
-    assert composition[MINE] > 0
+    standardized, mixed = (
+        json.loads(mine.git("show", f"{mine.experiment('with-mine')}:provenance/{stage}.json"))
+        for stage in ("standardize", "mix")
+    )
+    assert standardized["sources"][MINE]["rows"] == 30
+    assert mixed["sources"][MINE] == mixed["kinds"]["mine"] > 0
 
 
 def test_a_changed_file_runs_standardize(mine: Repo) -> None:
@@ -46,7 +46,7 @@ def test_a_changed_file_runs_standardize(mine: Repo) -> None:
     assert "standardize" in mine.changed_stages()
     mine.dvc("add", MINE)
     assert ran(mine.dvc("repro", "mix")) == ["standardize", "mix"]
-    assert mine.json("metrics/standardize.json")["sources"][MINE]["rows"] == 40
+    assert mine.json("provenance/standardize.json")["sources"][MINE]["rows"] == 40
 
 
 def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> None:
