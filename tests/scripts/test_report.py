@@ -53,7 +53,7 @@ def test_a_branch_that_is_better(origin: Repo, tmp_path: Path) -> None:
     text, status = report(repo, "--base", "origin/trunk")
     lines = text.splitlines()
     assert status == 0
-    assert "recipe" in lines[0] and "better" in lines[0].lower() and "worse" not in lines[0]
+    assert re.match("Better than before.* recipe", lines[0])
     fork = repo.git("merge-base", "HEAD", "origin/trunk").strip()
     assert f"Compared with `origin/trunk` at `{fork[:9]}`, where the branch left it." in text
     assert "than the base model" in text
