@@ -47,6 +47,12 @@ class Comparison:
     note: str = ""
 
     @property
+    def judged(self) -> bool:
+        """Whether anything can be said; scores that did not change need no judging."""
+        found = self.found
+        return found == [] or any(gain.outcome is not Outcome.NOT_JUDGED for gain in found or [])
+
+    @property
     def worse(self) -> list[Gain]:
         """What got significantly worse."""
         return [gain for gain in self.found or [] if gain.outcome is Outcome.WORSE]
@@ -73,13 +79,13 @@ def main(arguments: list[str] | None = None) -> int:
             *sections.pictures(base, head, given.base),
         ]
         below = [*sections.provenance(base, head), *sections.metrics(base, head)]
-        gate, status = _gate(lock, compared, given.fail_on)
+        last, status = gate(lock, compared, given.fail_on)
     except UserError as error:
         print(f"error: {described(error)}", file=sys.stderr)
         return 1
-    if len("\n".join([*shown, *below, gate])) > LONGEST:
+    if len("\n".join([*shown, *below, last])) > LONGEST:
         below = ["What describes the runs is too long for a comment: `dvc metrics diff` has the metrics.", ""]
-    print("\n".join([*shown, *below, gate]))
+    print("\n".join([*shown, *below, last]))
     return status
 
 
@@ -129,7 +135,7 @@ def _against_base_model(side: Side) -> str:
             return f"Not compared with the base model: {side} lacks its scores."
         files = ((after, SCORES_EVALUATE), (before, SCORES_BASELINE))
         tuned, untrained = (scores_file.parse(text, f"{name} of {side}") for text, name in files)
-        return f"Against the base model: {sentence(gains(tuned, untrained), 'the base model')}"
+        return sentence(gains(tuned, untrained), "the base model")
     except UserError as error:
         return f"Not compared with the base model: {error}"
 
@@ -150,7 +156,7 @@ def _introduction(head: Side, how: str, compared: Comparison, lock: Freshness) -
         yield "**The scores are not this code's:** see the last line."
 
 
-def _gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]:
+def gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]:
     """Return the gate's line and the exit status."""
     status = 0
     if lock.behind and fail_on != "never":
@@ -168,7 +174,7 @@ def _gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int
     if compared.worse:
         names = ", ".join(f"{gain.task} by {METRICS[gain.metric].label}" for gain in compared.worse)
         said.append(f"significantly worse: {names}")
-    elif compared.found is None:
+    elif not compared.judged:
         said.append("whether a task got worse is not known")
     else:
         said.append("no task got significantly worse")

@@ -94,9 +94,16 @@ def provenance(base: Side, head: Side) -> list[str]:
     rows = []
     for path in sorted({*base.files(PROVENANCE), *head.files(PROVENANCE)}):
         before, after = (_json(side, path) for side in (base, head))
-        rows += [[code(path), code(name), code(old), code(new)] for name, old, new in changes(before, after)]
+        rows += [
+            [code(path), code(name), code(_short(old)), code(_short(new))]
+            for name, old, new in changes(before, after)
+        ]
     lines = table(["file", "entry", "before", "after"], rows) if rows else []
     return fold("What describes the runs: time, memory, machine, versions", lines)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _json(side: Side, path: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from unittest import mock
 import pytest
 
 from scripts import report_sections as sections
-from scripts.report import STALE, WORSE, main
+from scripts.dvc_gate import Freshness
+from scripts.report import STALE, WORSE, Comparison, gate, main
 from scripts.revisions import git, github
 from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
@@ -52,7 +53,7 @@ def test_a_branch_that_is_better(origin: Repo, tmp_path: Path) -> None:
     text, status = report(repo, "--base", "origin/trunk")
     lines = text.splitlines()
     assert status == 0
-    assert "recipe" in lines[0] and "better" in lines[0].lower() and "worse" not in lines[0]
+    assert re.match("Better than before.* recipe", lines[0])
     fork = repo.git("merge-base", "HEAD", "origin/trunk").strip()
     assert f"Compared with `origin/trunk` at `{fork[:9]}`, where the branch left it." in text
     assert "than the base model" in text
@@ -230,6 +231,12 @@ def test_a_long_report_shows_a_page_and_fits_into_a_comment(origin: Repo, tmp_pa
     text, status = report(repo, "--base", "origin/trunk")
     assert len(text) < 65_536 and status == STALE and "too long for a comment" in text
     assert text.splitlines()[-1].startswith("**Gate failed**")
+
+
+def test_what_cannot_be_judged_is_not_called_fine() -> None:
+    few = Gain("task", "rouge1", 0.2, 0.1, -0.1, None, None, None, Outcome.NOT_JUDGED, "too few examples")
+    line, status = gate(Freshness({}, []), Comparison("", [few]), "worse")
+    assert status == 0 and line.endswith("whether a task got worse is not known.")
 
 
 def test_what_differs_is_shown_first_where_there_are_many_tasks() -> None:
