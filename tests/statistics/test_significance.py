@@ -57,6 +57,9 @@ def test_three_single_trainings(runs, examples, draws):
     for _ in range(draws):
         judged = three_trainings(rng, THREE[runs], examples)
         wrong[False] += any(of.significant for key, of in judged.items() if key[2] == "rouge1")
+    print(
+        f"found {found / draws:.1%}; wrong {wrong[True] / draws:.1%} (likelihood), {wrong[False] / draws:.1%}"
+    )
     assert found / draws >= 0.95
     allowed = 0.06 + 0.02 * (draws < 1_000)
     assert {family: count / draws <= allowed for family, count in wrong.items()} == {True: True, False: True}
@@ -100,6 +103,7 @@ def test_family_wise_false_positives_of_configurations(base, draws):
         judged = report(rng, 3, base=base)
         for metric in wrong:
             wrong[metric] += any(of.significant for key, of in judged.items() if key[2] == metric)
+    print(*(f"{metric}: {count / draws:.1%}" for metric, count in wrong.items()))
     assert max(wrong.values()) / draws <= 0.06 + 0.02 * (draws < 1_000)
 
 
@@ -124,6 +128,7 @@ def test_family_wise_false_positives_where_one_pair_differs(draws):
             for (pair, task, _), verdict in judged.items()
             if pair >= 2 or task not in (AVERAGE, TASKS[0])
         )
+    print(f"wrong {wrong / draws:.1%}")
     assert wrong / draws <= 0.065 + 0.02 * (draws < 1_000)
 
 

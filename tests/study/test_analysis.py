@@ -253,4 +253,5 @@ def test_family_wise_false_positives_of_the_whole_report(draws):
         assert len(compared) == 80
         for metric in wrong:
             wrong[metric] += any(of.significant for key, of in compared.items() if key.metric == metric)
+    print(*(f"{metric}: {count / draws:.1%}" for metric, count in wrong.items()))
     assert max(wrong.values()) / draws <= 0.06 + 0.02 * (draws < 1_000)
