@@ -71,6 +71,7 @@ def main(values: dict[str, Any], which: str) -> None:
     tasks = tasks_of(mapping(values, "tasks", TaskParams))
     clock, files = provenance.Clock(), FILES[which]
     baseline = read_text(paths.SCORES_BASELINE) if which == "adapter" else None
+    before = scores_file.parse(baseline, paths.SCORES_BASELINE) if baseline is not None else None
     examples = choose(read_parquet(paths.EVALUATION), tasks, params)
 
     with clock.phase("load"):
@@ -80,17 +81,18 @@ def main(values: dict[str, Any], which: str) -> None:
     by_example = scores_file.as_csv(records, model.base.revision)
     scores = scores_file.parse(by_example, files.scores)
     metrics = summary.metrics(scores, tasks)
+    of_run = account(model, model_params.dtype, answered, examples, clock)
 
     write_text(files.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records))
     write_text(files.scores, by_example)
-    write_json(files.provenance, account(model, model_params.dtype, answered, examples, clock))
-    if baseline is None:
-        report(tasks, answered, metrics)
+    write_json(files.provenance, of_run)
+    print("\n".join(answers_in_words(of_run)))
+    if before is None:
+        print("\n".join(["", *table(tasks, metrics)]))
     else:
-        found = gains(scores, scores_file.parse(baseline, paths.SCORES_BASELINE))
+        found = gains(scores, before)
         write_csv(paths.GAIN, gain_table.as_rows(found))
-        print("\n".join(gain_table.lines(found)))
-        print(f"\n{sentence(found, 'the base model')}")
+        print("\n".join([*gain_table.lines(found), "", sentence(found, "the base model")]))
     write_json(files.metrics, metrics)  # last: where they are, the stage has done its work
 
 
@@ -223,11 +225,20 @@ def endings(pairs: "list[tuple[Prompt, list[Answer]]]") -> dict[str, float]:
     }
 
 
-def report(tasks: list[Task], answered: "Answered", metrics: summary.Metrics) -> None:
-    """Print the scores as a table: the metrics that all tasks have, then a task's own."""
+def answers_in_words(of_run: dict[str, Any]) -> list[str]:
+    """Say task by task what was scored."""
+    return [
+        f"{task}: {counts['examples']:,} examples answered, {counts['mean_tokens']:.0f} tokens on average, "
+        f"{counts['finished']:.0%} ended before the limit; likelihood of {counts['likelihood_examples']:,}"
+        for task, counts in of_run["tasks"].items()
+    ]
+
+
+def table(tasks: list[Task], metrics: summary.Metrics) -> list[str]:
+    """Return the scores as a table: the metrics that all tasks have, then a task's own."""
     shared = [name for name in tasks[0].metrics if name in metrics[AVERAGE]]
     width = max(map(len, metrics))
-    print(f"{'':<{width}}" + "".join(f"{METRICS[name].label:>15}" for name in shared) + f"{'finished':>10}")
+    lines = [f"{'':<{width}}" + "".join(f"{METRICS[name].label:>15}" for name in shared)]
     for task, scores in metrics.items():
         cells = [f"{scores[name]:>15{METRICS[name].format}}" for name in shared]
         own = [
@@ -235,8 +246,8 @@ def report(tasks: list[Task], answered: "Answered", metrics: summary.Metrics) ->
             for name in scores
             if name in METRICS and name not in shared
         ]
-        finished = f"{endings(answered[task])['finished']:>10.0%}" if task in answered else ""
-        print("  ".join([f"{task:<{width}}{''.join(cells)}{finished}", *own]))
+        lines.append("  ".join([f"{task:<{width}}{''.join(cells)}", *own]))
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What an adapter gained over the base model, as a table for people and as rows of a CSV file."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,14 +32,21 @@ def as_rows(found: Sequence[Gain]) -> list[dict[str, Any]]:
 
 
 def lines(found: Sequence[Gain]) -> list[str]:
-    """Return a table, metric by metric: the means before and after, the difference, what to think of it."""
+    """Return a table, metric by metric: the means before and after, the difference, what to think of it.
+
+    A note that several lines of a metric share stands once below them.
+    """
     width = max(len(gain.task) for gain in found)
     table = []
     for metric in dict.fromkeys(gain.metric for gain in found):
-        described = METRICS[metric]
+        described, of_metric = METRICS[metric], [gain for gain in found if gain.metric == metric]
         direction = "lower" if described.lower_is_better else "higher"
+        times = Counter((gain.outcome.value, gain.note) for gain in of_metric if gain.note)
         table += ["", f"{described.label} ({direction} is better)"]
-        table += [f"  {gain.task:<{width}}  {_cells(gain)}" for gain in found if gain.metric == metric]
+        for gain in of_metric:
+            note = f" ({gain.note})" if times[gain.outcome.value, gain.note] == 1 else ""
+            table.append(f"  {gain.task:<{width}}  {_cells(gain)}{note}")
+        table += [f"  {outcome}: {note}" for (outcome, note), count in times.items() if count > 1]
     return table
 
 
@@ -49,6 +57,6 @@ def _cells(gain: Gain) -> str:
     interval = ""
     if gain.low is not None and gain.high is not None:
         interval = f"95% interval {gain.low:{signed}} to {gain.high:{signed}}"
-    note = f" ({gain.note})" if gain.note else ""
-    difference = f"{gain.difference:{signed}}"
-    return f"{levels:>14}  {difference:>7}  {interval:<32}  {gain.outcome.value}{note}"
+    return (
+        f"{levels:>14}  {gain.difference:>{signed.replace('+', '+7')}}  {interval:<32}  {gain.outcome.value}"
+    )

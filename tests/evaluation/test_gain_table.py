@@ -25,6 +25,20 @@ def test_as_people_read_it():
     ]
 
 
+def test_a_shared_note_stands_once():
+    gated = [
+        Gain(task, "bits_per_byte", 1.5, 1.5, 0.0, None, None, None, Outcome.NO_DIFFERENCE, "not tested")
+        for task in ("recipe", "question")
+    ]
+    table = lines([FOUND[0], *gated])
+    assert [line.rpartition("  ")[2] for line in table[2:]] == [
+        "better",
+        "no difference",
+        "no difference",
+        "no difference: not tested",
+    ]
+
+
 def test_as_a_file():
     rows = as_rows(FOUND)
     assert rows[0] == {

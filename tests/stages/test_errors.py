@@ -95,7 +95,7 @@ def test_a_layer_that_the_model_has_not(repo: Repo) -> None:
             "params.yaml: train.micro_batch: 2 does not divide",
         ),
         ({"train.validation_rows": 900}, "params.yaml: train.validation_rows: 900 are asked for"),
-        ({"train.max_length": 1}, "none of the 100 mix rows can be trained on"),
+        ({"train.max_length": 1}, "none of the 42 mix rows of kind definitions can be trained on"),
         ({"train.engine": "unslot"}, "params.yaml: train.engine: 'unslot' is not one of trl, unsloth"),
         ({"model.dtype": "float16"}, "params.yaml: model.dtype: float16 trains on a GPU only"),
         ({"model.reference": "no-model"}, "params.yaml: model.reference: 'no-model' is no model"),

@@ -81,7 +81,7 @@ def test_a_comment_or_nothing_changed_runs_nothing(repo: Repo) -> None:
     [
         ("plotting/pipeline", {"plot"}),
         ("mixing/mix", {"mix"}),
-        ("data/holdout", {"standardize"}),
+        ("data/holdout", {"standardize", "mix"}),
         ("training/train", {"train"}),
         ("evaluation/evaluate", {"baseline", "evaluate"}),
         ("statistics/gains", {"baseline", "evaluate", "plot"}),
