@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft.core.errors import UserError
-from sft.statistics.intervals import FEWEST_EXAMPLES, Interval, Lack, Refusal, compare_adapters
+from sft.statistics.intervals import (
+    FEWEST_EXAMPLES,
+    FEWEST_REPLICATES,
+    Interval,
+    Lack,
+    Refusal,
+    compare_adapters,
+)
 from sft.statistics.scores import Scores, aligned, signed
 from sft.statistics.significance import ROUGE, Outcome, Verdict, is_tested, verdicts
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
@@ -94,10 +101,11 @@ def _gain(task: str, metric: str, pairs: Sequence[Pair], verdict: Verdict) -> Ga
 def as_counted(result: Interval | Refusal, metric: str) -> tuple[float, tuple[float, float] | None]:
     """Return the difference and its interval as the metric counts, which for some is lower for better."""
     sign = -1 if METRICS[metric].lower_is_better else 1
+    difference = sign * result.difference + 0.0  # not -0.0
     if not isinstance(result, Interval):
-        return sign * result.difference, None
+        return difference, None
     low, high = sorted((sign * result.low, sign * result.high))
-    return sign * result.difference, (low, high)
+    return difference, (low, high)
 
 
 def lack_words(refusal: Refusal) -> str:
@@ -108,8 +116,8 @@ def lack_words(refusal: Refusal) -> str:
     if refusal.lack in (Lack.DATA_SEEDS, Lack.TRAIN_SEEDS):
         return f"replicates of one {refusal.lack.value}"
     noun = refusal.lack.value if refusal.count != 1 else refusal.lack.value.removesuffix("s")
-    least = f", and {FEWEST_EXAMPLES} are needed" if refusal.lack is Lack.EXAMPLES else ""
-    return f"{refusal.count} {noun}{least}"
+    needed = FEWEST_EXAMPLES if refusal.lack is Lack.EXAMPLES else FEWEST_REPLICATES
+    return f"{refusal.count} {noun}, and {needed} are needed"
 
 
 def sentence(found: Sequence[Gain], than: str) -> str:

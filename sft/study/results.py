@@ -169,7 +169,7 @@ def _in_order(results: Sequence[Result]) -> list[tuple[str, str]]:
 def averageable(scores: Mapping[tuple[str, str], Any]) -> list[str]:
     """List the metrics that all tasks have, which can be averaged over them."""
     tasks = {task for task, _ in scores}
-    return [metric for metric in METRICS if all((task, metric) in scores for task in tasks)]
+    return [metric for metric in METRICS if tasks and all((task, metric) in scores for task in tasks)]
 
 
 def parts_of(scores: ByResult, task: str, metric: str) -> list[dict[str, np.ndarray]]:

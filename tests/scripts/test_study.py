@@ -41,11 +41,12 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     assert repo.experiment(f"study-{NAMES[0]}") == done
     assert (repo.path / "params.yaml").read_bytes() == before
     report = (repo.path / "study" / "report.md").read_text()
-    assert "| base model |" in report and "nothing can be said: 1 replicate" in report
+    assert "| base model |" in report and "nothing can be said: 1 replicate, and 3 are needed" in report
     with (repo.path / "study" / "table.csv").open() as file:
         table = list(csv.DictReader(file))
-    # Two whole steps of 50 rows; some of their rows twice.
-    assert {row["data.size"]: row["distinct_rows_seen"] for row in table} == {"60": "60", "90": "90"}
+    # Two whole steps of 50 rows; some of their rows twice, and by data.weights some not at all.
+    assert {row["data.size"]: row["rows_seen"] for row in table} == {"60": "100", "90": "100"}
+    assert all(0 < int(row["distinct_rows_seen"]) <= int(row["data.size"]) for row in table)
     for name in NAMES:
         run = repo.path / "study" / "runs" / name
         assert json.loads((run / "params.yaml").read_text())["plot"]["dpi"] == 41
@@ -58,8 +59,9 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     runs = [str(Path("study", "runs", name)) for name in reversed(NAMES)]
     repo.run("python", "-m", "scripts.study", "--from", *runs, "--out", "study")
     assert {path: path.read_bytes() for path in (repo.path / "study").rglob("*") if path.is_file()} == files
-    scores = repo.path / runs[0] / "scores.jsonl.gz"
-    assert b"prompt" not in gzip.decompress(scores.read_bytes())
+    scores = repo.path / runs[0] / "scores" / "evaluate.csv.gz"
+    assert gzip.decompress(scores.read_bytes()).startswith(b"base_model,task,example,run,")
+    assert "data/standardized/base.parquet" in repo.json(f"{runs[0]}/inputs.json")["data"]
     (repo.path / "study" / "runs" / "begun").mkdir()
     fault = repo.run("python", "-m", "scripts.study", "--from", *runs, "study/runs/begun", ok=False)
     assert "begun: left out, for it is not finished" in fault.stdout
@@ -67,7 +69,7 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     (repo.path / "study" / "runs" / "begun").rmdir()
     scores.write_bytes(scores.read_bytes()[:500])
     fault = repo.run("python", "-m", "scripts.study", "--from", *runs, ok=False)
-    assert fault.returncode == 1 and "its metrics or answers are damaged" in fault.stderr
+    assert fault.returncode == 1 and "evaluate.csv: cannot be read" in fault.stderr
 
     # Other code is another study; but what the change does not concern comes from the run cache.
     with (repo.path / "sft" / "plotting" / "pipeline.py").open("a") as file:

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from scripts import study_without_dvc
 from sft.core.errors import UserError
+from sft.study.results import Inputs
 from tests.pipeline_repo import Repo, wait_for
 
 RUNS = ("python", "-m", "scripts.study_without_dvc", "study", "--sizes", "100", "0.12k", "--replicates", "1")
@@ -81,7 +82,7 @@ def test_ctrl_c_begins_no_more_runs(repo: Repo) -> None:
 
 def test_an_interrupted_study_begins_no_further_stage(tmp_path, monkeypatch) -> None:
     """A run whose stage has ended when Ctrl-C comes, in another thread, does not go on to the next."""
-    monkeypatch.setattr(study_without_dvc, "inputs", lambda: "")
+    monkeypatch.setattr(study_without_dvc, "inputs", lambda: Inputs({}, {}))
     monkeypatch.setattr(study_without_dvc, "_INTERRUPTED", threading.Event())
     commands = []
 

@@ -1,4 +1,7 @@
-"""Intervals hold the truth as often as they say, in simulated studies; the rest by known answers."""
+"""Intervals hold the truth as often as they say, in simulated studies; the rest by known answers.
+
+`pytest -m full -rP tests/statistics` prints the numbers that docs/intervals.md has.
+"""
 
 import itertools
 
@@ -44,6 +47,7 @@ def test_coverage_of_configurations(replicates, sizes, draws):
         interval = an_interval(compare_configurations([first], [second]))
         covered += covers(interval)
         variances.append(interval.standard_error**2)
+    print(f"coverage {covered / draws:.1%}")
     tolerance = 0.02 if draws == 2_500 else 0.03
     # Three replicates whose luck weighs no more than the examples make it a little conservative.
     conservative = 0.005 * ((replicates, sizes) == (3, ALIKE))
@@ -73,6 +77,7 @@ def test_coverage_of_pairs_of_seeds(replicates, correlation, draws):
         apart = an_interval(compare_configurations([first], [second]))
         covered += covers(interval)
         widths.append((interval.high - interval.low) / (apart.high - apart.low))
+    print(f"coverage {covered / draws:.1%}, width {np.mean(widths):.2f} of that of unpaired ones")
     assert covered / draws == pytest.approx(0.95, abs=0.02 if draws == 2_500 else 0.03)
     if correlation == 0.9:
         assert np.mean(widths) < 0.6  # half as wide
@@ -89,6 +94,7 @@ def test_coverage_where_only_one_configuration_varies(replicates, other, draws):
         first = configuration(rng, (replicates, 2, 60), common, 0.4, 0.4, 0.4, 0.4)
         second = configuration(rng, (1, 2, 60), common, 0, 0.4, 0, 0.4).repeat(other, axis=0)
         covered += covers(an_interval(compare_configurations([first], [second])))
+    print(f"coverage {covered / draws:.1%}")
     assert covered / draws == pytest.approx(0.95, abs=0.02 if draws == 2_500 else 0.03)
 
 
@@ -109,6 +115,7 @@ def test_coverage_of_an_average_of_unlike_tasks(replicates, draws):
         interval = an_interval(compare_configurations(*sides))
         covered += covers(interval)
         variances.append(interval.standard_error**2)
+    print(f"coverage {covered / draws:.1%}")
     assert covered / draws == pytest.approx(0.955, abs=0.025 if draws == 2_500 else 0.035)
     by_example = sum((0.25 + (0.09 + 0.045) / replicates) / count for count in (30, 120)) / 4
     true = 2 * (by_example + (0.04 + 0.04 / 2) / replicates)
@@ -134,6 +141,7 @@ def test_coverage_of_adapters(examples, tolerance, skewed, tasks, draws):
         interval = an_interval(compare_adapters(first, second))
         covered += covers(interval)
         rejected += interval.p < 0.05
+    print(f"coverage {covered / draws:.1%}")
     tolerance += 0.01 * (draws < 2_000)
     assert covered / draws == pytest.approx(0.95, abs=tolerance)
     assert rejected == draws - covered
@@ -153,6 +161,7 @@ def test_coverage_of_real_skewed_scores(examples, least, draws):
                     result = compare_adapters([drawn[None]], [np.zeros((1, examples))])
                     # Where all that were drawn are equal it says nothing.
                     covered += isinstance(result, Refusal) or covers(result)
+                print(f"{runs[1]}, {task}, {metric}: coverage {covered / (draws // 4):.1%}")
                 assert covered / (draws // 4) >= least - 0.02 * (draws < 4_000), (runs, task, metric)
 
 
@@ -162,6 +171,7 @@ RARE = (0.0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08)
 @pytest.mark.parametrize("examples", [16, 32, 64, 200])
 def test_coverage_of_shares_by_every_outcome(examples):
     """At least 93% at every rate of examples that one side alone gets right: the exact sum, not simulated."""
+    least = 1.0
     won, lost = np.meshgrid(range(examples + 1), range(examples + 1))
     for first, second in itertools.product((*RARE, 0.15, 0.3, 0.5, 0.7), (0.0, 0.01, 0.05, 0.2)):
         probability = multinomial.pmf(
@@ -174,7 +184,9 @@ def test_coverage_of_shares_by_every_outcome(examples):
             answers = np.repeat([1.0, -1.0, 0.0], [zeros, ones, examples - zeros - ones])
             result = compare_adapters([answers[None]], [np.zeros((1, examples))], share=True)
             covered += probability[ones, zeros] * covers(an_interval(result), first - second)
+        least = min(least, covered)
         assert covered >= 0.93, (first, second)
+    print(f"coverage at least {least:.1%}")
 
 
 @pytest.mark.parametrize("examples", [16, 200])
@@ -183,7 +195,7 @@ def test_coverage_of_shares_by_every_outcome(examples):
 @simulated(8_000)
 def test_coverage_of_shares_averaged_over_runs(unlike, examples, draws):
     """At least 93% at every pair of rates, 0 against 0 included; hard examples are hard for both sides."""
-    rng = np.random.default_rng(5)
+    rng, least = np.random.default_rng(5), 1.0
     pairs = list(itertools.combinations_with_replacement((*RARE, 0.1, 0.15, 0.2, 0.3, 0.5), 2))
     pairs += [(1 - high, 1 - low) for low, high in pairs]
     for low, high in pairs if draws == 8_000 else pairs[::12]:
@@ -195,7 +207,9 @@ def test_coverage_of_shares_averaged_over_runs(unlike, examples, draws):
         )
         for one, two in zip(first, second, strict=True):
             covered += covers(an_interval(compare_adapters([one[None]], [two[None]], share=True)), low - high)
+        least = min(least, covered / draws)
         assert covered / draws >= 0.93 - 0.012 * (draws < 8_000), (low, high)
+    print(f"coverage at least {least:.1%}")
 
 
 @pytest.mark.parametrize("examples", [16, 200])
@@ -203,7 +217,7 @@ def test_coverage_of_shares_averaged_over_runs(unlike, examples, draws):
 @simulated(1_000)
 def test_coverage_of_shares_of_configurations(replicates, examples, draws):
     """Each training has its own rate, about a seventh above or below that of its configuration."""
-    rng = np.random.default_rng(6)
+    rng, least = np.random.default_rng(6), 1.0
     rates = (0.0, 0.03, 0.15, 0.3, 0.5)
     for low, high in itertools.combinations_with_replacement(rates, 2):
         covered = 0
@@ -216,7 +230,9 @@ def test_coverage_of_shares_of_configurations(replicates, examples, draws):
                 sides.append([(rng.random((replicates, 3, examples)) < of_example).astype(float)])
             truth = low - high
             covered += covers(an_interval(compare_configurations(*sides, share=True)), truth)
+        least = min(least, covered / draws)
         assert covered / draws >= 0.93 - 0.02 * (draws < 1_000), (low, high)
+    print(f"coverage at least {least:.1%}")
 
 
 def test_no_success_on_either_side_is_no_certainty():
@@ -265,6 +281,7 @@ def test_one_failed_training_of_ten_breaks_the_promise():
             first = easy + 0.003 * rng.standard_normal((replicates, 1, 200)) - 0.1 * (failed - 0.1)
             second = easy + 0.003 * rng.standard_normal((replicates, 1, 200))
             covered += covers(an_interval(compare_configurations([first], [second])))
+        print(f"{replicates} replicates: coverage {covered / 400:.1%}")
         assert covered / 400 < most
 
 

@@ -36,6 +36,7 @@ def test_the_printed_difference_is_found_in_80_of_100_new_studies(replicates, si
         printed = np.array([smallest_difference(interval, comparisons) for interval in some])
         needed = errors * [t_quantile(0.05 / comparisons, interval.student) for interval in intervals]
         power = np.mean(noise + printed[:, None] > needed)
+        print(f"of {comparisons}: power {power:.1%}")
         assert 0.75 - 0.02 * (draws < 2_000) <= power <= 0.85 + 0.02 * (draws < 2_000), comparisons
 
 
@@ -50,7 +51,9 @@ def test_of_adapters_too(draws):
     for comparisons in (1, 6):
         printed = np.array([smallest_difference(of, comparisons) for of in intervals[: draws // 10]])
         needed = [t_quantile(0.05 / comparisons, of.student) * of.standard_error for of in intervals]
-        assert 0.75 <= np.mean(noise + printed[:, None] > needed) <= 0.85
+        power = np.mean(noise + printed[:, None] > needed)
+        print(f"of {comparisons}: power {power:.1%}")
+        assert 0.75 <= power <= 0.85
 
 
 def test_it_grows_with_comparisons_and_shrinks_with_replicates():

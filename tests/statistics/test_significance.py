@@ -47,19 +47,17 @@ def test_three_single_trainings(runs, examples, draws):
     """Gains of +0.5 are found in at least 95%; of equal trainings a family holds a finding in at most 6%."""
     rng = np.random.default_rng(1)
     found = 0
-    wrong = {True: 0, False: 0}
+    wrong = {BITS_PER_BYTE: 0, "rouge1": 0}
     for _ in range(draws):
         judged = three_trainings(rng, THREE[runs], examples, 0.5)
         found += judged[0, "question", "rouge1"].outcome is Outcome.BETTER
-        # Of the same draw, what was not planted; and the likelihood, in which nothing was.
-        null = {key: of for key, of in judged.items() if key[2] == BITS_PER_BYTE}
-        wrong[True] += any(verdict.significant for verdict in null.values())
     for _ in range(draws):
         judged = three_trainings(rng, THREE[runs], examples)
-        wrong[False] += any(of.significant for key, of in judged.items() if key[2] == "rouge1")
+        for metric in wrong:
+            wrong[metric] += any(of.significant for key, of in judged.items() if key[2] == metric)
+    print(f"found {found / draws:.1%}", *(f"{of}: wrong {count / draws:.1%}" for of, count in wrong.items()))
     assert found / draws >= 0.95
-    allowed = 0.06 + 0.02 * (draws < 1_000)
-    assert {family: count / draws <= allowed for family, count in wrong.items()} == {True: True, False: True}
+    assert max(wrong.values()) / draws <= 0.06 + 0.02 * (draws < 1_000)
 
 
 def report(rng, replicates, gain=0.0, base=False, examples=60):
@@ -100,6 +98,7 @@ def test_family_wise_false_positives_of_configurations(base, draws):
         judged = report(rng, 3, base=base)
         for metric in wrong:
             wrong[metric] += any(of.significant for key, of in judged.items() if key[2] == metric)
+    print(*(f"{metric}: {count / draws:.1%}" for metric, count in wrong.items()))
     assert max(wrong.values()) / draws <= 0.06 + 0.02 * (draws < 1_000)
 
 
@@ -124,6 +123,7 @@ def test_family_wise_false_positives_where_one_pair_differs(draws):
             for (pair, task, _), verdict in judged.items()
             if pair >= 2 or task not in (AVERAGE, TASKS[0])
         )
+    print(f"wrong {wrong / draws:.1%}")
     assert wrong / draws <= 0.065 + 0.02 * (draws < 1_000)
 
 
