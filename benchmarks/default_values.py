@@ -121,7 +121,10 @@ def main() -> None:
     if not (base / paths.METRICS_BASELINE).exists():
         run(prepared(base, next(iter(chosen.values()))), ("stages.evaluate", "base"))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        done = {n: pool.submit(candidate, arguments.folder / n.replace(" ", "_"), base, c) for n, c in chosen.items()}
+        done = {
+            n: pool.submit(candidate, arguments.folder / n.replace(" ", "_"), base, c)
+            for n, c in chosen.items()
+        }
     for name, job in done.items():
         if job.exception():
             print(f"{name}: {job.exception()}", file=sys.stderr)
