@@ -73,7 +73,7 @@ def _counted(kinds: list[str], rows: Mapping[str, int]) -> str:
 class Turns:
     """Whose row is next: row j (from 0) of a kind stands at (j + 0.5) / weight, ties go by the name.
 
-    So however far one reads, each kind's number of rows is its share to within one row.
+    So however far one reads, each kind's number of rows is its share, to within a row or so.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:

@@ -129,6 +129,7 @@ def test_many_rows_are_shared_out_to_all_cores(tokenizer, monkeypatch, tmp_path,
     mix = table(conversations, kinds=["abb"[n % 3] for n in range(700)])
     shape = RowShape(60, "drop", "assistant")
     alone = read(mix, rows(900), tokenizer, shape, 42, weights)
+    once = read_validation(mix, 900, tokenizer, shape, 42, weights)
     monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", 10)
     monkeypatch.setattr(tokenized_dataset, "CHUNK", 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
@@ -146,6 +147,8 @@ def test_many_rows_are_shared_out_to_all_cores(tokenizer, monkeypatch, tmp_path,
     assert tokenized[str(os.getpid())] < 30 and len(tokenized) > 1  # here the few at the end
     assert together.ids == alone.ids and together.dropped == alone.dropped and any(alone.dropped.values())
     assert together.kinds == alone.kinds and together.passed == alone.passed
+    assert read_validation(mix, 900, tokenizer, shape, 42, weights).ids == once.ids
+    assert once.passed == 700 > len(once.ids)  # fewer than asked for: there are no more
     for one, other in zip(together.rows, alone.rows, strict=True):
         assert {name: tokens.tolist() for name, tokens in one.items()} == {
             name: tokens.tolist() for name, tokens in other.items()

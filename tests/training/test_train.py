@@ -201,7 +201,7 @@ def test_the_adapter_is_the_same_in_every_process(tiny, tmp_path):
     assert one == two
     config = json.loads(one["adapter_config.json"])
     assert config["target_modules"] == ["k_proj", "o_proj", "q_proj", "v_proj"]
-    assert config["base_model_name_or_path"] == "pypi://some-model==1.0"
+    assert (config["base_model_name_or_path"], config["revision"]) == ("pypi://some-model==1.0", "0123abcd")
     assert (config["r"], config["lora_alpha"], config["task_type"]) == (4, 8, "CAUSAL_LM")
     for content in one.values():
         assert str(tiny.path).encode() not in content and str(tmp_path).encode() not in content
@@ -211,7 +211,8 @@ def test_a_saved_adapter_on_the_base_is_the_trained_model(tiny, tmp_path):
     model, tokenizer = trainable(tiny)
     rows = random_rows(12)
     train(model, tokenizer, rows, rows[:4], params(), "float32")
-    adapter.save(model, tmp_path / "adapter", tiny.reference, None)
+    # PEFT knows a revision too, of a base model that it would load by its name.
+    adapter.save(model, tmp_path / "adapter", tiny.reference, "0123abcd")
     base = load_model(tiny, "float32", str(model.device))
     ids = torch.tensor([rows[0]["input_ids"]], device=model.device)
     model.eval()
