@@ -41,8 +41,8 @@ class StandardizeParams(Params):
 class Metrics(TypedDict):
     """What metrics/standardize.json holds.
 
-    Rows to train on, examples and validation rows by task, and rows that hold an example, by the reason: all
-    but those with the question only are taken out.
+    Rows to train on, examples by task, validation rows by task that is trained on, and rows that hold an
+    example, by the reason: all but those with the question only are taken out.
     """
 
     base_rows: int
@@ -100,13 +100,14 @@ def main(values: dict[str, Any]) -> None:
     base = joined(clean, params.base, "base")
     check_left(base, clean, params.base)
     extra = joined(clean, params.extra, "extra") if params.extra else base.slice(0, 0)
-    left = split(base, extra, forms(tables, clean, tasks), params.holdout)
+    trained_on = dict.fromkeys([*params.base, *params.extra])
+    learnt = [task for task in tasks if task.source in trained_on]
+    left = split(base, extra, forms(tables, clean, learnt), params.holdout)
     write_parquet(paths.BASE, left.base.drop_columns(HOLDOUT_ONLY))
     write_parquet(paths.EXTRA, left.extra.drop_columns(HOLDOUT_ONLY))
     write_parquet(paths.EVALUATION, evaluation)
     write_parquet(paths.VALIDATION, left.validation)
 
-    trained_on = dict.fromkeys([*params.base, *params.extra])
     metrics: Metrics = {
         "base_rows": len(left.base),
         "extra_rows": len(left.extra),
@@ -115,7 +116,7 @@ def main(values: dict[str, Any]) -> None:
             reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
         },
         "evaluation": by_value(evaluation["task"]),
-        "validation": {task.name: by_value(left.validation["task"]).get(task.name, 0) for task in tasks},
+        "validation": {task.name: by_value(left.validation["task"]).get(task.name, 0) for task in learnt},
     }
     found: Provenance = {
         "sources": {uri: counted(source, clean[uri]) for uri, source in loaded.items()},
@@ -129,9 +130,9 @@ def main(values: dict[str, Any]) -> None:
 
 def clean_all(tables: dict[str, pa.Table], evaluation: pa.Table) -> dict[str, Clean]:
     """Take evaluation items out of every source, and then the rows that hold an example all the same."""
-    held, examples, clean = given_away(evaluation["item"], tables.values()), Examples(evaluation), {}
+    items, examples, clean = given_away(evaluation["item"], tables.values()), Examples(evaluation), {}
     for uri, table in tables.items():
-        rows = without(table, held)
+        rows = without(table, items)
         found = examples.matches(rows)
         clean[uri] = Clean(rows.filter(pa.array(~found.exact)), len(table) - len(rows), found.counts())
     return clean
@@ -140,8 +141,8 @@ def clean_all(tables: dict[str, pa.Table], evaluation: pa.Table) -> dict[str, Cl
 def check_left(base: pa.Table, clean: dict[str, Clean], uris: list[str]) -> None:
     """Raise ParamError where nothing of base is left to train on."""
     if not len(base):
-        contaminated = sum(sum(clean[uri].contaminated[reason] for reason in EXACT) for uri in uris)
         held_out = sum(clean[uri].held_out for uri in uris)
+        contaminated = sum(held(clean[uri]) for uri in uris)
         raise ParamError(
             f"data.base: no row of it is left to train on. {held_out:,} rows are of items held out for "
             f"evaluation, and {contaminated:,} others hold an evaluation example. Name a source that the "
@@ -150,13 +151,28 @@ def check_left(base: pa.Table, clean: dict[str, Clean], uris: list[str]) -> None
 
 
 def forms(tables: dict[str, pa.Table], clean: dict[str, Clean], tasks: list[Task]) -> dict[str, pa.Table]:
-    """Return the rows of each task's form that are left of its source."""
+    """Return the rows of each task's form that are left of its source.
+
+    Raises ParamError where none is, for then there is nothing to train on or to validate with.
+    """
     of_task = {}
     for task in tasks:
-        rows = clean[task.source].rows
+        source = clean[task.source]
         ids = pc.unique(of_form(tables[task.source], task)["id"])
-        of_task[task.name] = rows.filter(pc.is_in(rows["id"], value_set=ids))
+        of_task[task.name] = source.rows.filter(pc.is_in(source.rows["id"], value_set=ids))
+        if not len(of_task[task.name]):
+            raise ParamError(
+                f"tasks.{task.name}.source: no row of the task is left of {task.source} to train on. "
+                f"{source.held_out:,} rows of the source are held out for evaluation, and {held(source):,} "
+                f"others hold an evaluation example. Lower tasks.{task.name}.holdout, or take the source out "
+                "of data.base and data.extra."
+            )
     return of_task
+
+
+def held(source: Clean) -> int:
+    """Count a source's rows that held an example."""
+    return sum(source.contaminated[reason] for reason in EXACT)
 
 
 def load_all(uris: list[str], max_rejects: float) -> dict[str, Loaded]:

@@ -49,8 +49,9 @@ def normalized(texts: pa.Array) -> pa.Array:
     """
     plain = pc.utf8_lower(pc.utf8_normalize(texts.cast(pa.large_string()), "NFKC"))
     words = pc.utf8_trim(pc.replace_substring_regex(plain, r"[\s\p{P}\p{Z}\p{Cc}]+", " "), " ")
-    marks = pc.replace_substring_regex(plain, r"[\s\p{Z}\p{Cc}]+", "")
-    return pc.if_else(pc.equal(words, ""), marks, words)
+    wordless = pc.equal(words, "")
+    marks = pc.replace_substring_regex(plain.filter(wordless), r"[\s\p{Z}\p{Cc}]+", "")
+    return pc.replace_with_mask(words, wordless, marks)
 
 
 class Examples:

@@ -22,7 +22,7 @@ from sft.tasks.task import Task
 
 class HoldoutParams(Params):
     """`data.holdout`: the seed of all that is held out, the share of base's items for validation, and the
-    rows of every task that there are at least.
+    rows of every task that is trained on that there are at least.
     """
 
     seed: Integer
@@ -158,9 +158,10 @@ def _flat(lists: pa.ChunkedArray) -> pa.Array:
 def split(base: pa.Table, extra: pa.Table, forms: Mapping[str, pa.Table], params: HoldoutParams) -> Split:
     """Take validation items out of base and extra; evaluation items are out already.
 
-    `forms` are the rows of each task's form, by the task's name. Held out are the share of base's items, and
-    of each task so many more that `validation_per_task` distinct rows are there, or half of what the task
-    has. All by the same seeded hash. Raises ParamError where nothing of base is left.
+    `forms` are the rows of the form of each task that is trained on, by the task's name. Held out are the
+    share of base's items, and of each task so many more that `validation_per_task` distinct rows are there,
+    or half of what the task has. All by the same seeded hash. Raises ParamError where nothing of base is
+    left.
     """
     seed = f"{params.seed}:validation"
     shared = _first(seed, pc.unique(base["item"]), params.validation)

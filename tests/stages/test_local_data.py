@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.dvc_gate import freshness
-from stages.paths import PROVENANCE_MIX, PROVENANCE_STANDARDIZE, RAW
 from tests.pipeline_repo import Repo, ran
 
 MINE = "data/raw/mine.jsonl"
@@ -22,7 +20,7 @@ def mine(repo: Repo) -> Repo:
     """Track a file of 30 rows and name it in data.base; nothing has run with it."""
     write(repo, 30)
     repo.dvc("add", MINE)
-    base = repo.json(PROVENANCE_STANDARDIZE)["sources"].keys()
+    base = repo.json("provenance/standardize.json")["sources"].keys()
     repo.set_params({"data.base": [MINE, *(uri for uri in base if uri.partition("#")[2] in ("", "english"))]})
     repo.commit("my data")
     return repo
@@ -31,11 +29,12 @@ def mine(repo: Repo) -> Repo:
 def test_a_tracked_file_is_found_in_a_temporary_run(mine: Repo) -> None:
     output = mine.dvc("exp", "run", "--temp", "--name", "with-mine", "mix")
     assert ran(output) == ["standardize", "mix"]
-    read, mixed = (
-        json.loads(mine.git("show", f"{mine.experiment('with-mine')}:{path}"))["sources"]
-        for path in (PROVENANCE_STANDARDIZE, PROVENANCE_MIX)
+    standardized, mixed = (
+        json.loads(mine.git("show", f"{mine.experiment('with-mine')}:provenance/{stage}.json"))
+        for stage in ("standardize", "mix")
     )
-    assert read[MINE]["rows"] == 30 and mixed[MINE] > 0
+    assert standardized["sources"][MINE]["rows"] == 30
+    assert mixed["sources"][MINE] == mixed["kinds"]["mine"] > 0
 
 
 def test_a_changed_file_runs_standardize(mine: Repo) -> None:
@@ -45,7 +44,7 @@ def test_a_changed_file_runs_standardize(mine: Repo) -> None:
     assert "standardize" in mine.changed_stages()
     mine.dvc("add", MINE)
     assert ran(mine.dvc("repro", "mix")) == ["standardize", "mix"]
-    assert mine.json(PROVENANCE_STANDARDIZE)["sources"][MINE]["rows"] == 40
+    assert mine.json("provenance/standardize.json")["sources"][MINE]["rows"] == 40
 
 
 def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> None:
@@ -59,16 +58,13 @@ def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> 
     assert ran(clone.dvc("repro", "mix")) == []
 
 
-def test_the_gate_where_the_file_is_absent_does_not_take_it_for_changed(mine: Repo, tmp_path: Path) -> None:
+def test_a_report_where_the_file_is_absent_does_not_take_it_for_changed(mine: Repo, tmp_path: Path) -> None:
     mine.dvc("repro", "mix")
     mine.commit("run up to the mix")
-    in_clone = freshness(mine.clone(tmp_path / "clone").path)
-    assert in_clone.absent == [MINE]
-    assert in_clone.behind.keys() == {"train", "plot"} and "data/mix.parquet" in in_clone.behind["train"]
-    here = freshness(mine.path)
-    assert here.absent == [] and here.behind.keys() == {"train", "plot"}
-    write(mine, 40)
-    assert RAW in freshness(mine.path).behind["standardize"]
+    text = mine.clone(tmp_path / "clone").run("scripts/report.sh", "main").stdout
+    assert "`dvc repro` would run train evaluate plot and what follows" in text
+    assert f"Not checked: standardize, because this clone lacks {MINE}." in text
+    assert "Not checked" not in mine.run("scripts/report.sh", "main").stdout
 
 
 def test_a_missing_file_is_named(mine: Repo) -> None:

@@ -81,7 +81,7 @@ def test_a_comment_or_nothing_changed_runs_nothing(repo: Repo) -> None:
     [
         ("plotting/pipeline", {"plot"}),
         ("mixing/mix", {"mix"}),
-        ("data/holdout", {"standardize", "mix"}),
+        ("data/holdout", {"standardize", "mix"}),  # mix counts contamination by a module of this room
         ("training/train", {"train"}),
         ("evaluation/evaluate", {"baseline", "evaluate"}),
         ("statistics/gains", {"baseline", "evaluate", "plot"}),
