@@ -271,18 +271,20 @@ def test_a_planted_difference_of_adapters_is_found():
 
 
 def test_one_failed_training_of_ten_breaks_the_promise():
-    """Documented, not mended: three replicates mostly hold none of the failed ones, and look alike."""
+    """Documented, not mended: a few replicates mostly hold none of the failed ones, and look alike."""
     rng = np.random.default_rng(9)
-    for replicates, most in ((3, 0.5), (5, 0.65)):
+    for replicates in (3, 5, 8):
         covered = 0
         for _ in range(400):
             failed = rng.random((replicates, 1, 1)) < 0.1
             easy = 0.1 * rng.standard_normal(200)
-            first = easy + 0.003 * rng.standard_normal((replicates, 1, 200)) - 0.1 * (failed - 0.1)
-            second = easy + 0.003 * rng.standard_normal((replicates, 1, 200))
+            first, second = (
+                configuration(rng, (replicates, 1, 200), easy, 0.003, 0, 0.003, 0) for _ in range(2)
+            )
+            first -= 0.1 * (failed - 0.1)
             covered += covers(an_interval(compare_configurations([first], [second])))
-        print(f"{replicates} replicates: coverage {covered / 400:.1%}")
-        assert covered / 400 < most
+        print(f"{replicates} replicates: coverage {covered / 400:.0%}")
+        assert covered / 400 < 0.7
 
 
 def test_too_few_replicates_or_examples_are_refused():
