@@ -60,13 +60,16 @@ def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> 
     assert ran(clone.dvc("repro", "mix")) == []
 
 
-def test_a_report_where_the_file_is_absent_does_not_take_it_for_changed(mine: Repo, tmp_path: Path) -> None:
+def test_the_gate_where_the_file_is_absent_does_not_take_it_for_changed(mine: Repo, tmp_path: Path) -> None:
     mine.dvc("repro", "mix")
     mine.commit("run up to the mix")
-    text = mine.clone(tmp_path / "clone").run("scripts/report.sh", "main").stdout
-    assert "`dvc repro` would run train evaluate plot and what follows" in text
-    assert f"Not checked: standardize, because this clone lacks {MINE}." in text
-    assert "Not checked" not in mine.run("scripts/report.sh", "main").stdout
+    in_clone = freshness(mine.clone(tmp_path / "clone").path)
+    assert in_clone.absent == [MINE]
+    assert in_clone.behind.keys() == {"train", "plot"} and "data/mix.parquet" in in_clone.behind["train"]
+    here = freshness(mine.path)
+    assert here.absent == [] and here.behind.keys() == {"train", "plot"}
+    write(mine, 40)
+    assert RAW in freshness(mine.path).behind["standardize"]
 
 
 def test_a_missing_file_is_named(mine: Repo) -> None:
