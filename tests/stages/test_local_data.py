@@ -49,6 +49,25 @@ def test_a_changed_file_runs_standardize(mine: Repo) -> None:
     assert mine.json("provenance/standardize.json")["sources"][MINE]["rows"] == 40
 
 
+def test_a_small_file_alone_is_trained_on(repo: Repo) -> None:
+    """Of 1,000 rows the default's share holds out some three, fewer than the validation rows asked for."""
+    write(repo, 1000)
+    repo.set_params(
+        {
+            "data.base": [MINE],
+            "data.extra": [],
+            "data.weights": "proportional",
+            "data.holdout.validation": 0.003,
+            "train.validation_rows": 64,
+        }
+    )
+    output = repo.dvc("repro", "train")
+    assert ran(output) == ["standardize", "mix", "train"]
+    held_out = repo.json("provenance/standardize.json")["validation"]["mine"]
+    assert 0 < held_out < 64 and repo.json("provenance/train.json")["validation_rows"] == held_out
+    assert f"on {held_out} rows, not the 64 of train.validation_rows" in output
+
+
 def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> None:
     mine.dvc("repro", "mix")
     mine.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
