@@ -84,7 +84,7 @@ def main(values: dict[str, Any]) -> None:
     from_base, from_extra = choose_members(pool, params.size)
     rows = [take_rows(base, from_base), take_rows(extra, from_extra)]
     mix = pa.concat_tables(rows, promote_options="permissive")
-    write_parquet(paths.MIX, with_kinds(mix, base, extra))
+    write_parquet(paths.MIX, with_kinds(mix, base, extra, pool))
     sorting = [(column, "ascending") for column in ("part", "filter", "id", "source")]
     write_parquet(paths.REMOVED, removed.sort_by(sorting))
     counts = pool.removed
@@ -111,10 +111,13 @@ def main(values: dict[str, Any]) -> None:
     print_summary(metrics, provenance, params)
 
 
-def with_kinds(mix: pa.Table, base: pa.Table, extra: pa.Table) -> pa.Table:
-    """Add to the mix's schema the kinds that there are, those without rows at this size included."""
-    kinds = {*pc.unique(base["kind"]).to_pylist(), *pc.unique(extra["kind"]).to_pylist()}
-    return mix.replace_schema_metadata({"kinds": json.dumps(sorted(kinds))})
+def with_kinds(mix: pa.Table, base: pa.Table, extra: pa.Table, pool: Pool) -> pa.Table:
+    """Add to the mix's schema all kinds that there are, with the rows that the largest mix has of each."""
+    kinds = dict.fromkeys([*pc.unique(base["kind"]).to_pylist(), *pc.unique(extra["kind"]).to_pylist()], 0)
+    for rows, left in ((base, pool.base), (extra, pool.extra)):
+        for kind, count in by_value(rows["kind"].take(pa.array(left))).items():
+            kinds[kind] += count
+    return mix.replace_schema_metadata({"kinds": json.dumps(kinds, sort_keys=True)})
 
 
 def contamination(mix: pa.Table, examples: pa.Table) -> Contamination:

@@ -126,6 +126,8 @@ def main(values: dict[str, Any]) -> None:
     write_json(paths.METRICS_STANDARDIZE, metrics)
     write_json(paths.PROVENANCE_STANDARDIZE, found)
     report(metrics, found, params.holdout)
+    for line in shared_kinds({uri: tables[uri] for uri in trained_on}):
+        print(line)
 
 
 def clean_all(tables: dict[str, pa.Table], evaluation: pa.Table) -> dict[str, Clean]:
@@ -238,8 +240,9 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
     examples, validation = metrics["evaluation"], metrics["validation"]
     print(f"evaluation  {sum(examples.values()):>9,} examples: {listed(examples)}")
     rows, lost = sum(found["validation"].values()), found["taken_from_training"]
+    of_tasks = f": {listed(validation)}, others of the same items" if validation else ""
     print(
-        f"validation  {rows:>9,} rows: {listed(validation)}, others of the same items\n"
+        f"validation  {rows:>9,} rows{of_tasks}\n"
         f"            This takes {lost['base']:,} rows from base and {lost['extra']:,} from extra, "
         f"{lost['for_validation_per_task']:,} of them for data.holdout.validation_per_task."
     )
@@ -259,6 +262,23 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
         if any(source["contaminated"][reason] for reason in EXACT):
             print(f"            {uri}: {listed(source['contaminated'])}")
     print(f"rejects     {metrics['rejects']:>9,} rows, in {paths.REJECTS}")
+
+
+def shared_kinds(tables: dict[str, pa.Table]) -> list[str]:
+    """Say which kinds have rows of several sources by chance, for these have one name.
+
+    Parts of one package or repository share theirs on purpose.
+    """
+    uris: dict[str, dict[str, str]] = {}
+    for uri, table in tables.items():
+        for kind in pc.unique(table["kind"]).to_pylist():
+            uris.setdefault(kind, {}).setdefault(parse(uri).name, uri)
+    return [
+        f"kind        {kind}: rows of {' and '.join(found.values())}; they share a weight in data.weights. "
+        "Rename a file to weigh them apart."
+        for kind, found in uris.items()
+        if len(found) > 1
+    ]
 
 
 def listed(counts: dict[str, int]) -> str:

@@ -102,16 +102,19 @@ class TrainProvenance:
 
 @dataclass
 class Mix:
-    """The mix's rows and how many there are of each kind, and the held-out rows of the kinds that are read.
+    """The mix's rows, how many there are of each kind and would be in the largest mix, and the held-out rows.
 
-    `read` has the weight of each kind that is read, none where rows are read as the mix has them.
+    `read` has the weight of each kind that is read, none where rows are read as the mix has them. `held_out`
+    has rows of these kinds, or of all kinds where none of these is held out; `validated` their weights.
     """
 
     rows: pa.Table
     in_mix: Counter[str]
+    available: dict[str, int]
     held_out: pa.Table
     weights: Weights
     read: dict[str, float]
+    validated: dict[str, float]
 
 
 def main(values: dict[str, Any]) -> None:
@@ -121,7 +124,7 @@ def main(values: dict[str, Any]) -> None:
     params = section(values, "train", TrainParams)
     train.check_machine(params, model_params)
     clock = provenance.Clock()
-    mix = read_mix(mixture, params.validation_rows)
+    mix = read_mix(mixture)
 
     with clock.phase("load"):
         engine = engines.prepare(params.engine)
@@ -142,34 +145,29 @@ def main(values: dict[str, Any]) -> None:
     recorded = record(model, model_params, base, params, mix, reading, validation, logs, clock)
     write_json(paths.PROVENANCE_TRAIN, asdict(recorded))
     write_json(paths.METRICS_TRAIN, asdict(metrics(recorded)))
-    report(recorded, params, validation)
+    report(recorded, params, mix, validation)
 
 
-def read_mix(mixture: MixtureParams, validation_rows: int) -> Mix:
+def read_mix(mixture: MixtureParams) -> Mix:
     """Read the mix and the rows held out for validation.
 
-    Raises ParamError for weights that do not fit the mix, and where fewer rows than are asked for are held
-    out of the kinds that are read.
+    Raises ParamError for weights that do not fit the mix, and where no row is held out.
     """
     rows = read_parquet(paths.MIX, ["id", "kind", "messages"])
     held_out = read_parquet(paths.VALIDATION, ["id", "kind", "messages"])
     in_mix = Counter(rows["kind"].to_pylist())
-    weights = weights_of_kinds(mixture.weights, in_mix, kinds_of_sources(rows))
-    if weights:
-        held_out = held_out.filter(pc.is_in(held_out["kind"], pa.array(list(weights))))
-    if len(held_out) < validation_rows:
-        of_kinds = " of the kinds that data.weights reads" if weights else ""
+    available = json.loads(rows.schema.metadata[b"kinds"])
+    weights = weights_of_kinds(mixture.weights, in_mix, list(available))
+    if not len(held_out):
         raise ParamError(
-            f"train.validation_rows: {validation_rows:,} are asked for, but {len(held_out):,} rows{of_kinds} "
-            "are held out. Ask for fewer, or raise data.holdout.validation."
+            "train.validation_rows: no row is held out to validate with. Raise data.holdout.validation (0.05 "
+            "is a twentieth of base's items), or make a task of a source: data.holdout.validation_per_task "
+            "rows of each task that is trained on are held out at least."
         )
-    return Mix(rows, in_mix, held_out, mixture.weights, weights)
-
-
-def kinds_of_sources(mix: pa.Table) -> list[str]:
-    """Return the kinds of all sources, which the mix's file names beside its rows."""
-    named = (mix.schema.metadata or {}).get(b"kinds")
-    return json.loads(named) if named else sorted(set(mix["kind"].to_pylist()))
+    of_read = held_out.filter(pc.is_in(held_out["kind"], pa.array(list(weights), pa.string())))
+    if len(of_read):
+        return Mix(rows, in_mix, available, of_read, mixture.weights, weights, weights)
+    return Mix(rows, in_mix, available, held_out, mixture.weights, weights, {})
 
 
 def tokenize(mix: Mix, tokenizer: Any, params: TrainParams) -> tuple[Reading, Reading]:
@@ -178,7 +176,7 @@ def tokenize(mix: Mix, tokenizer: Any, params: TrainParams) -> tuple[Reading, Re
     budget = Budget.parse(params.budget, params.batch_size)
     return (
         read(mix.rows, budget, tokenizer, shape, params.seed, mix.read),
-        read_validation(mix.held_out, params.validation_rows, tokenizer, shape, params.seed, mix.read),
+        read_validation(mix.held_out, params.validation_rows, tokenizer, shape, params.seed, mix.validated),
     )
 
 
@@ -202,7 +200,7 @@ def record(
         tokens_seen=reading.tokens,
         epochs=len(reading.rows) / rows_in_mix,
         rows_in_mix=rows_in_mix,
-        kinds=kinds_read.kinds_read(reading, mix.in_mix, mix.weights),
+        kinds=kinds_read.kinds_read(reading, mix.in_mix, mix.available, mix.weights),
         steps=len(logs.steps),
         loss_tokens_seen=reading.loss_tokens,
         truncated=reading.truncated,
@@ -234,9 +232,9 @@ def metrics(recorded: TrainProvenance) -> TrainMetrics:
     )
 
 
-def report(recorded: TrainProvenance, params: TrainParams, validation: Reading) -> None:
+def report(recorded: TrainProvenance, params: TrainParams, mix: Mix, validation: Reading) -> None:
     """Print what was trained on, how fast, and what it did to the validation loss."""
-    seconds, distinct, mix = recorded.seconds["train"], recorded.distinct_rows_seen, recorded.rows_in_mix
+    seconds, distinct, rows = recorded.seconds["train"], recorded.distinct_rows_seen, recorded.rows_in_mix
     print(
         f"train       {recorded.steps} steps x {params.batch_size} rows: {recorded.tokens_seen:,} tokens "
         f"in {seconds:.0f} s ({recorded.tokens_per_second:,} tokens/s)"
@@ -245,15 +243,19 @@ def report(recorded: TrainProvenance, params: TrainParams, validation: Reading) 
         used = recorded.steady.model_flop_utilisation
         of_peak = f", {used:.0%} of the card's peak" if used else ""
         print(f"steady      {recorded.steady.tokens_per_second:,} tokens/s{of_peak}")
-    print(f"rows seen   {distinct:,} of {mix:,} rows of the mix ({distinct / mix:.2%})")
+    print(f"rows seen   {distinct:,} of {rows:,} rows of the mix ({distinct / rows:.2%})")
     for line in kinds_read.summary(recorded.kinds):
         print(f"{'':<12}{line}")
     loss = recorded.validation_loss
     print(f"validation  loss {loss.start:.4f} before, {loss.end:.4f} after")
+    if mix.read and not mix.validated:
+        print("            on rows of other kinds: none is held out of those that data.weights reads")
     if recorded.validation_rows < params.validation_rows:
+        of_kinds = " of the kinds that are read" if mix.validated else ""
         print(
             f"            on {recorded.validation_rows:,} rows, not the {params.validation_rows:,} of "
-            f"train.validation_rows: the others are left out ({listed(validation.dropped)})"
+            f"train.validation_rows: {len(mix.held_out):,}{of_kinds} are held out, and of these left out: "
+            f"{listed(validation.dropped)}"
         )
     print(f"too long    {recorded.truncated:,} truncated; left out: {listed(recorded.dropped)}")
 

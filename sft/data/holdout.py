@@ -92,7 +92,7 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
 
     The reference is the second assistant turn (the first where there is one only) and the prompt all that
     comes before it, so a long dialogue does not cost a long prompt. Only turns that a user's comes before
-    count; a row without one is no example.
+    count; a row without one is no example, nor one whose reference is blank.
     """
     items = pc.unique(rows["item"])
     held = items.filter(pa.array(units(f"{seed}:evaluation", items) < task.holdout))
@@ -103,7 +103,7 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
             continue
         roles = [message["role"] for message in row["messages"]]
         turns = [n for n, role in enumerate(roles) if role == "assistant" and "user" in roles[:n]][:2]
-        if not turns:
+        if not turns or not row["messages"][turns[-1]]["content"].strip():
             continue
         examples[row["item"]] = {
             "task": task.name,

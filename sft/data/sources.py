@@ -18,6 +18,9 @@ from sft.fetch import hub, pypi
 from sft.fetch.data_files import EXTENSIONS, is_data_file
 from sft.fetch.uri import Address, parse
 
+# What YAML reads as another value than a text, and what DVC's run cache leaves out of its hashes.
+_NO_KEYS = ("true", "false", "null", "size", "nfiles")
+
 
 @dataclass
 class Loaded:
@@ -87,11 +90,15 @@ def _load_path(source: Address, name: str) -> Loaded:
 def kind_of(name: str) -> str:
     """Return the kind of a source's rows: the last part of its name, without the extensions of data files.
 
-    Letters, digits, _ and - stay; whatever else is in it becomes _. Sources of one name are one kind.
+    Letters, digits, _ and - stay; whatever else is in it becomes _. What could be no key of a mapping in
+    params, such as a number, comes after `data-`. Sources of one name are one kind.
     """
     last = PurePosixPath(name).name
     extension = next((end for end in EXTENSIONS if last.lower().endswith(end)), "")
-    return re.sub(r"[^A-Za-z0-9_-]", "_", last[: len(last) - len(extension)])
+    kind = re.sub(r"[^A-Za-z0-9_-]", "_", last[: len(last) - len(extension)])
+    if re.match(r"[A-Za-z_]", kind) and kind.lower() not in _NO_KEYS:
+        return kind
+    return f"data-{kind}" if kind else "data"
 
 
 def _matching(members: list[str], source: Address) -> list[str]:

@@ -34,22 +34,25 @@ def weights_of_kinds(weights: Weights, in_mix: Mapping[str, int], known: list[st
     """Return the weight of each kind that is read; of none where the mix is read as it is (`proportional`).
 
     `in_mix` counts the mix's rows by kind; `known` are the kinds of all sources, which need not all have
-    rows in the mix. Raises ParamError for a name that is none of them, for a kind in the mix without a
-    weight, and where no row would be read.
+    rows in the mix. Raises ParamError for names above 0 that are none of them, for a kind in the mix without
+    a weight, and where no row would be read.
     """
     if not isinstance(weights, dict):
         return {}
-    for kind in weights:
-        if kind not in known:
-            raise ParamError(
-                f"data.weights.{kind}: no kind of rows has this name.{_near(kind, known)} "
-                f"The sources of data.base and data.extra have: {', '.join(known)}."
-            )
     without = [kind for kind in in_mix if kind not in weights]
+    unknown = [kind for kind, weight in weights.items() if weight and kind not in known]
+    if unknown:
+        add = f" Give yours one: -S +data.weights.{without[0]}=1." if without else ""
+        raise ParamError(
+            f"data.weights: no source of data.base and data.extra has rows of the kinds "
+            f"{', '.join(kind + _near(kind, known) for kind in unknown)}. They have: {', '.join(known)}. "
+            f"Delete the lines of the others, or set data.weights to proportional.{add}"
+        )
     if without:
         raise ParamError(
             f"data.weights: the mix has rows of kinds without a weight: {_counted(without, in_mix)}. "
-            "Give each one (0 leaves it out), or set data.weights to proportional."
+            f"Give each one (0 leaves it out; -S +data.weights.{without[0]}=1), or set data.weights to "
+            "proportional."
         )
     read = {kind: weight for kind, weight in weights.items() if weight and kind in in_mix}
     if not read:
@@ -63,7 +66,7 @@ def weights_of_kinds(weights: Weights, in_mix: Mapping[str, int], known: list[st
 
 def _near(kind: str, known: list[str]) -> str:
     close = difflib.get_close_matches(kind, known, n=1, cutoff=0.6)
-    return f" Is {close[0]} meant?" if close else ""
+    return f" (is {close[0]} meant?)" if close else ""
 
 
 def _counted(kinds: list[str], rows: Mapping[str, int]) -> str:

@@ -282,3 +282,9 @@ def test_a_row_that_begins_with_the_assistant_is_asked_from_its_first_user_turn_
     pool = evaluation_pool({"source": rows}, [task("mine", holdout=1.0)], 42)
     assert sorted(pool["references"].to_pylist()) == sorted([f"answer {n}"] for n in range(20))
     assert all(prompt[-1]["role"] == "user" for prompt in pool["prompt"].to_pylist())
+
+
+def test_a_row_with_a_blank_answer_is_no_example():
+    rows = table([dialogue(f"question {n}", "\u2003" if n < 5 else f"answer {n}") for n in range(20)])
+    pool = evaluation_pool({"source": rows}, [task("mine", holdout=1.0)], 42)
+    assert sorted(pool["references"].to_pylist()) == sorted([f"answer {n}"] for n in range(5, 20))

@@ -50,6 +50,10 @@ def test_file_under_raw(tmp_path, monkeypatch, capsys):
         ("data/raw/chats", "chats"),
         ("mlabonne/FineTome-100k", "FineTome-100k"),
         ("some-package", "some-package"),
+        ("data/raw/size.jsonl", "data-size"),
+        ("data/raw/2024.parquet", "data-2024"),
+        ("data/raw/True.json", "data-True"),
+        ("data/raw/.jsonl", "data"),
     ],
 )
 def test_the_kind_of_a_source_is_the_last_part_of_its_name(name, kind):

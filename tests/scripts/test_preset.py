@@ -193,6 +193,20 @@ def test_the_project_s_presets(tmp_path, name):
     assert comments and all(comment in text for comment in comments)
 
 
+@pytest.mark.parametrize("name", ["quick", "thorough", "llama-3.2-3b"])
+@pytest.mark.parametrize("before", ["quick", "thorough"])
+def test_what_a_preset_is_does_not_depend_on_the_one_before(tmp_path, before, name):
+    """But for the weights, which depend on the data: `quick` leaves them as they are."""
+    made = []
+    for presets in ([name], [before, name]):
+        path = tmp_path / "params.yaml"
+        path.write_bytes((ROOT / "params.yaml").read_bytes())
+        for preset_name in presets:
+            apply(preset_name, path, ROOT / "presets")
+        made.append({key: value for key, value in load(path).items() if key != "data"})
+    assert made[0] == made[1]
+
+
 def test_the_command(project):
     command = [sys.executable, "-m", "scripts.preset"]
     where = {"cwd": project, "env": {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}

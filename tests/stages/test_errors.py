@@ -94,7 +94,6 @@ def test_a_layer_that_the_model_has_not(repo: Repo) -> None:
             {"train.micro_batch": 2, "train.batch_size": 3},
             "params.yaml: train.micro_batch: 2 does not divide",
         ),
-        ({"train.validation_rows": 900}, "params.yaml: train.validation_rows: 900 are asked for"),
         ({"train.max_length": 1}, "none of the 42 mix rows of kind definitions can be"),
         ({"train.engine": "unslot"}, "params.yaml: train.engine: 'unslot' is not one of trl, unsloth"),
         ({"model.dtype": "float16"}, "params.yaml: model.dtype: float16 trains on a GPU only"),

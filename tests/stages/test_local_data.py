@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.dvc_gate import freshness
+from sft.core.params import load
 from stages.paths import RAW
 from tests.pipeline_repo import Repo, ran
 
@@ -47,6 +48,41 @@ def test_a_changed_file_runs_standardize(mine: Repo) -> None:
     mine.dvc("add", MINE)
     assert ran(mine.dvc("repro", "mix")) == ["standardize", "mix"]
     assert mine.json("provenance/standardize.json")["sources"][MINE]["rows"] == 40
+
+
+def test_a_small_file_alone_is_trained_on(repo: Repo) -> None:
+    """Of 1,000 rows the default's share holds out some three, fewer than the validation rows asked for."""
+    write(repo, 1000)
+    repo.set_params(
+        {
+            "data.base": [MINE],
+            "data.extra": [],
+            "data.weights": "proportional",
+            "data.holdout.validation": 0.003,
+            "train.validation_rows": 64,
+        }
+    )
+    output = repo.dvc("repro", "train")
+    assert ran(output) == ["standardize", "mix", "train"]
+    held_out = repo.json("provenance/standardize.json")["validation"]["mine"]
+    assert 0 < held_out < 64 and repo.json("provenance/train.json")["validation_rows"] == held_out
+    assert f"on {held_out} rows, not the 64 of train.validation_rows" in output
+
+
+def test_weights_on_the_command_line(repo: Repo) -> None:
+    """The ways that docs/data.md names; DVC merges a mapping into another, but not into a text."""
+
+    def weights(*changes: str) -> dict[str, int]:
+        repo.git("checkout", "params.yaml")
+        repo.dvc("exp", "run", *(word for change in changes for word in ("-S", change)), "mix")
+        return load(repo.path / "params.yaml")["data"]["weights"]
+
+    before = load(repo.path / "params.yaml")["data"]["weights"]
+    del before["words"]
+    changed = weights("data.weights.recipes=4", "+data.weights.my=1", "~data.weights.words")
+    assert changed == before | {"recipes": 4, "my": 1}
+    whole = weights("data.weights=proportional", "data.weights={my: 2, FineTome-100k: 1}")
+    assert whole == {"my": 2, "FineTome-100k": 1}
 
 
 def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> None:

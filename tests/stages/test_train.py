@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from sft.core.errors import ParamError
 from sft.training import tokenizing
 from sft.training.engines import ENGINES
+from sft.training.kinds_read import KindRead, summary
 from stages import paths, train
 from tests.tiny import dialogue, save_model, table
 from tests.training.test_train import PARAMS
@@ -25,7 +27,7 @@ def values(tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         rows = [dialogue(f"Question {n} for {path}?", "B" * (100 if n % 3 == 0 else 9)) for n in range(count)]
         made = table(rows, kinds=[KINDS[n % 5] for n in range(count)])
-        names = json.dumps(["few", "many", "none", "off"])
+        names = json.dumps({"few": 6, "many": 20, "none": 3, "off": 6})
         pq.write_table(made.replace_schema_metadata({"kinds": names}), path)
     for folder in ("models", "metrics", "plots", "provenance"):
         (tmp_path / folder).mkdir()
@@ -65,25 +67,32 @@ def test_weights_decide_what_is_read_and_the_summary_says_so(values, capsys):
     values["train"]["validation_rows"] = 3
     train.main(values)
     record = written()
+    names = ["weight", "rows_seen", "distinct_rows_seen", "rows_in_mix", "rows_available", "epochs"]
     assert record["kinds"] == {
-        "few": {"weight": 3, "rows_seen": 6, "distinct_rows_seen": 4, "rows_in_mix": 6, "epochs": 1.0},
-        "many": {"weight": 1, "rows_seen": 2, "distinct_rows_seen": 2, "rows_in_mix": 18, "epochs": 0.1111},
-        "none": {"weight": 2, "rows_seen": 0, "distinct_rows_seen": 0, "rows_in_mix": 0, "epochs": 0.0},
-        "off": {"weight": 0, "rows_seen": 0, "distinct_rows_seen": 0, "rows_in_mix": 6, "epochs": 0.0},
+        kind: dict(zip(names, values, strict=True))
+        for kind, values in {
+            "few": (3, 6, 4, 6, 6, 1.0),
+            "many": (1, 2, 2, 18, 20, 0.1111),
+            "none": (2, 0, 0, 0, 3, 0.0),
+            "off": (0, 0, 0, 6, 6, 0.0),
+        }.items()
     }
     assert record["validation_kinds"] == {"few": 1, "many": 2}
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["few", "3", "6", "4", "6", "1"] in lines and ["many", "1", "2", "2", "18", "0.111"] in lines
     text = " ".join(word for line in lines for word in line)
-    assert "fresh rows only of kinds read more than once (few), if their sources have more." in text
+    assert "A larger data.size brings in, at their weights, kinds without rows here: none." in text
+    assert "Read more than once, and all its rows are in the mix: few." in text
 
 
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
         (
-            {"many": 1, "few": 1, "of": 0, "off": 0},
-            "data.weights.of: no kind of rows has this name. Is off meant?",
+            {"many": 1, "of": 1, "recipes": 2, "words": 0, "off": 0},
+            "data.weights: no source of data.base and data.extra has rows of the kinds of (is off meant?), "
+            "recipes. They have: few, many, none, off. Delete the lines of the others, or set data.weights "
+            "to proportional. Give yours one: -S +data.weights.few=1.",
         ),
         (
             {"many": 1, "few": 1},
@@ -100,10 +109,6 @@ def test_weights_decide_what_is_read_and_the_summary_says_so(values, capsys):
         ({"many": -1}, "data.weights.many: -1 is not a number from 0 on."),
         ({"many": 1, "size": 1}, "data.weights.size: a key in here cannot be called size"),
         ("even", "data.weights: 'even' is not a mapping, nor proportional."),
-        (
-            {"many": 0, "few": 1, "off": 0},
-            "train.validation_rows: 4 are asked for, but 2 rows of the kinds that data.weights reads are",
-        ),
     ],
 )
 def test_weights_that_do_not_fit(values, weights, said):
@@ -113,11 +118,40 @@ def test_weights_that_do_not_fit(values, weights, said):
     assert str(told.value).startswith(said)
 
 
-def test_without_the_names_of_the_sources_the_kinds_are_those_that_there_are(values):
-    pq.write_table(pq.read_table(paths.MIX).replace_schema_metadata(None), paths.MIX)
-    values["data"]["weights"] = {"few": 1, "many": 1, "off": 1, "none": 1}
-    with pytest.raises(ParamError, match=r"data\.weights\.none: no kind .* have: few, many, off\.$"):
-        train.main(values)
+def test_a_weight_of_0_may_be_of_a_kind_that_there_is_not(values):
+    values["data"]["weights"] = {"many": 1, "few": 1, "off": 0, "words": 0}
+    train.main(values)
+    assert written()["kinds"].keys() == {"many", "few", "off"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (
+            {"a": (4, 4, 9)},
+            ["No kind was read more than once: a larger data.size brings other rows, not more."],
+        ),
+        (
+            {"a": (4, 4, 9), "b": (8, 4, 9)},
+            ["A larger data.size brings fresh rows of kinds read more than once: b."],
+        ),
+        (
+            {"a": (4, 4, 9), "b": (0, 0, 9)},
+            ["A larger data.size brings in, at their weights, kinds without rows here: b."],
+        ),
+        (
+            {"a": (4, 4, 4), "b": (8, 4, 4)},
+            ["The mix has all rows of these kinds: a larger data.size brings no more of them."],
+        ),
+        ({"a": (4, 4, 9), "b": (8, 4, 4)}, ["Read more than once, and all its rows are in the mix: b."]),
+    ],
+)
+def test_what_a_larger_mix_would_bring(kinds, said):
+    """Of each kind the rows read, those in the mix (all of them read), and those in the largest mix."""
+    made = {
+        name: KindRead(1, read, size, size, available, 0) for name, (read, size, available) in kinds.items()
+    }
+    assert summary(made | {"off": KindRead(0, 0, 0, 5, 99, 0)})[len(kinds) + 2 :] == said
 
 
 def test_rows_are_tokenized_before_the_model_is_loaded(values, monkeypatch):
@@ -145,5 +179,32 @@ def test_fewer_validation_rows_than_asked_for_are_told(values, wanted, capsys):
     values["train"]["validation_rows"] = wanted
     train.main(values)
     assert written()["validation_rows"] == 6
-    said = "on 6 rows, not the 8 of train.validation_rows: the others are left out (4 too_long)"
+    said = "on 6 rows, not the 8 of train.validation_rows: 10 are held out, and of these left out: 4 too_long"
     assert (said in capsys.readouterr().out) == (wanted == 8)
+
+
+def test_fewer_held_out_rows_of_the_kinds_that_are_read(values, capsys):
+    values["data"]["weights"] = {"few": 1, "many": 0, "off": 0}
+    train.main(values)
+    assert written()["validation_kinds"] == {"few": 1}
+    assert "on 1 rows, not the 4 of train.validation_rows: 2 of the kinds that are read are held out" in (
+        capsys.readouterr().out
+    )
+
+
+def test_none_held_out_of_the_kinds_that_are_read(values, capsys):
+    """Rows of extra are held out only with their items; what is read then is validated by the others."""
+    held_out = pq.read_table(paths.VALIDATION)
+    pq.write_table(held_out.filter(pc.not_equal(held_out["kind"], "few")), paths.VALIDATION)
+    values["data"]["weights"] = {"few": 1, "many": 0, "off": 0}
+    train.main(values)
+    assert written()["validation_kinds"].keys() <= {"many", "off"}
+    assert "on rows of other kinds: none is held out of those that data.weights reads" in (
+        capsys.readouterr().out
+    )
+
+
+def test_nothing_held_out(values):
+    pq.write_table(pq.read_table(paths.VALIDATION).slice(0, 0), paths.VALIDATION)
+    with pytest.raises(ParamError, match=r"data\.holdout\.validation .* data\.holdout\.validation_per_task"):
+        train.main(values)
