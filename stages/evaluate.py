@@ -16,21 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
-from sft.core.errors import ParamError
+from sft.core.errors import ParamError, UserError
 from sft.core.files import read_json, read_parquet, read_text, write_csv, write_json, write_text
 from sft.core.params import mapping, section
 from sft.evaluation import gain_table, scores_file, summary
 from sft.evaluation.evaluate import EvaluateParams, Example, answer, choose, score
+from sft.fetch import uri
 from sft.modeling import adapter, loading
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import ModelParams
 from sft.statistics.gains import gains, sentence
-from sft.tasks.metric_names import METRICS
+from sft.statistics.scores import Scores
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS, ROUGE
 from sft.tasks.task import AVERAGE, Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
 
 if TYPE_CHECKING:
+    from sft.evaluation.likelihood import Encoded
     from sft.generation.generate import Answer, Prompt
 
     Answered = dict[str, list[tuple[Prompt, list[Answer]]]]
@@ -73,11 +76,14 @@ def main(values: dict[str, Any], which: str) -> None:
     baseline = read_text(paths.SCORES_BASELINE) if which == "adapter" else None
     before = scores_file.parse(baseline, paths.SCORES_BASELINE) if baseline is not None else None
     examples = choose(read_parquet(paths.EVALUATION), tasks, params)
+    if before is not None:
+        check_same_examples(examples, params.examples, before)
 
     with clock.phase("load"):
         model = load(model_params, baseline)
+    encoded = encode_all(model, tasks, examples, clock)
     answered = answer_all(model, tasks, examples, params, clock)
-    records = score_all(model, tasks, examples, answered, clock)
+    records = score_all(model, tasks, examples, encoded, answered, clock)
     by_example = scores_file.as_csv(records, model.base.revision)
     scores = scores_file.parse(by_example, files.scores)
     metrics = summary.metrics(scores, tasks)
@@ -111,8 +117,25 @@ def load(params: ModelParams, baseline: str | None) -> Model:
     return Model(model, tokenizer, stop_ids, base)
 
 
+def check_same_examples(examples: dict[str, list[Example]], answered: int, before: Scores) -> None:
+    """Raise UserError where the scores of the base model, `before`, are of other examples than these.
+
+    The first `answered` of a task have answers, all of them a likelihood.
+    """
+    for task, rows in examples.items():
+        ids = [row["id"] for row in rows]
+        for metric, wanted in ((ROUGE[0], ids[:answered]), (BITS_PER_BYTE, ids)):
+            scored = before[task, metric].examples if (task, metric) in before else []
+            if set(scored) != set(wanted):
+                raise UserError(
+                    f"{paths.SCORES_BASELINE}: its examples of the task {task!r} are not those that are "
+                    f"scored now: {len(wanted):,} have {METRICS[metric].label} now, {len(scored):,} there, "
+                    f"{len(set(scored) & set(wanted)):,} are the same. Run baseline first: dvc repro baseline"
+                )
+
+
 def check_same_base(reference: str, revision: str | None, baseline: str) -> None:
-    """Raise ParamError where the adapter, or the scores of the base model, are of another base model.
+    """Raise UserError where the adapter, or the scores of the base model, are of another base model.
 
     That is so where an unpinned one moved, or where a stage before has not run since the param changed.
     """
@@ -122,17 +145,45 @@ def check_same_base(reference: str, revision: str | None, baseline: str) -> None
             f"model.reference: it is {reference}, but {paths.ADAPTER} was trained on "
             f"{config['base_model_name_or_path']}. Run the stages before: dvc repro"
         )
-    trained, scored = config["revision"], scores_file.base_model(baseline, paths.SCORES_BASELINE)
+    trained, scored = config.get("revision"), scores_file.base_model(baseline, paths.SCORES_BASELINE)
+    if trained is None and revision is not None:
+        raise UserError(
+            f"{paths.ADAPTER}: it does not say which revision of {reference} it was trained on: it is older "
+            "than this code. Train it again: dvc repro train"
+        )
+    moved = "is another model now than when {} ran ({} now, {} then)."
     if trained != revision:
         raise ParamError(
-            f"model.reference: it is at {revision} now, but was at {trained} when train ran. "
-            f"Pin it, @{trained}, so that all stages use the same model."
+            f"model.reference: {reference} {moved.format('train', revision, trained)} "
+            f"{same_again(reference, trained, 'train')}"
         )
     if scored != scores_file.short(revision):
+        now, then = scores_file.short(revision) or "no revision", scored or "no revision"
         raise ParamError(
-            f"model.reference: it is at {revision} now, but was at {scored}... when baseline ran. "
-            "Pin it, @COMMIT, so that all stages use the same model."
+            f"model.reference: {reference} {moved.format('baseline', now, then)} "
+            f"{same_again(reference, revision, 'baseline')}"
         )
+
+
+def same_again(reference: str, trained: str | None, stage: str) -> str:
+    """Say how all stages get the model that the adapter was trained on, `stage` having had another.
+
+    Only a hub's model can move under its reference; a package's wheel is checked against its digest.
+    """
+    address = uri.parse(reference)
+    if address.scheme == "model":
+        return f"Pin it, so that all stages use the same: model.reference: hf://{address.name}@{trained}"
+    return f"Run that stage again: dvc repro {stage}"
+
+
+def encode_all(
+    model: Model, tasks: list[Task], examples: dict[str, list[Example]], clock: provenance.Clock
+) -> dict[str, list["Encoded"]]:
+    """Encode every example, so that one that cannot be scored is told of before any is answered."""
+    from sft.evaluation.likelihood import encoded
+
+    with clock.phase("encode"):
+        return {task.name: encoded(model.tokenizer, task, examples[task.name]) for task in tasks}
 
 
 def answer_all(
@@ -155,6 +206,7 @@ def score_all(
     model: Model,
     tasks: list[Task],
     examples: dict[str, list[Example]],
+    encoded: dict[str, list["Encoded"]],
     answered: "Answered",
     clock: provenance.Clock,
 ) -> list[dict[str, Any]]:
@@ -162,7 +214,7 @@ def score_all(
     from sft.evaluation.likelihood import likelihoods
 
     with clock.phase("likelihood"):
-        by_task = {name: likelihoods(model.model, model.tokenizer, rows) for name, rows in examples.items()}
+        by_task = {name: likelihoods(model.model, model.tokenizer, rows) for name, rows in encoded.items()}
     with clock.phase("score"):
         return [
             record

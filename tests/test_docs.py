@@ -1,10 +1,13 @@
-"""The pages hold no placeholder and no dead link, and their scores are the committed metrics'."""
+"""The pages hold no placeholder and no dead link; their scores and the verdict are the committed ones."""
 
 import json
 import re
 
 import pytest
 
+from sft.evaluation import scores_file
+from sft.statistics.gains import gains, sentence
+from stages import paths
 from tests.imports import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -18,13 +21,18 @@ def test_links_lead_somewhere_and_nothing_is_left_open(page):
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize(
-    ("page", "folder"),
-    [(f"{folder}/README.md", folder) for folder in (".", "docs/thorough", "docs/unsloth")],
-)
-def test_scores_are_those_of_the_metrics(page, folder):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_presets_that_a_page_names_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"presets/([\w.-]+)\.yaml|\bNAME=([\w.-]*\w)", text)
+    lacking = {"".join(name) for name in named} - {path.stem for path in (ROOT / "presets").glob("*.yaml")}
+    assert not lacking
+
+
+@pytest.mark.parametrize("folder", ["docs/thorough", "docs/unsloth"])
+def test_scores_are_those_of_the_metrics(folder):
     """The last table of the page with a row a task; a cell is a mean of base or tuned."""
-    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / folder / "README.md").read_text(encoding="utf-8").splitlines()
     metrics = [
         json.loads((ROOT / folder / "metrics" / f"{name}.json").read_text())
         for name in ("baseline", "evaluate")
@@ -37,3 +45,16 @@ def test_scores_are_those_of_the_metrics(page, folder):
             for scores in metrics
         ]
         assert [cell.strip() for cell in row.split("|")[2:8]] == expected
+
+
+def test_the_verdict_is_that_of_the_scores():
+    """What the first page says of the default: the verdict, in a block quote, and the share of recipes."""
+    before, after = (
+        scores_file.parse((ROOT / name).read_text(encoding="utf-8"), name)
+        for name in (paths.SCORES_BASELINE, paths.SCORES_EVALUATE)
+    )
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = " ".join(line[2:].strip() for line in text.splitlines() if line.startswith("> "))
+    assert sentence(gains(after, before), "the base model") in quoted
+    share = f"{after['recipe', 'format'].values.mean():.0%}"
+    assert re.search(rf"(?<![\d.]){share}", text), f"README.md: {share} of the answers are whole recipes"

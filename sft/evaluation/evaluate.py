@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pydantic import model_validator
 from tqdm.auto import tqdm
 
-from sft.core.errors import ParamError, UserError
+from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Number, Params
 from sft.evaluation.metrics import OF_TEXTS
 from sft.tasks.metric_names import BITS_PER_BYTE
@@ -70,20 +70,12 @@ def answer(
 ) -> list[tuple["Prompt", list["Answer"]]]:
     """Answer a task's examples in every run; return each example's prompt and its answers, run by run.
 
-    Raises UserError naming an example that the chat template refuses.
+    `likelihood.encoded` has told before which examples the chat template refuses.
     """
     from sft.generation.generate import Answer, Prompt, generate
-    from sft.modeling.chat_template import TemplateRefusal, prompt_ids
+    from sft.modeling.chat_template import prompt_ids
 
-    prompts = []
-    for row in rows:
-        try:
-            prompts.append(Prompt(row["item"], prompt_ids(tokenizer, row["prompt"])))
-        except TemplateRefusal as error:
-            raise UserError(
-                f"the example {row['id']} of the task {task.name!r} cannot be asked: {error}. Take it out of "
-                f"{task.source}, or name another source under tasks.{task.name}."
-            ) from error
+    prompts = [Prompt(row["item"], prompt_ids(tokenizer, row["prompt"])) for row in rows]
     answers: list[list[Answer]] = [[] for _ in prompts]
     with tqdm(
         total=len(rows) * params.runs, desc=f"answering {task.name}", unit="answer", mininterval=1

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from sft.core.errors import UserError
 from sft.modeling.chat_template import EMPTY_THOUGHT, TemplateRefusal, encode, prompt_ids, render
+from sft.tasks.task import Task
 
 TOKENS = 4096  # in a batch, padding included: a fixed number, so that every machine batches alike
 
@@ -34,15 +35,19 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Encoded:
+    """An example's prompt and first reference as token ids; `counted` are the places of the reference's text.
+
+    `bytes` are the text's, in UTF-8.
+    """
+
     ids: list[int]
-    counted: range  # the tokens of the reference's text
+    counted: range
     bytes: int
 
 
-@torch.inference_mode()
-def likelihoods(model: Any, tokenizer: Any, examples: Sequence[dict[str, Any]]) -> list[Likelihood]:
-    """Return the likelihood of each example's first reference, after its prompt.
+def encoded(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> list[Encoded]:
+    """Encode each of a task's examples: what keeps one from being scored shows here, before any is answered.
 
     The tokens of the reference's text count, and no others: not the token that ends the turn, nor what the
     chat template puts before the text. White space around a reference, which some templates strip, does not
@@ -50,7 +55,21 @@ def likelihoods(model: Any, tokenizer: Any, examples: Sequence[dict[str, Any]]) 
     Raises UserError where the chat template never shows which tokens are the assistant's, and naming an
     example that it refuses, does not show it in, or whose reference is empty.
     """
-    rows = [_encoded(tokenizer, example) for example in examples]
+    rows = []
+    for example in examples:
+        try:
+            rows.append(_encoded(tokenizer, example))
+        except TemplateRefusal as error:
+            raise UserError(
+                f"the example {example['id']} of the task {task.name!r} cannot be scored: {error}. Take it "
+                f"out of {task.source}, or name another source under tasks.{task.name}."
+            ) from error
+    return rows
+
+
+@torch.inference_mode()
+def likelihoods(model: Any, tokenizer: Any, rows: Sequence[Encoded]) -> list[Likelihood]:
+    """Return the likelihood of each example's first reference, after its prompt."""
     sums = [0.0] * len(rows)
     for places in _batches([len(row.ids) for row in rows]):
         longest = max(len(rows[n].ids) for n in places)
@@ -67,29 +86,23 @@ def likelihoods(model: Any, tokenizer: Any, examples: Sequence[dict[str, Any]]) 
     return [Likelihood(nats, len(row.counted), row.bytes) for nats, row in zip(sums, rows, strict=True)]
 
 
-def _encoded(tokenizer: Any, example: dict[str, Any]) -> _Row:
+def _encoded(tokenizer: Any, example: dict[str, Any]) -> Encoded:
     reference = example["references"][0].strip()
+    if not reference:
+        raise TemplateRefusal("its reference is empty")
     messages = [*example["prompt"], {"role": "assistant", "content": example["references"][0]}]
-    try:
-        if not reference:
-            raise TemplateRefusal("its reference is empty")
-        encoded = encode(tokenizer, messages)
-        start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
-        text = render(tokenizer, messages)
-        offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
-            "offset_mapping"
-        ]
-        begun = len(encoded.input_ids) - len(offsets)  # a BOS that is none of the text
-        answer = next(n for n, ours in enumerate(encoded.assistant_mask) if ours and n >= start)
-        at = _place(reference, text, offsets[answer - begun][0])
-    except TemplateRefusal as error:
-        raise UserError(
-            f"the likelihood of the example {example['id']} cannot be taken: {error}. Take it out of its "
-            "source."
-        ) from error
+    whole = encode(tokenizer, messages)
+    start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
+    text = render(tokenizer, messages)
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+        "offset_mapping"
+    ]
+    begun = len(whole.input_ids) - len(offsets)  # a BOS that is none of the text
+    answer = next(n for n, ours in enumerate(whole.assistant_mask) if ours and n >= start)
+    at = _place(reference, text, offsets[answer - begun][0])
     first = next(n for n, (_, stop) in enumerate(offsets) if stop > at)
     last = next(n for n, (begin, _) in enumerate([*offsets, (len(text), 0)]) if begin >= at + len(reference))
-    return _Row(encoded.input_ids, range(first + begun, last + begun), len(reference.encode()))
+    return Encoded(whole.input_ids, range(first + begun, last + begun), len(reference.encode()))
 
 
 def _place(reference: str, text: str, start: int) -> int:

@@ -10,7 +10,7 @@ import sacrebleu
 from sft.core.errors import UserError
 from sft.evaluation import rouge
 from sft.evaluation.evaluate import EvaluateParams, answer, choose, score
-from sft.evaluation.likelihood import likelihoods
+from sft.evaluation.likelihood import encoded, likelihoods
 from sft.modeling.loading import load_model, load_tokenizer, stop_token_ids
 from tests.tiny import save_model
 from tests.tiny import task as made
@@ -72,7 +72,7 @@ def records_of(model, tokenizer, stops, examples, params, tasks=TASKS):
     for task in tasks:
         rows = examples[task.name]
         answered = answer(model, tokenizer, stops, task, rows[: params.examples], params)
-        records += score(task, rows, answered, likelihoods(model, tokenizer, rows))
+        records += score(task, rows, answered, likelihoods(model, tokenizer, encoded(tokenizer, task, rows)))
     return records
 
 
@@ -101,7 +101,8 @@ def test_answers(tmp_path, pool):
         if row["run"] is None:
             ends = ("bits_per_byte", "nll", "reference_tokens", "reference_bytes", "prompt", "references")
             assert list(row) == ["task", "id", "run", *ends]
-            assert row["bits_per_byte"] == likelihoods(model, tokenizer, [example])[0].bits_per_byte
+            (alone,) = likelihoods(model, tokenizer, encoded(tokenizer, by_name[row["task"]], [example]))
+            assert row["bits_per_byte"] == alone.bits_per_byte
             continue
         task = by_name[row["task"]]
         of_answers = [metric for metric in task.metrics if metric != "bits_per_byte"]
@@ -157,14 +158,13 @@ def test_a_temperature_below_zero():
     ],
 )
 def test_an_example_that_cannot_be_scored_is_named(tmp_path, prompt, reference, reason):
-    base = save_model(tmp_path, spread=0.35)
-    tokenizer, model = load_tokenizer(base), load_model(base, "float32", "cpu").eval()
+    tokenizer = load_tokenizer(save_model(tmp_path))
     row = {
         "item": "it",
         "id": "0123",
         "prompt": [{"role": "user", "content": prompt}],
         "references": [reference],
     }
-    with pytest.raises(UserError, match=rf"the example 0123 .*{reason}"):
-        answer(model, tokenizer, stop_token_ids(tokenizer, model), TASKS[0], [row], PARAMS)
-        likelihoods(model, tokenizer, [row])
+    with pytest.raises(UserError, match=rf"the example 0123 of the task 'recipe' .*{reason}") as told:
+        encoded(tokenizer, TASKS[0], [row])
+    assert f"Take it out of {TASKS[0].source}" in str(told.value) and "tasks.recipe" in str(told.value)

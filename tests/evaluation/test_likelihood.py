@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from sft.evaluation import likelihood
-from sft.evaluation.likelihood import likelihoods
+from sft.evaluation.likelihood import encoded, likelihoods
 from sft.modeling.chat_template import encode, prompt_ids
 from sft.modeling.loading import load_model, load_tokenizer, resolve
-from tests.tiny import TEMPLATE, save_model, save_tokenizer
+from tests.tiny import TEMPLATE, save_model, save_tokenizer, task
 
 QUESTION = [{"role": "user", "content": "What?"}]
+
+
+def likelihoods_of(model, tokenizer, examples):
+    return likelihoods(model, tokenizer, encoded(tokenizer, task("question"), examples))
 
 
 def test_the_likelihood_of_references_is_that_of_each_by_itself(tmp_path, monkeypatch):
@@ -42,7 +46,7 @@ def test_the_likelihood_of_references_is_that_of_each_by_itself(tmp_path, monkey
     ]
     for tokens in (4096, 1):
         monkeypatch.setattr(likelihood, "TOKENS", tokens)
-        found = likelihoods(model, tokenizer, examples)
+        found = likelihoods_of(model, tokenizer, examples)
         assert [one.nll for one in found] == pytest.approx(expected, rel=1e-4)
     assert len({round(value, 2) for value in expected}) == 3
     # One token a byte here, so bits per byte are the mean over tokens in bits.
@@ -81,7 +85,7 @@ def test_bits_per_byte_do_not_depend_on_how_the_text_is_split(tmp_path):
     example = {"prompt": QUESTION, "references": ["Die tote Tante träumt."]}
     merges = [("t", "e"), ("t", "r"), ("a", "n"), ("an", "te"), ("Ã", "¤")]
     one, other = (
-        likelihoods(*known(tmp_path / name, merges=pairs), [example])[0]
+        likelihoods_of(*known(tmp_path / name, merges=pairs), [example])[0]
         for name, pairs in (("bytes", []), ("merged", merges))
     )
     assert one.bytes == other.bytes == one.tokens == 23 and other.tokens == 17
@@ -112,6 +116,6 @@ TEMPLATES = {
 def test_what_a_template_puts_around_the_text_does_not_count(tmp_path, name, reference):
     """Nor what some strip of it: its bytes are those that are scored."""
     model, tokenizer = known(tmp_path, template=TEMPLATES[name])
-    (found,) = likelihoods(model, tokenizer, [{"prompt": QUESTION, "references": [reference]}])
+    (found,) = likelihoods_of(model, tokenizer, [{"prompt": QUESTION, "references": [reference]}])
     assert found.bytes == found.tokens == len(reference.strip().encode())
     assert found.bits_per_byte == pytest.approx(BITS)

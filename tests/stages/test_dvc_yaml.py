@@ -165,6 +165,15 @@ def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
     assert len(named) == len(set(named)) and set(named) == written() | {paths.RAW}
 
 
+def test_what_git_keeps_of_the_results_the_stages_write() -> None:
+    """A file that no stage writes any more would stand beside the others and never change."""
+    folders = ("metrics", "plots", "provenance", "scores")
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not set(listed.stdout.splitlines()) - written()
+
+
 def test_what_a_stage_reads_another_writes() -> None:
     for name, stage in PIPELINE.items():
         for dep in stage["deps"]:

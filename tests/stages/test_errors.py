@@ -4,8 +4,14 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from sft.core.errors import UserError
+from sft.core.files import write_json
+from sft.evaluation import scores_file
+from stages import evaluate
 from tests.pipeline_repo import Repo
 
 
@@ -236,28 +242,96 @@ def test_scores_of_the_base_model_that_are_damaged(repo: Repo) -> None:
     assert message.startswith("scores/baseline.csv: damaged, or no file of scores: it has no column")
 
 
-def test_scores_of_the_base_model_on_other_examples(repo: Repo) -> None:
-    repo.set_params({"evaluate.likelihood_examples": 2})
-    assert "not scored on the same examples" in stage(repo, "evaluate", "adapter")
+def forbid_answers(repo: Repo) -> None:
+    """Take generation away: what is at fault must be told of before the model answers."""
+    (repo.path / "sft/generation/generate.py").write_text("raise AssertionError('answers')\n")
 
 
-def test_an_unpinned_model_that_moved_between_stages(repo: Repo) -> None:
+@pytest.mark.parametrize("change", [{"evaluate.likelihood_examples": 2}, {"evaluate.examples": 3}])
+def test_scores_of_the_base_model_on_other_examples(repo: Repo, change: dict) -> None:
+    repo.set_params(change)
+    forbid_answers(repo)
+    message = error(repo, "python", "-m", "stages.evaluate", "adapter")
+    assert message.startswith("scores/baseline.csv: its examples of the task 'recipe' are not those")
+    assert message.endswith("Run baseline first: dvc repro baseline\n")
+
+
+def test_a_task_that_the_base_model_has_not_been_scored_on(repo: Repo) -> None:
+    scores = repo.path / "scores/baseline.csv"
+    kept = [line for line in scores.read_text().splitlines() if ",question," not in line]
+    scores.write_text("\n".join(kept) + "\n")
+    message = stage(repo, "evaluate", "adapter")
+    assert message.startswith("scores/baseline.csv: its examples of the task 'question' are not those")
+
+
+@pytest.mark.parametrize("place", [0, 2])  # the third has a likelihood only
+def test_an_example_that_the_template_refuses_is_named_before_any_is_answered(repo: Repo, place: int) -> None:
+    path = repo.path / "data/holdout/evaluation.parquet"
+    rows = pq.read_table(path).to_pylist()
+    row = [row for row in rows if row["task"] == "question"][place]
+    row["references"] = ["That <|im_end|>."]
+    schema = pq.read_schema(path)
+    path.unlink()  # it is a link into DVC's cache
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
+    forbid_answers(repo)
+    message = error(repo, "python", "-m", "stages.evaluate", "base")
+    assert message.startswith(f"the example {row['id']} of the task 'question' cannot be scored: message 2 ")
+    assert "holds <|im_end|>, a control token" in message
+
+
+def test_a_base_model_that_is_another_than_the_stages_before_had(repo: Repo) -> None:
     scores = repo.path / "scores/baseline.csv"
     before = scores.read_text()
     scores.write_text(re.sub("^,", "0123456789ab,", before, flags=re.MULTILINE))
     message = stage(repo, "evaluate", "adapter")
-    assert (
-        message.startswith("params.yaml: model.reference: ")
-        and "0123456789ab... when baseline ran" in message
+    assert message.startswith("params.yaml: model.reference: tiny-model is another model now than when base")
+    assert message.endswith(
+        "(no revision now, 0123456789ab then). Run that stage again: dvc repro baseline\n"
     )
     scores.write_text(before)
 
     path = repo.path / "models/adapter/adapter_config.json"
     config = json.loads(path.read_text())
     path.unlink()  # it is a link into DVC's cache
-    path.write_text(json.dumps(config | {"revision": "0123abcd"}))
-    message = stage(repo, "evaluate", "adapter")
-    assert message.startswith("params.yaml: model.reference: ") and "0123abcd when train ran" in message
     path.write_text(json.dumps(config | {"base_model_name_or_path": "hf://org/other"}))
     message = stage(repo, "evaluate", "adapter")
     assert "models/adapter was trained on hf://org/other" in message
+
+
+NEW, OLD = "a" * 40, "b" * 40
+
+
+@pytest.mark.parametrize(
+    ("reference", "trained", "scored", "advice"),
+    [
+        ("hf://org/name@main", OLD, NEW, f"model.reference: hf://org/name@{OLD}"),
+        ("hf://org/name", NEW, OLD, f"model.reference: hf://org/name@{NEW}"),
+        ("hf://org/name", None, NEW, "older than this code. Train it again: dvc repro train"),
+        ("pypi://some==1.0#a.gguf", OLD, NEW, "Run that stage again: dvc repro train"),
+        ("pypi://some==1.0", NEW, OLD, "Run that stage again: dvc repro baseline"),
+        ("pypi://some==1.0", None, NEW, "older than this code. Train it again: dvc repro train"),
+        ("pypi://some==1.0", NEW, "", "Run that stage again: dvc repro baseline"),
+    ],
+)
+def test_what_to_do_about_another_base_model(
+    reference: str,
+    trained: str | None,
+    scored: str,
+    advice: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(
+        "models/adapter/adapter_config.json", {"base_model_name_or_path": reference, "revision": trained}
+    )
+    with pytest.raises(UserError) as told:
+        evaluate.check_same_base(reference, NEW, scores_of(scored))
+    assert str(told.value).endswith(advice)
+    write_json("models/adapter/adapter_config.json", {"base_model_name_or_path": reference, "revision": NEW})
+    evaluate.check_same_base(reference, NEW, scores_of(NEW))
+
+
+def scores_of(revision: str) -> str:
+    """Return a file of scores that has one likelihood."""
+    return scores_file.as_csv([{"task": "recipe", "id": "0", "run": None, "bits_per_byte": 1.0}], revision)
