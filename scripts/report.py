@@ -169,8 +169,8 @@ def gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]
         said.append(f"dvc.lock is behind: `dvc repro` would run {stages} and what follows; run it and commit")
     else:
         said.append("dvc.lock is up to date with code and params")
-    if lock.absent:
-        said.append(f"data/raw was not checked, for this clone lacks {', '.join(map(code, lock.absent))}")
+    if lock.unchecked:
+        said.append(f"data/raw was not checked, for this clone lacks {', '.join(map(code, lock.unchecked))}")
     if compared.worse:
         names = ", ".join(f"{gain.task} by {METRICS[gain.metric].label}" for gain in compared.worse)
         said.append(f"significantly worse: {names}")
