@@ -58,7 +58,7 @@ def test_a_branch_that_is_better(origin: Repo, tmp_path: Path) -> None:
     assert f"Compared with `origin/trunk` at `{fork[:9]}`, where the branch left it." in text
     assert "than the base model" in text
     found = rows(unfolded(text))
-    assert ["`train.learning_rate`", "`0.0002`", "`0.0005`"] in found
+    assert ["`train.learning_rate`", "`0.002`", "`0.0005`"] in found
     assert ["`train.seed`", "`42`", "`7`"] in found
     by_name = {(row[0], row[1].partition(" (")[0]): row for row in found if len(row) == 7}
     bits = by_name["`recipe`", "bits per byte"]
@@ -95,7 +95,8 @@ def test_a_lock_that_is_behind(origin: Repo, tmp_path: Path) -> None:
     last = text.splitlines()[-1]
     assert status == STALE and last.startswith("**Gate failed** (--fail-on stale): dvc.lock is behind")
     assert "`dvc repro` would run train (`train.budget`) and what follows" in last
-    assert "The scores are not this code's" in text
+    assert text.startswith("**The scores are of an earlier run, see the last line.**")
+    assert "Better than before" in text.splitlines()[0]
     assert report(repo, "--base", "origin/trunk", "--fail-on", "never")[1] == 0
     # Another revision than the workspace is looked at as it is committed, and here is up to date.
     text, status = report(repo, "--base", "origin/trunk", "--head", "origin/better")
@@ -237,6 +238,12 @@ def test_what_cannot_be_judged_is_not_called_fine() -> None:
     few = Gain("task", "rouge1", 0.2, 0.1, -0.1, None, None, None, Outcome.NOT_JUDGED, "too few examples")
     line, status = gate(Freshness({}, []), Comparison("", [few]), "worse")
     assert status == 0 and line.endswith("whether a task got worse is not known.")
+
+
+def test_nothing_is_shown_as_minus_zero() -> None:
+    gain = Gain("task", "rouge1", 0.2, 0.2, -0.0001, -0.0002, 0.1, 1.0, Outcome.NO_DIFFERENCE, "")
+    text = "\n".join(sections.scores([gain]))
+    assert "| +0.000 | +0.000 to +0.100 |" in text and "-0.000" not in text
 
 
 def test_what_differs_is_shown_first_where_there_are_many_tasks() -> None:
