@@ -240,6 +240,24 @@ def test_what_cannot_be_judged_is_not_called_fine() -> None:
     assert status == 0 and line.endswith("whether a task got worse is not known.")
 
 
+def test_the_exit_status_where_a_task_is_worse_and_the_lock_behind() -> None:
+    worse = Gain("task", "rouge1", 0.2, 0.1, -0.1, -0.2, -0.05, 0.01, Outcome.WORSE, "")
+    lock, compared = Freshness({"train": ["train.budget"]}, []), Comparison("", [worse])
+    statuses = {fail_on: gate(lock, compared, fail_on)[1] for fail_on in ("worse", "stale", "never")}
+    assert statuses == {"worse": STALE, "stale": STALE, "never": 0}
+    line, _ = gate(lock, compared, "worse")
+    assert "dvc.lock is behind" in line and "significantly worse: task by ROUGE-1" in line
+    line, status = gate(Freshness({}, ["data/raw/many"]), Comparison("", []), "worse")
+    assert status == 0 and "data/raw was not checked, for this clone lacks `data/raw/many`" in line
+
+
+def test_damaged_params_are_an_error(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "better")
+    write(repo, "params.yaml", "train: {\n")
+    text, status = report(repo, "--base", "origin/trunk", "--fail-on", "never")
+    assert status == 1 and text.startswith("error: ") and "params.yaml" in text and "Traceback" not in text
+
+
 def test_nothing_is_shown_as_minus_zero() -> None:
     gain = Gain("task", "rouge1", 0.2, 0.2, -0.0001, -0.0002, 0.1, 1.0, Outcome.NO_DIFFERENCE, "")
     text = "\n".join(sections.scores([gain]))
@@ -252,4 +270,4 @@ def test_what_differs_is_shown_first_where_there_are_many_tasks() -> None:
     lines = sections.scores([*(replace(unseen, task=f"task{number}") for number in range(40)), worse])
     shown = unfolded("\n".join(lines))
     assert "last" in shown.splitlines()[2] and "**worse**" in shown.splitlines()[2]
-    assert len(shown.splitlines()) < 30 and "17 more scores" in "\n".join(lines)
+    assert len(shown.splitlines()) <= 30 and "17 more scores" in "\n".join(lines)
