@@ -5,6 +5,7 @@ tests/scripts/test_compat.py touches each and says where to look when a version 
 
 import re
 import subprocess
+from pathlib import Path
 
 
 def experiment_reference(head: str, name: str) -> str:
@@ -21,3 +22,12 @@ def experiment_commits(name: str) -> list[str]:
     )
     pattern = re.compile(rf"(\w+) refs/exps/\w{{2}}/\w{{38}}/{re.escape(name)}")
     return [found[1] for line in listed.stdout.splitlines() if (found := pattern.fullmatch(line))]
+
+
+def data_files(folder: Path, under: str) -> list[str]:
+    """Return the files that DVC sees in a repository's folder `under`: those of no .dvcignore."""
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        found = repo.dvcignore.find(repo.fs, repo.fs.join(repo.root_dir, under))
+        return [repo.fs.relpath(path, repo.root_dir) for path in found]

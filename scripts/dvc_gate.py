@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.revisions import Side, git
+from scripts import raw_data
+from scripts.raw_data import LOCK
+from scripts.revisions import Side
 from sft.core.errors import UserError
 from sft.core.params import load
 from stages.cli import PIPELINE
 from stages.paths import RAW
 
-LOCK = "dvc.lock"
 # Of an output: it is not here. That is no change.
 MISSING = ("deleted", "not in cache")
 
@@ -28,12 +29,13 @@ MISSING = ("deleted", "not in cache")
 class Freshness:
     """Whether dvc.lock is up to date: no stage in `behind`.
 
-    `behind` has what differs from each stage's run: params, files and folders, "its command". `absent` are
-    files under data/raw that DVC tracks and this clone lacks, so that data/raw was not compared.
+    `behind` has what differs from each stage's run: params, files and folders, "its command". `unchecked` are
+    folders under data/raw that DVC tracks and this clone lacks, where Git's history does not tell whether
+    data/raw is what was read.
     """
 
     behind: dict[str, list[str]]
-    absent: list[str]
+    unchecked: list[str]
 
 
 def freshness(folder: Path | str = ".") -> Freshness:
@@ -41,22 +43,24 @@ def freshness(folder: Path | str = ".") -> Freshness:
 
     No data is needed. A stage that would only follow another's run is not named.
     """
-    tracked = git("ls-files", "-z", f"{RAW}/*.dvc", folder=folder).split("\0")
-    absent = [
-        file
-        for file in (name.removesuffix(".dvc") for name in tracked if name)
-        if not (Path(folder) / file).exists()
-    ]
+    folder = Path(folder)
     status = json.loads(_dvc("status", "--json", folder=folder) or "{}")
-    lock = _stages(Path(folder) / LOCK)
-    kept_by_git = _kept_by_git(_stages(Path(folder) / PIPELINE))
+    lock = _stages(folder / LOCK)
+    kept_by_git = _kept_by_git(_stages(folder / PIPELINE))
     made = {out["path"]: out for stage in lock.values() for out in stage.get("outs", [])}
-    behind = {
-        name: found
-        for name, entries in status.items()
-        if (found := _differences(entries, lock.get(name, {}), made, kept_by_git, bool(absent)))
-    }
-    return Freshness(behind, absent)
+    lacking = raw_data.absent(folder)
+    behind, unchecked = {}, False
+    for name, entries in status.items():
+        locked = lock.get(name, {})
+        found = _differences(entries, locked, made, kept_by_git)
+        if lacking and RAW in found and (read := _content(_read(locked).get(RAW))):
+            # That files are absent is no change, and DVC does not tell it from one.
+            changed = raw_data.is_changed(folder, read, lacking)
+            unchecked |= changed is None
+            found = found if changed else [path for path in found if path != RAW]
+        if found:
+            behind[name] = found
+    return Freshness(behind, sorted(lacking) if unchecked else [])
 
 
 def metrics_diff(base: Side, head: Side) -> str:
@@ -66,11 +70,11 @@ def metrics_diff(base: Side, head: Side) -> str:
 
 
 def _differences(
-    entries: list[Any], locked: dict[str, Any], made: dict[str, Any], kept_by_git: set[str], no_raw: bool
+    entries: list[Any], locked: dict[str, Any], made: dict[str, Any], kept_by_git: set[str]
 ) -> list[str]:
     """Return what of a stage's status is a change, and no lack of data."""
     found = []
-    read = {dep["path"]: dep for dep in locked.get("deps", [])}
+    read = _read(locked)
     for entry in entries:
         if not isinstance(entry, dict):
             found.append("its command" if entry == "changed command" else entry)
@@ -82,7 +86,7 @@ def _differences(
                 # Not here, but the lock says what was made last and what this stage has read.
                 if _content(read.get(path)) != _content(made[path]):
                     found.append(path)
-            elif not (no_raw and (path == RAW or path.startswith(f"{RAW}/"))):
+            else:
                 found.append(path)
         written = {out["path"] for out in locked.get("outs", [])}
         for path, what in entry.get("changed outs", {}).items():
@@ -90,6 +94,10 @@ def _differences(
             if what not in MISSING or new or path in kept_by_git:
                 found.append(path)
     return found
+
+
+def _read(locked: dict[str, Any]) -> dict[str, Any]:
+    return {dep["path"]: dep for dep in locked.get("deps", [])}
 
 
 def _content(entry: dict[str, Any] | None) -> Any:

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         compared = compare(base, head, given.base)
         lock = _freshness(head)
         shown = [
-            *(compared.verdict, "", *_introduction(head, how, compared, lock), ""),
+            *(_first(compared, lock), "", *_introduction(head, how, compared), ""),
             *sections.params(base, head),
             *sections.scores(compared.found or []),
             *sections.pictures(base, head, given.base),
@@ -147,13 +147,17 @@ def _freshness(head: Side) -> Freshness:
         return freshness(folder)
 
 
-def _introduction(head: Side, how: str, compared: Comparison, lock: Freshness) -> Iterator[str]:
+def _first(compared: Comparison, lock: Freshness) -> str:
+    if not lock.behind:
+        return compared.verdict
+    return f"**The scores are of an earlier run, see the last line.** Of that run: {compared.verdict}"
+
+
+def _introduction(head: Side, how: str, compared: Comparison) -> Iterator[str]:
     yield how
     if compared.note:
         yield compared.note
     yield _against_base_model(head)
-    if lock.behind:
-        yield "**The scores are not this code's:** see the last line."
 
 
 def gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]:
@@ -169,8 +173,8 @@ def gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]
         said.append(f"dvc.lock is behind: `dvc repro` would run {stages} and what follows; run it and commit")
     else:
         said.append("dvc.lock is up to date with code and params")
-    if lock.absent:
-        said.append(f"data/raw was not checked, for this clone lacks {', '.join(map(code, lock.absent))}")
+    if lock.unchecked:
+        said.append(f"data/raw was not checked, for this clone lacks {', '.join(map(code, lock.unchecked))}")
     if compared.worse:
         names = ", ".join(f"{gain.task} by {METRICS[gain.metric].label}" for gain in compared.worse)
         said.append(f"significantly worse: {names}")

@@ -18,6 +18,11 @@ PICTURE = "plots/gain.png"
 PROVENANCE = "provenance"
 # Rows that a table shows; the others are folded, so that the comment stays a page.
 PARAMS_SHOWN, SCORES_SHOWN = 10, 24
+UNITS = (
+    "Bits per byte: how badly the model predicts the reference answers, so lower is better. ROUGE-1, 0 to 1: "
+    "how many words an answer shares with the reference, so higher is better, as is a share in %. "
+    "Differences of shares are in percentage points."
+)
 SIGNIFICANT = (Outcome.BETTER, Outcome.WORSE)
 
 
@@ -40,14 +45,14 @@ def scores(found: list[Gain]) -> list[str]:
         return []
     if len(found) > SCORES_SHOWN:  # what differs goes first
         found = sorted(found, key=lambda gain: gain.outcome not in SIGNIFICANT)
-    return _shown(head, [_score(gain) for gain in found], SCORES_SHOWN, "scores")
+    return [*_shown(head, [_score(gain) for gain in found], SCORES_SHOWN, "scores"), UNITS, ""]
 
 
 def _score(gain: Gain) -> list[str]:
     metric = METRICS[gain.metric]
     number = metric.format
     interval = (
-        "" if gain.low is None or gain.high is None else f"{gain.low:+{number}} to {gain.high:+{number}}"
+        "" if gain.low is None or gain.high is None else f"{gain.low:+z{number}} to {gain.high:+z{number}}"
     )
     verdict = gain.outcome.value
     if gain.outcome in SIGNIFICANT:
@@ -59,7 +64,7 @@ def _score(gain: Gain) -> list[str]:
         metric.label + (" (lower is better)" if metric.lower_is_better else ""),
         f"{gain.before:{number}}",
         f"{gain.after:{number}}",
-        f"{gain.difference:+{number}}",
+        f"{gain.difference:+z{number}}",  # z: no -0.000
         interval,
         verdict,
     ]

@@ -27,3 +27,10 @@ def test_the_commit_of_an_experiment(repo: Repo, monkeypatch: pytest.MonkeyPatch
     with Dvc(str(repo.path)) as dvc:
         assert exp_refs_by_names(dvc.scm, {"mine"})["mine"], where  # DVC finds it under this name, too
     assert compat.experiment_commits("m.ne") == [] == compat.experiment_commits("stash")
+
+
+def test_the_files_that_dvc_sees(built: Repo) -> None:
+    where = LOOK_AT.format("dvc/ignore.py (DvcIgnoreFilter.find)")
+    assert (built.path / "data/raw/README.md").exists()  # .dvcignore names it
+    assert compat.data_files(built.path, "data/raw") == [], where
+    assert "metrics/train.json" in compat.data_files(built.path, "metrics"), where

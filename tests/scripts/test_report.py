@@ -58,7 +58,7 @@ def test_a_branch_that_is_better(origin: Repo, tmp_path: Path) -> None:
     assert f"Compared with `origin/trunk` at `{fork[:9]}`, where the branch left it." in text
     assert "than the base model" in text
     found = rows(unfolded(text))
-    assert ["`train.learning_rate`", "`0.0002`", "`0.0005`"] in found
+    assert ["`train.learning_rate`", "`0.002`", "`0.0005`"] in found
     assert ["`train.seed`", "`42`", "`7`"] in found
     by_name = {(row[0], row[1].partition(" (")[0]): row for row in found if len(row) == 7}
     bits = by_name["`recipe`", "bits per byte"]
@@ -95,7 +95,8 @@ def test_a_lock_that_is_behind(origin: Repo, tmp_path: Path) -> None:
     last = text.splitlines()[-1]
     assert status == STALE and last.startswith("**Gate failed** (--fail-on stale): dvc.lock is behind")
     assert "`dvc repro` would run train (`train.budget`) and what follows" in last
-    assert "The scores are not this code's" in text
+    assert text.startswith("**The scores are of an earlier run, see the last line.**")
+    assert "Better than before" in text.splitlines()[0]
     assert report(repo, "--base", "origin/trunk", "--fail-on", "never")[1] == 0
     # Another revision than the workspace is looked at as it is committed, and here is up to date.
     text, status = report(repo, "--base", "origin/trunk", "--head", "origin/better")
@@ -239,10 +240,34 @@ def test_what_cannot_be_judged_is_not_called_fine() -> None:
     assert status == 0 and line.endswith("whether a task got worse is not known.")
 
 
+def test_the_exit_status_where_a_task_is_worse_and_the_lock_behind() -> None:
+    worse = Gain("task", "rouge1", 0.2, 0.1, -0.1, -0.2, -0.05, 0.01, Outcome.WORSE, "")
+    lock, compared = Freshness({"train": ["train.budget"]}, []), Comparison("", [worse])
+    statuses = {fail_on: gate(lock, compared, fail_on)[1] for fail_on in ("worse", "stale", "never")}
+    assert statuses == {"worse": STALE, "stale": STALE, "never": 0}
+    line, _ = gate(lock, compared, "worse")
+    assert "dvc.lock is behind" in line and "significantly worse: task by ROUGE-1" in line
+    line, status = gate(Freshness({}, ["data/raw/many"]), Comparison("", []), "worse")
+    assert status == 0 and "data/raw was not checked, for this clone lacks `data/raw/many`" in line
+
+
+def test_damaged_params_are_an_error(origin: Repo, tmp_path: Path) -> None:
+    repo = clone(origin, tmp_path / "clone", "better")
+    write(repo, "params.yaml", "train: {\n")
+    text, status = report(repo, "--base", "origin/trunk", "--fail-on", "never")
+    assert status == 1 and text.startswith("error: ") and "params.yaml" in text and "Traceback" not in text
+
+
+def test_nothing_is_shown_as_minus_zero() -> None:
+    gain = Gain("task", "rouge1", 0.2, 0.2, -0.0001, -0.0002, 0.1, 1.0, Outcome.NO_DIFFERENCE, "")
+    text = "\n".join(sections.scores([gain]))
+    assert "| +0.000 | +0.000 to +0.100 |" in text and "-0.000" not in text
+
+
 def test_what_differs_is_shown_first_where_there_are_many_tasks() -> None:
     unseen = Gain("task", "rouge1", 0.2, 0.2, 0.0, -0.1, 0.1, 1.0, Outcome.NO_DIFFERENCE, "")
     worse = replace(unseen, task="last", outcome=Outcome.WORSE)
     lines = sections.scores([*(replace(unseen, task=f"task{number}") for number in range(40)), worse])
     shown = unfolded("\n".join(lines))
     assert "last" in shown.splitlines()[2] and "**worse**" in shown.splitlines()[2]
-    assert len(shown.splitlines()) < 30 and "17 more scores" in "\n".join(lines)
+    assert len(shown.splitlines()) <= 30 and "17 more scores" in "\n".join(lines)

@@ -154,6 +154,30 @@ def test_the_pull_request_of_a_branch_is_found(built: Repo, tmp_path: Path, foun
     assert "-f head=me:mine" in runner.read("LOG")
 
 
+def test_no_experiment_is_committed_to_the_default_branch(built: Repo, tmp_path: Path) -> None:
+    env = {"BRANCH": "main", "PULL": "", "BASE": "", "DEFAULT": "main", "GITHUB_REPOSITORY": "me/it"}
+    runner = Runner(built, tmp_path / "runner", GITHUB_REPOSITORY_OWNER="me", **env)
+    result = runner.run(step(EXPERIMENT, "plan", "Find"))
+    assert result.returncode == 1 and "push a branch of its own" in result.stdout
+    assert (
+        EXPERIMENT["jobs"]["run"]["needs"] == "plan" and not (tmp_path / "runner" / "GITHUB_OUTPUT").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "state"), [("success", "success"), ("failure", "failure"), ("cancelled", "failure")]
+)
+def test_an_experiment_s_commit_gets_the_check_of_a_report(
+    built: Repo, tmp_path: Path, result: str, state: str
+) -> None:
+    (check,) = REPORT["jobs"]  # what a pull request's check is called, and protected branches ask for
+    env = {"GITHUB_REPOSITORY": "me/it", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_RUN_ID": "5"}
+    runner = Runner(built, tmp_path / "runner", HEAD="0123abcd", RESULT=result, **env)
+    assert runner.run(step(EXPERIMENT, "status", "Put")).returncode == 0
+    said = runner.read("LOG")
+    assert "POST repos/me/it/statuses/0123abcd" in said and f"-f state={state} -f context={check} " in said
+
+
 @pytest.mark.parametrize(
     ("workflow", "name", "job"), JOBS, ids=lambda value: value if isinstance(value, str) else ""
 )

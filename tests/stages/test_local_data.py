@@ -100,12 +100,56 @@ def test_the_gate_where_the_file_is_absent_does_not_take_it_for_changed(mine: Re
     mine.dvc("repro", "mix")
     mine.commit("run up to the mix")
     in_clone = freshness(mine.clone(tmp_path / "clone").path)
-    assert in_clone.absent == [MINE]
+    assert in_clone.unchecked == []
     assert in_clone.behind.keys() == {"train", "plot"} and "data/mix.parquet" in in_clone.behind["train"]
     here = freshness(mine.path)
-    assert here.absent == [] and here.behind.keys() == {"train", "plot"}
+    assert here.unchecked == [] and here.behind.keys() == {"train", "plot"}
     write(mine, 40)
     assert RAW in freshness(mine.path).behind["standardize"]
+
+
+def test_the_gate_where_a_file_is_absent_sees_what_changed_in_data_raw(mine: Repo, tmp_path: Path) -> None:
+    (mine.path / "data/raw/small.jsonl").write_text('{"prompt": "kept in Git", "completion": "too"}\n')
+    mine.dvc("repro", "standardize")
+    mine.commit("run")
+    mine.git("tag", "run")
+    for branch in ("another-file", "file-of-git", "new-file", "unchanged"):
+        mine.git("switch", "--quiet", "--create", branch, "run")
+        if branch == "another-file":  # tracked, and standardize has not run
+            write(mine, 40)
+            mine.dvc("add", MINE)
+        elif branch != "unchanged":
+            name = "small" if branch == "file-of-git" else "new"
+            (mine.path / f"data/raw/{name}.jsonl").write_text("{}\n")
+        # Another stage's run changes the lock too, which says nothing of data/raw.
+        (mine.path / "dvc.lock").write_text((mine.path / "dvc.lock").read_text() + "# later\n")
+        mine.commit(branch)
+        clone = tmp_path / branch
+        mine.git("clone", "--quiet", "--depth", "1", f"file://{mine.path}", str(clone))
+        found = freshness(clone)
+        assert not (clone / MINE).exists() and found.unchecked == []
+        assert (RAW in found.behind.get("standardize", [])) == (branch != "unchanged"), branch
+
+
+def test_the_gate_where_a_folder_is_absent(repo: Repo, tmp_path: Path) -> None:
+    many = repo.path / "data/raw/many"
+    many.mkdir()
+    (many / "1.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    repo.dvc("add", "data/raw/many")
+    repo.dvc("repro", "standardize")
+    repo.commit("run")
+    repo.set_params({"plot.dpi": 50})
+    repo.commit("later")
+    fine = freshness(repo.clone(tmp_path / "fine").path)
+    assert RAW not in fine.behind.get("standardize", []) and fine.unchecked == []
+    (many / "2.jsonl").write_text('{"prompt": "c", "completion": "d"}\n')
+    repo.dvc("add", "data/raw/many")
+    repo.commit("more rows, and no run")
+    assert RAW in freshness(repo.clone(tmp_path / "stale").path).behind["standardize"]
+    # Without history nothing tells; the report says that.
+    shallow = tmp_path / "shallow"
+    repo.git("clone", "--quiet", "--depth", "1", f"file://{repo.path}", str(shallow))
+    assert freshness(shallow).unchecked == ["data/raw/many"]
 
 
 def test_a_missing_file_is_named(mine: Repo) -> None:
