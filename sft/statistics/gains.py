@@ -131,9 +131,9 @@ def sentence(found: Sequence[Gain], than: str) -> str:
     if better and worse:
         return f"Better than {than} in {better}; but worse in {worse}{_rest(found)}."
     if better:
-        return f"Better than {than} in {better}; nothing significantly worse{_rest(found)}."
+        return f"Better than {than} in {better}{_rest(found)}."
     if worse:
-        return f"Worse than {than} in {worse}; nothing significantly better{_rest(found)}."
+        return f"Worse than {than} in {worse}{_rest(found)}."
     if reasons := {gain.note for gain in found} if _none_judged(found) else None:
         return f"Nothing can be said against {than}: {', '.join(sorted(reasons))}."
     return f"Not told apart from {than}, on average or on any task."

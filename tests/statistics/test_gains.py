@@ -52,3 +52,60 @@ def test_the_order_of_examples_does_not_matter() -> None:
 def test_other_examples_are_an_error() -> None:
     with pytest.raises(UserError, match=r"examples of recipe: 1 are in after only .*'recipe20' for one"):
         gains(scores(examples=21), scores())
+
+
+def verdict(bits: float, **of_rouge: float) -> str:
+    """Return the sentence on made-up gains of bits per byte, and of ROUGE-1 by task."""
+    after = scores(bits, seed=2)
+    for task, gain in of_rouge.items():
+        of = after[task, "rouge1"]
+        after[task, "rouge1"] = ScoresOf(of.examples, of.values + gain)
+    return sentence(gains(after, scores()), "the base model")
+
+
+def test_the_sentence_names_every_task_that_got_worse() -> None:
+    """Likelihood alone would call a model better whose answers got worse."""
+    better = "Better than the base model in bits per byte on average and on every task"
+    assert verdict(0.3) == f"{better}."
+    assert verdict(0.3, question=-0.3) == f"{better}; but worse in ROUGE-1 on average and on question."
+    assert verdict(0.0, question=-0.3) == (
+        "Worse than the base model in ROUGE-1 on average and on question; not told apart on recipe."
+    )
+    assert verdict(-0.3).startswith("Worse than the base model in bits per byte on average and on every task")
+    assert verdict(0.0) == "Not told apart from the base model, on average or on any task."
+    same = gains(scores(), scores())
+    assert sentence(same, "before") == "The same scores as before on every task."
+    assert {gain.note for gain in same} == {"no variance: all scores are the same"}
+    few = gains(scores(0.3, seed=2, examples=8), scores(examples=8))
+    assert sentence(few, "before").startswith("Nothing can be said against before: 8 examples, and 16 are")
+
+
+def test_tasks_are_tested_only_where_the_average_is_found() -> None:
+    after = scores(seed=2)
+    for task, gain in (("recipe", 0.2), ("question", -0.2)):  # which cancel out
+        of = after[task, "bits_per_byte"]
+        after[task, "bits_per_byte"] = ScoresOf(of.examples, of.values + gain)
+    average, *tasks = gains(after, scores())[:3]
+    assert average.note.startswith("smallest it could see: 0.")
+    for gain in tasks:
+        assert gain.outcome is Outcome.NO_DIFFERENCE and abs(gain.difference) > 0.1
+        assert gain.note == "tested only where the average's bits per byte differ significantly"
+        assert gain.p is not None and gain.p >= 0.05
+
+
+def test_a_task_or_metric_of_one_side_only_is_left_out() -> None:
+    after = scores(0.3, seed=2)
+    after["new", "rouge1"] = after["recipe", "rouge1"]
+    after["recipe", "format"] = ScoresOf(["recipe0"], np.zeros((1, 1)))
+    after["recipe", "rougeL"] = after["recipe", "rouge1"]  # on both sides, it would not be tested either
+    before = scores() | {("recipe", "rougeL"): scores()["recipe", "rouge1"]}
+    assert len(gains(after, before)) == 6
+    with pytest.raises(UserError, match="nothing to compare"):
+        gains({("new", "rouge1"): after["new", "rouge1"]}, before)
+
+
+def test_a_share_has_an_interval_where_nothing_was_right() -> None:
+    none = {("recipe", "format"): ScoresOf([f"{n}" for n in range(16)], np.zeros((3, 16)))}
+    (gain,) = [of for of in gains(scores() | none, scores(seed=2) | none) if of.metric == "format"]
+    assert gain.outcome is Outcome.NO_DIFFERENCE and gain.low is not None and gain.low < -0.1
+    assert gain.note.endswith("%")
