@@ -57,6 +57,12 @@ class Comparison:
         """What got significantly worse."""
         return [gain for gain in self.found or [] if gain.outcome is Outcome.WORSE]
 
+    @property
+    def worse_by_itself(self) -> list[Gain]:
+        """What was not tested, but lies below 0 with its whole interval; the gate names it and stays open."""
+        untested = (gain for gain in self.found or [] if gain.outcome is Outcome.NOT_TESTED)
+        return [gain for gain in untested if gain.by_itself is Outcome.WORSE]
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the report; return the exit status."""
@@ -182,6 +188,8 @@ def gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]
         said.append("whether a task got worse is not known")
     else:
         said.append("no task got significantly worse")
+    if names := ", ".join(f"{of.task} by {METRICS[of.metric].label}" for of in compared.worse_by_itself):
+        said.append(f"not tested, though worse by its own 95% interval: {names}")
     return f"**Gate {'failed' if status else 'passed'}** (--fail-on {fail_on}): {'; '.join(said)}.", status
 
 

@@ -17,7 +17,7 @@ from sft.core.errors import UserError
 from sft.evaluation import scores_file
 from sft.study.results import Inputs, Result
 from stages.cli import PARAMS
-from stages.paths import PROVENANCE_EVALUATE, PROVENANCE_TRAIN, REJECTS, SCORES_BASELINE, SCORES_EVALUATE
+from stages.paths import PROVENANCE_EVALUATE, PROVENANCE_TRAIN, SCORES_BASELINE, SCORES_EVALUATE
 
 LOCK = "dvc.lock"
 INPUTS = "inputs.json"  # what of the lock a result's `inputs` are; of runs without DVC, and of published ones
@@ -85,7 +85,7 @@ class Source:
         try:
             stages = params.parse(text, f"{LOCK} of {self.name}")["stages"]
             made = stages["standardize"]["outs"]
-            data = {out["path"]: str(out["md5"]) for out in made if out["path"] != REJECTS}
+            data = {out["path"]: str(out["md5"]) for out in made if out["path"].endswith(".parquet")}
             code: dict[str, set[str]] = {}
             for stage in SCORED_BY:
                 for dep in stages.get(stage, {}).get("deps", []):

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from sft.plotting.pipeline import ACCENT, TUNED, plt, save
-from sft.statistics.gains import Gain
+from sft.statistics.gains import Gain, headline, sentence
 from sft.statistics.significance import Outcome
 from sft.tasks.metric_names import METRICS
 from sft.tasks.task import AVERAGE
@@ -22,14 +22,14 @@ class _Look:
     color: str
     marker: str
     filled: bool
-    label: str
 
 
 LOOKS = {
-    Outcome.BETTER: _Look(TUNED, "o", True, "better"),
-    Outcome.WORSE: _Look(ACCENT, "s", True, "worse"),
-    Outcome.NO_DIFFERENCE: _Look(GREY, "o", False, "not told apart"),
-    Outcome.NOT_JUDGED: _Look(GREY, "x", True, "not judged"),
+    Outcome.BETTER: _Look(TUNED, "o", True),
+    Outcome.WORSE: _Look(ACCENT, "s", True),
+    Outcome.NO_DIFFERENCE: _Look(GREY, "o", False),
+    Outcome.NOT_TESTED: _Look(GREY, "D", False),
+    Outcome.NOT_JUDGED: _Look(GREY, "x", True),
 }
 
 
@@ -60,9 +60,9 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
     height = figure.get_figheight()
     figure.text(0.02, 1 - 0.1 / height, head, fontsize=13, fontweight="bold", va="top")
     figure.text(0.02, 1 - 0.4 / height, below, fontsize=9.5, color=GREY, va="top", linespacing=1.35)
-    shown = [look for outcome, look in LOOKS.items() if outcome in {gain.outcome for gain in gains}]
+    shown = [outcome for outcome in LOOKS if outcome in {gain.outcome for gain in gains}]
     figure.legend(
-        handles=[_key(look) for look in shown],
+        handles=[_key(outcome) for outcome in shown],
         loc="lower right",
         ncols=len(shown),
         frameon=False,
@@ -78,35 +78,8 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
 
 
 def title(gains: Sequence[Gain]) -> list[str]:
-    """Return the verdict in short: a headline, and a line on what got better, "" where nothing did."""
-    better, worse = (_listed(gains, outcome) for outcome in (Outcome.BETTER, Outcome.WORSE))
-    if better and worse:
-        head = f"Better than the base model, but worse by {worse}"
-    elif better:
-        head = "Better than the base model"
-    elif worse:
-        head = f"Worse than the base model by {worse}"
-    else:
-        head = "Not told apart from the base model"
-    return [head, f"Better by {better}." if better else ""]
-
-
-def _listed(gains: Sequence[Gain], outcome: Outcome) -> str:
-    """Name the metrics with the tasks on which they have this outcome."""
-    parts = []
-    for metric in dict.fromkeys(gain.metric for gain in gains):
-        of_metric = [gain for gain in gains if gain.metric == metric]
-        named = [gain.task for gain in of_metric if gain.outcome is outcome]
-        if not named:
-            continue
-        if len(of_metric) == 1 and not METRICS[metric].common:
-            parts.append(METRICS[metric].label)
-        elif len(named) == len(of_metric) > 1:
-            parts.append(f"{METRICS[metric].label} on average and on every task")
-        else:
-            names = ["on average" if name == AVERAGE else f"on {name}" for name in named]
-            parts.append(f"{METRICS[metric].label} {', '.join(names)}")
-    return "; ".join(parts)
+    """Return the verdict: in a few words, and in a sentence."""
+    return [headline(gains, "the base model"), sentence(gains, "the base model")]
 
 
 def _panel(axes: Any, metric: str, gains: Sequence[Gain], tasks: Sequence[str]) -> None:
@@ -162,7 +135,9 @@ def _marker(look: _Look) -> dict[str, Any]:
     }
 
 
-def _key(look: _Look) -> Any:
+def _key(outcome: Outcome) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=look.label, **{**_marker(look), "linestyle": "-", "linewidth": 2.2})
+    return Line2D(
+        [], [], label=outcome.value, **{**_marker(LOOKS[outcome]), "linestyle": "-", "linewidth": 2.2}
+    )

@@ -3,7 +3,7 @@
 What is tested, and how it is corrected, is in `significance`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +22,16 @@ from sft.statistics.significance import ROUGE, Outcome, Verdict, is_tested, verd
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
+NOTHING = "There is nothing to compare: they have no task with the same scores."
+
 
 @dataclass(frozen=True)
 class Gain:
     """One comparison of after with before; `difference`, `low` and `high` (95%) are as the metric counts.
 
     `p` is corrected within its family; `outcome` is in the metric's sense: fewer bits are better. What is not
-    judged has no interval and no p. `note` is for people: why it is not judged, or what could have been seen.
+    judged has no interval; it and what is not tested have no p. `note` is for people: why there is no
+    verdict, or the minimum detectable difference.
     """
 
     task: str
@@ -42,6 +45,14 @@ class Gain:
     outcome: Outcome
     note: str
 
+    @property
+    def by_itself(self) -> Outcome | None:
+        """Better or worse where the interval, which no number of tests corrects, leaves 0 out."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return None
+        better = (self.difference < 0) == METRICS[self.metric].lower_is_better
+        return Outcome.BETTER if better else Outcome.WORSE
+
 
 Pair = tuple[np.ndarray, np.ndarray]  # after and before, (runs, examples)
 
@@ -50,14 +61,14 @@ def gains(after: Scores, before: Scores) -> list[Gain]:
     """Compare two models on the tasks that both have, each on the same examples.
 
     The order is that of the report: bits per byte, ROUGE-1, the tasks' own metrics; of each the average
-    first, then the tasks. An average is over the tasks that both have. Raises UserError where there is
-    nothing to compare, or the examples of a task are not the same.
+    first, then the tasks. An average is over the tasks that both have; one task has none. Raises UserError
+    where there is nothing to compare, or the examples of a task are not the same.
     """
     pairs = compared(after, before)
     results = {
         ("", task, metric): compare_adapters(
-            [signed(one, metric) for one, _ in sides],
-            [signed(other, metric) for _, other in sides],
+            [signed(one, metric) for one, _ in sides.values()],
+            [signed(other, metric) for _, other in sides.values()],
             METRICS[metric].share,
         )
         for (task, metric), sides in pairs.items()
@@ -68,7 +79,7 @@ def gains(after: Scores, before: Scores) -> list[Gain]:
     ]
 
 
-def compared(after: Scores, before: Scores) -> dict[tuple[str, str], list[Pair]]:
+def compared(after: Scores, before: Scores) -> dict[tuple[str, str], dict[str, Pair]]:
     """Return what is compared, by task or average and metric: a pair of arrays for each of its tasks."""
     found: dict[str, dict[str, Pair]] = {}
     for task, metric in after:
@@ -76,26 +87,35 @@ def compared(after: Scores, before: Scores) -> dict[tuple[str, str], list[Pair]]
             sides = aligned(task, {"after": after[task, metric], "before": before[task, metric]})
             found.setdefault(metric, {})[task] = (sides["after"], sides["before"])
     if not found:
-        raise UserError("There is nothing to compare: the two have no task with the same scores.")
-    pairs: dict[tuple[str, str], list[Pair]] = {}
+        raise UserError(NOTHING)
+    pairs: dict[tuple[str, str], dict[str, Pair]] = {}
     for metric in sorted(found, key=lambda metric: (metric != BITS_PER_BYTE, metric != ROUGE, metric)):
-        if METRICS[metric].common:
-            pairs[AVERAGE, metric] = list(found[metric].values())
-        pairs |= {(task, metric): [pair] for task, pair in found[metric].items()}
+        if METRICS[metric].common and len(found[metric]) > 1:
+            pairs[AVERAGE, metric] = found[metric]
+        pairs |= {(task, metric): {task: pair} for task, pair in found[metric].items()}
     return pairs
 
 
-def _gain(task: str, metric: str, pairs: Sequence[Pair], verdict: Verdict) -> Gain:
-    after, before = (float(np.mean([pair[side].mean() for pair in pairs])) for side in (0, 1))
+def _gain(task: str, metric: str, pairs: Mapping[str, Pair], verdict: Verdict) -> Gain:
+    after, before = (float(np.mean([pair[side].mean() for pair in pairs.values()])) for side in (0, 1))
     low, high = as_counted(verdict.result, metric)[1] or (None, None)
-    note = ""
-    if isinstance(verdict.result, Refusal):
-        note = lack_words(verdict.result)
-    elif verdict.closed:
-        note = "tested only where the average's bits per byte differ significantly"
-    elif verdict.outcome is Outcome.NO_DIFFERENCE:
-        note = f"smallest it could see: {verdict.smallest:{METRICS[metric].format}}"
+    smallest = min(pairs, key=lambda name: pairs[name][0].shape[-1])
+    note = note_of(verdict, metric, smallest)
     return Gain(task, metric, before, after, after - before, low, high, verdict.p, verdict.outcome, note)
+
+
+def note_of(verdict: Verdict, metric: str, smallest: str = "") -> str:
+    """Say why there is no verdict, or the minimum detectable difference; "" where there is nothing to add.
+
+    `smallest` is the task with the fewest examples.
+    """
+    if isinstance(verdict.result, Refusal):
+        return lack_words(verdict.result, smallest)
+    if verdict.outcome is Outcome.NOT_TESTED:
+        return "as bits per byte do not differ significantly on average"
+    if verdict.outcome is Outcome.NO_DIFFERENCE and verdict.smallest is not None:
+        return f"minimum detectable: {verdict.smallest:{METRICS[metric].format}}"
+    return ""
 
 
 def as_counted(result: Interval | Refusal, metric: str) -> tuple[float, tuple[float, float] | None]:
@@ -108,54 +128,89 @@ def as_counted(result: Interval | Refusal, metric: str) -> tuple[float, tuple[fl
     return difference, (low, high)
 
 
-def lack_words(refusal: Refusal) -> str:
-    """Say why nothing can be said."""
+def lack_words(refusal: Refusal, task: str = "") -> str:
+    """Say why nothing can be said; `task` is the one with the fewest examples."""
     if refusal.lack is Lack.VARIANCE:
         same = "are the same" if not refusal.difference else "differ by the same"
         return f"no variance: all scores {same}"
     if refusal.lack in (Lack.DATA_SEEDS, Lack.TRAIN_SEEDS):
         return f"replicates of one {refusal.lack.value}"
     noun = refusal.lack.value if refusal.count != 1 else refusal.lack.value.removesuffix("s")
-    needed = FEWEST_EXAMPLES if refusal.lack is Lack.EXAMPLES else FEWEST_REPLICATES
-    return f"{refusal.count} {noun}, and {needed} are needed"
+    if refusal.lack is Lack.EXAMPLES:
+        return f"{task or 'a task'} has {refusal.count} {noun}, and {FEWEST_EXAMPLES} are needed"
+    return f"{refusal.count} {noun}, and {FEWEST_REPLICATES} are needed"
+
+
+def headline(found: Sequence[Gain], than: str) -> str:
+    """Put the verdict into a few words; `than` is what was compared with, such as "the base model"."""
+    outcomes = {gain.outcome for gain in found}
+    if Outcome.BETTER in outcomes:
+        return f"Better than {than}" + (", but in part worse" if Outcome.WORSE in outcomes else "")
+    if Outcome.WORSE in outcomes:
+        return f"Worse than {than}"
+    if outcomes <= {Outcome.NOT_JUDGED}:
+        return f"Not judged against {than}"
+    return f"No significant difference from {than}"
 
 
 def sentence(found: Sequence[Gain], than: str) -> str:
     """Put the verdict into one sentence; `than` is what was compared with, such as "the base model".
 
-    It names every task that got better or worse, in either family, and those of which nothing can be said.
+    It names every task that got better or worse, in either family, those that were not tested though their
+    own interval leaves 0 out, and what could not be judged and why.
     """
     if found and not any(gain.difference for gain in found):
         return f"The same scores as {than} on every task."
-    better, worse = (_listed(found, outcome) for outcome in (Outcome.BETTER, Outcome.WORSE))
-    if better and worse:
-        return f"Better than {than} in {better}; but worse in {worse}{_rest(found)}."
+    if found and all(gain.outcome is Outcome.NOT_JUDGED for gain in found):
+        return f"{headline(found, than)}: {', '.join(sorted({gain.note for gain in found}))}."
+    better, worse = (
+        listed(found, [gain for gain in found if gain.outcome is outcome])
+        for outcome in (Outcome.BETTER, Outcome.WORSE)
+    )
     if better:
-        return f"Better than {than} in {better}; nothing significantly worse{_rest(found)}."
-    if worse:
-        return f"Worse than {than} in {worse}; nothing significantly better{_rest(found)}."
-    if reasons := {gain.note for gain in found} if _none_judged(found) else None:
-        return f"Nothing can be said against {than}: {', '.join(sorted(reasons))}."
-    return f"Not told apart from {than}, on average or on any task."
+        clauses = [f"Better than {than} in {better}", *([f"but worse in {worse}"] if worse else [])]
+    elif worse:
+        clauses = [f"Worse than {than} in {worse}"]
+    else:
+        clauses = [headline(found, than)]
+    if (better or worse) and (rest := _not_told_apart(found)):
+        clauses.append(f"no significant difference on {', '.join(rest)}")
+    clauses += [*_not_tested(found), *_not_judged(found)]
+    return f"{'; '.join(clauses)}."
 
 
-def _none_judged(found: Sequence[Gain]) -> bool:
-    return all(gain.outcome is Outcome.NOT_JUDGED for gain in found)
-
-
-def _rest(found: Sequence[Gain]) -> str:
-    """Name the tasks on which nothing is significant."""
+def _not_told_apart(found: Sequence[Gain]) -> list[str]:
+    """List the tasks that were tested, and on which nothing is significant."""
     told = {gain.task for gain in found if gain.outcome in (Outcome.BETTER, Outcome.WORSE)}
-    rest = [task for task in dict.fromkeys(gain.task for gain in found) if task not in {*told, AVERAGE}]
-    return f"; not told apart on {', '.join(rest)}" if rest else ""
+    tested = dict.fromkeys(gain.task for gain in found if gain.outcome is Outcome.NO_DIFFERENCE)
+    return [task for task in tested if task not in {*told, AVERAGE}]
 
 
-def _listed(found: Sequence[Gain], outcome: Outcome) -> str:
-    """Name metrics, each with where it has this outcome: on average, on tasks."""
+def _not_tested(found: Sequence[Gain]) -> list[str]:
+    closed = [gain for gain in found if gain.outcome is Outcome.NOT_TESTED]
+    if not closed:
+        return []
+    apart = [f"{gain.task} ({gain.by_itself.value})" for gain in closed if gain.by_itself]
+    though = f", though the uncorrected 95% interval leaves 0 out on {', '.join(apart)}" if apart else ""
+    return [f"bits per byte do not differ significantly on average, so they were not tested by task{though}"]
+
+
+def _not_judged(found: Sequence[Gain]) -> list[str]:
+    """Name what could not be judged, by the reason; all of it, or metric by metric."""
+    refused = [gain for gain in found if gain.outcome is Outcome.NOT_JUDGED]
+    clauses = []
+    for note in dict.fromkeys(gain.note for gain in refused):
+        names = listed(found, [gain for gain in refused if gain.note == note])
+        clauses.append(f"not judged: {names}" + (f" ({note})" if note else ""))
+    return clauses
+
+
+def listed(found: Sequence[Gain], some: Sequence[Gain]) -> str:
+    """Name the metrics of some of what was found, each with where: on average, on tasks."""
     parts = []
-    for metric in dict.fromkeys(gain.metric for gain in found):
+    for metric in dict.fromkeys(gain.metric for gain in some):
         of_metric = [gain for gain in found if gain.metric == metric]
-        named = [gain.task for gain in of_metric if gain.outcome is outcome]
+        named = [gain.task for gain in some if gain.metric == metric]
         if named == [AVERAGE, *(gain.task for gain in of_metric if gain.task != AVERAGE)]:
             where = " on average and on every task"
         elif not METRICS[metric].common and len(of_metric) == 1:  # one task's own
@@ -164,6 +219,5 @@ def _listed(found: Sequence[Gain], outcome: Outcome) -> str:
             tasks = [task for task in named if task != AVERAGE]
             places = ["on average"] * (AVERAGE in named) + ([f"on {', '.join(tasks)}"] if tasks else [])
             where = f" {' and '.join(places)}"
-        if named:
-            parts.append(f"{METRICS[metric].label}{where}")
+        parts.append(f"{METRICS[metric].label}{where}")
     return ", ".join(parts)

@@ -37,7 +37,8 @@ class Interval:
     """First minus second, in the scores' unit: the 95% interval, p uncorrected, the standard error.
 
     `student` is what the difference over its standard error is held against. `replicates` and `examples` are
-    the parts of the variance, those of replicates one a side; adapters have none.
+    the parts of the variance, those of replicates one a side; adapters have none. `share`: of answers that
+    score 0 or 1.
     """
 
     difference: float
@@ -48,6 +49,7 @@ class Interval:
     student: Mixture
     examples: Part
     replicates: tuple[Part, ...] = ()
+    share: bool = False
 
 
 class Lack(Enum):
@@ -164,7 +166,7 @@ def _interval(
     low, high = center - half, center + half
     if share:
         low, high = max(low, -1.0), min(high, 1.0)
-    return Interval(difference, low, high, p, error, student, examples, replicates)
+    return Interval(difference, low, high, p, error, student, examples, replicates, share)
 
 
 def _with_one_won_by_each(differences: np.ndarray) -> np.ndarray:

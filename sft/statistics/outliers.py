@@ -15,8 +15,9 @@ def far_out(groups: Sequence[np.ndarray]) -> list[tuple[int, int]]:
 
     A value is held against the others of its group by Student's t, with the scatter of all others in all
     groups, and corrected for the number of values (Bonferroni): the outlier test of studentized residuals
-    (Cook and Weisberg 1982, "Residuals and Influence in Regression"). Groups of fewer than three are left
-    out: of two it would not be known which of them it is.
+    (Cook and Weisberg 1982, "Residuals and Influence in Regression"). It has to lie far by the scatter of its
+    own group's others too (corrected for the group's number), as a group may scatter more than the rest.
+    Groups of fewer than three are left out: of two it would not be known which of them it is.
     """
     squares = [float(((group - group.mean()) ** 2).sum()) for group in groups]
     dfs = [len(group) - 1 for group in groups]
@@ -27,10 +28,17 @@ def far_out(groups: Sequence[np.ndarray]) -> list[tuple[int, int]]:
             continue
         for index, value in enumerate(group):
             others = np.delete(group, index)
-            left = sum(squares) - squares[place] + float(((others - others.mean()) ** 2).sum())
-            df = sum(dfs) - 1
-            error = math.sqrt(left / df * (1 + 1 / len(others)))
-            apart = abs(float(value - others.mean()))
-            if apart > 1e-12 and (not error or t_p_value(apart / error, {df: 1.0}) * values < LEVEL):
+            own = float(((others - others.mean()) ** 2).sum())
+            apart = abs(float(value - others.mean())) / math.sqrt(1 + 1 / len(others))
+            pooled = _p_value(apart, sum(squares) - squares[place] + own, sum(dfs) - 1)
+            if pooled * values < LEVEL and _p_value(apart, own, len(others) - 1) * len(group) < LEVEL:
                 found.append((place, index))
     return found
+
+
+def _p_value(apart: float, squares: float, df: int) -> float:
+    """Return the p-value of a distance, held against a sum of squares with its degrees of freedom."""
+    if apart <= 1e-12:
+        return 1.0
+    error = math.sqrt(squares / df)
+    return t_p_value(apart / error, {df: 1.0}) if error else 0.0

@@ -1,4 +1,4 @@
-"""The smallest difference that a design can see."""
+"""The minimum detectable difference of a design, at 80% power."""
 
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ def smallest_difference(interval: Interval, comparisons: int = 1) -> float:
     Two-sided, at 5% shared by `comparisons`, as Holm's first step does: the others are taken to be null. The
     variances are estimates, here and again in the new study; power is 80% on average over both. (The usual
     multiple of the standard error takes the estimate for the truth: with three replicates and 50 comparisons
-    the true power is then below 60%.)
+    the true power is then below 60%.) Not for shares, whose variance depends on the difference itself.
     """
     total = interval.standard_error**2
     # Both sides are taken to vary alike, unless one does not at all: which does more is mostly chance.

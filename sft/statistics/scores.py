@@ -27,11 +27,15 @@ Scores = dict[tuple[str, str], ScoresOf]
 def aligned(task: str, members: Mapping[str, ScoresOf]) -> dict[str, np.ndarray]:
     """Return each member's values of a task, the examples in the first member's order.
 
-    Raises UserError naming two members that were not scored on the same examples.
+    Raises UserError naming two members that were not scored on the same examples, or a score that is no
+    finite number.
     """
     first, reference = next(iter(members.items()))
     names = set(reference.examples)
     for name, of in members.items():
+        if len(wrong := np.argwhere(~np.isfinite(of.values))):
+            example = of.examples[wrong[0][1]]
+            raise UserError(f"{name}: a score of {example!r} of {task} is not finite. Evaluate it anew.")
         if names != set(of.examples):
             alone = [sorted(names - set(of.examples)), sorted(set(of.examples) - names)]
             raise UserError(

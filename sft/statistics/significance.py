@@ -3,7 +3,8 @@
 What is tested is fixed beforehand, in two families, each kept at 5%:
 
 - the likelihood, in a fixed sequence: bits per byte on the average of the tasks, and only where that is
-  significant on each task (Holm). Of several pairs that a report compares each gets its share of the 5%;
+  significant on each task (Holm). Where there is no average to test (one task only, or a task with too few
+  examples), the tasks alone (Holm). Of several pairs that a report compares each gets its share of the 5%;
 - the answers, by Holm's method: ROUGE-1 on the average and on each task, and the tasks' own metrics.
 """
 
@@ -17,8 +18,8 @@ from sft.statistics.power import smallest_difference
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
-# One of ROUGE-1, -2 and -L speaks for all, at a third of the price in correction: in docs/study ROUGE-1's and
-# ROUGE-L's differences, example by example, have a correlation of 0.90 to 0.99.
+# One ROUGE, named beforehand: fewer tests, so more power for each. ROUGE-L says nearly the same: their
+# differences, example by example, are correlated at 0.84 to 0.99 in docs/study. ROUGE-2 and chrF may differ.
 ROUGE = "rouge1"
 
 
@@ -27,28 +28,30 @@ class Outcome(Enum):
 
     BETTER = "better"
     WORSE = "worse"
-    NO_DIFFERENCE = "no difference"  # that this design can see
-    NOT_JUDGED = "not judged"
+    NO_DIFFERENCE = "no significant difference"
+    NOT_TESTED = "not tested"  # a task's bits per byte, where the average's do not differ significantly
+    NOT_JUDGED = "not judged"  # it cannot be tested
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A comparison's result and outcome, and its p, corrected for the `comparisons` of its family.
 
-    What is not judged has no p; its `result` says what is lacking. `closed`: on a task, where the average's
-    bits per byte do not differ significantly, so that the task was not tested.
+    What is not tested or not judged has no p; a refused `result` says what is lacking.
     """
 
     result: Interval | Refusal
     outcome: Outcome
     p: float | None = None
     comparisons: int = 1
-    closed: bool = False
 
     @property
     def smallest(self) -> float | None:
-        """The smallest difference in sight; of a task's bits per byte, once the average's is found."""
-        if isinstance(self.result, Refusal):
+        """The minimum detectable difference at 80% power; of a task's bits per byte, given the average's.
+
+        None of shares: with the two examples that their variance has added, it would not be right.
+        """
+        if isinstance(self.result, Refusal) or self.result.share:
             return None
         return smallest_difference(self.result, self.comparisons)
 
@@ -110,31 +113,38 @@ def _in_sequence(
     """Judge each pair's average first; a task's p is never below the average's.
 
     So a task is found only where the average is, and both at the pair's share of 5% (Bonferroni: Holm's
-    method would not hold the 5% over the tasks of several pairs together).
+    method would not hold the 5% over the tasks of several pairs together). A pair without an average to test
+    has its whole share for its tasks: numbers of tasks and examples are known beforehand, so nobody chooses.
     """
-    first = {key: result for key, result in results.items() if key[1] == AVERAGE}
-    made = [key for key, result in first.items() if isinstance(result, Interval)]
-    pairs = max(len(first) if pre_registered else len(made), 1)
+    of_pairs: dict[Of, dict[tuple[Of, str, str], Interval | Refusal]] = {}
+    for key, result in results.items():
+        of_pairs.setdefault(key[0], {})[key] = result
+    made = sum(any(isinstance(of, Interval) for of in tests.values()) for tests in of_pairs.values())
+    pairs = max(len(of_pairs) if pre_registered else made, 1)
     judged: dict[tuple[Of, str, str], Verdict] = {}
-    for (what, average, metric), result in first.items():
-        p = min(1.0, result.p * pairs) if isinstance(result, Interval) else None
-        judged[what, average, metric] = _verdict(result, p, pairs)
-        gate = 1.0 if p is None else p
-        tasks = {key: of for key, of in results.items() if key[0] == what and key[1] != AVERAGE}
-        inner = _by_holm(tasks, pre_registered)
-        for key, verdict in inner.items():
+    for tests in of_pairs.values():
+        gate = 0.0
+        for key, result in tests.items():
+            if key[1] == AVERAGE:
+                p = min(1.0, result.p * pairs) if isinstance(result, Interval) else None
+                judged[key] = _verdict(result, p, pairs)
+                gate = p or 0.0
+        tasks = {key: result for key, result in tests.items() if key[1] != AVERAGE}
+        for key, verdict in _by_holm(tasks, pre_registered).items():
             if verdict.p is None:
                 judged[key] = verdict
+            elif gate >= LEVEL:
+                judged[key] = Verdict(verdict.result, Outcome.NOT_TESTED)
             else:
                 corrected = max(gate, min(1.0, verdict.p * pairs))
-                judged[key] = _verdict(verdict.result, corrected, pairs * verdict.comparisons, gate >= LEVEL)
+                judged[key] = _verdict(verdict.result, corrected, pairs * verdict.comparisons)
     return judged
 
 
-def _verdict(result: Interval | Refusal, p: float | None, comparisons: int, closed: bool = False) -> Verdict:
+def _verdict(result: Interval | Refusal, p: float | None, comparisons: int) -> Verdict:
     if isinstance(result, Refusal) or p is None:
         return Verdict(result, Outcome.NOT_JUDGED)
     outcome = Outcome.NO_DIFFERENCE
     if p < LEVEL:
         outcome = Outcome.BETTER if result.difference > 0 else Outcome.WORSE
-    return Verdict(result, outcome, p, comparisons, closed)
+    return Verdict(result, outcome, p, comparisons)

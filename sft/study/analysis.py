@@ -99,6 +99,12 @@ class Study:
     scores: ByResult
     verdicts: dict[Comparison, Verdict]
 
+    @property
+    def whole(self) -> str:
+        """On what the primary endpoint is: the average of the tasks, or the only task."""
+        first, *others = dict.fromkeys(task for task, _ in self.scores)
+        return AVERAGE if others else first
+
 
 def study(results: list[Result]) -> Study:
     """Compare a study's results, in whatever order they come.
@@ -228,6 +234,7 @@ def rows_of(study: Study) -> Iterator[Row]:
             trained_on = {name: float(np.mean([read[name] for read in trained])) for name in AMOUNTS}
             for task, metric in listed:
                 parts = parts_of(study.scores, task, metric)
+                of = study.whole if task == AVERAGE else task
                 means = replicate_means(study.scores, task, metric, configuration.results)
                 deviations = (
                     decoding_std([part[result.name] for part in parts]) for result in configuration.results
@@ -244,5 +251,5 @@ def rows_of(study: Study) -> Iterator[Row]:
                     float(means.std(ddof=1)) if len(means) > 1 else None,
                     variance_shares(stacked(parts, configuration.results), metric != BITS_PER_BYTE),
                     trained_on,
-                    study.verdicts.get(Comparison(Pair(condition, size, condition, smallest), task, metric)),
+                    study.verdicts.get(Comparison(Pair(condition, size, condition, smallest), of, metric)),
                 )

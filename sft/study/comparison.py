@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft.core.errors import UserError
+from sft.statistics.gains import NOTHING
 from sft.statistics.intervals import (
     FEWEST_PAIRS,
     Interval,
@@ -80,12 +81,18 @@ def compare(results: Sequence[Result]) -> Comparisons:
 
 
 def what_is_tested(scores: ByResult) -> list[tuple[str, str]]:
-    """List what is tested, by task and metric: of each metric the average first, then the tasks."""
+    """List what is tested, by task and metric: of each metric the average first, then the tasks.
+
+    A single task has no average, nor has a metric that some tasks lack. Raises UserError where nothing is.
+    """
     listed = []
     for metric in filter(is_tested, METRICS):
         tasks = [task for task, name in scores if name == metric]
-        average = [AVERAGE] if METRICS[metric].common and metric in averageable(scores) else []
+        common = METRICS[metric].common and metric in averageable(scores)
+        average = [AVERAGE] if common and len(tasks) > 1 else []
         listed += [(task, metric) for task in [*average, *tasks]]
+    if not listed:
+        raise UserError(NOTHING)
     return listed
 
 

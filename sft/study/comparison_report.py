@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sft.statistics.intervals import Interval
 from sft.statistics.significance import Verdict
 from sft.statistics.variance import decoding_std, variance_shares
 from sft.study.comparison import Comparisons, compare
@@ -33,7 +34,7 @@ def report(results: Sequence[Result]) -> str:
         lines += table((of.name, task, by, verdict) for (of, task, by), verdict in alone.items())
         lines += [""]
     judged: list[Verdict] = [*claims.values(), *alone.values()]
-    tested = sum(verdict.p is not None for verdict in judged)
+    tested = sum(isinstance(verdict.result, Interval) for verdict in judged)
     lines += [f"p is corrected for all {tested} comparisons of this report, {FAMILIES}."]
     return "\n".join([*lines, ""])
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sft.statistics.gains import lack_words
+from sft.statistics.gains import lack_words, note_of
 from sft.statistics.intervals import Refusal
 from sft.statistics.significance import Outcome, Verdict
 from sft.study.analysis import (
@@ -16,7 +16,7 @@ from sft.study.analysis import (
     size_pairs,
 )
 from sft.study.results import Result
-from sft.study.wording import condition_name, difference_words, rows_words, smallest_words
+from sft.study.wording import condition_name, difference_words, rows_words
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
@@ -50,13 +50,13 @@ def _of_sizes(study: Study) -> str:
         verdict.outcome
         for (pair, task, metric), verdict in study.verdicts.items()
         if pair.kind is Kind.SIZE
-        and (task, metric) == (AVERAGE, BITS_PER_BYTE)
+        and (task, metric) == (study.whole, BITS_PER_BYTE)
         and verdict.outcome is not Outcome.NOT_JUDGED
     ]
     if not outcomes:
         return ""
     return (
-        "By the primary endpoint, bits per byte on the average of the tasks, a larger mix is better than the "
+        f"By the primary endpoint, bits per byte on {_where(study)}, a larger mix is better than the "
         f"smallest in {outcomes.count(Outcome.BETTER)} of {len(outcomes)} comparisons, and worse in "
         f"{outcomes.count(Outcome.WORSE)}."
     )
@@ -66,24 +66,28 @@ def _outcome(study: Study, pair: Pair) -> str:
     """Say what came of a comparison on the average of the tasks, and on which tasks it is significant."""
     parts = []
     for metric in COMPARED_BY:
-        verdict = study.verdicts[Comparison(pair, AVERAGE, metric)]
+        verdict = study.verdicts[Comparison(pair, study.whole, metric)]
         difference, interval = difference_words(verdict.result, metric)
         details = f"{difference}, 95% interval {interval}" if interval else difference
-        parts.append(f"{_verb(verdict)} by {METRICS[metric].label} ({details})")
+        parts.append(f"{_verb(verdict, metric)} by {METRICS[metric].label} ({details})")
     tasks = [
         f"{verdict.outcome.value} on {comparison.task} by {METRICS[comparison.metric].label}"
         for comparison, verdict in study.verdicts.items()
-        if comparison.pair == pair and comparison.task != AVERAGE and verdict.significant
+        if comparison.pair == pair and comparison.task != study.whole and verdict.significant
     ]
     of_tasks = f"; task by task it is {', '.join(tasks)}" if tasks else ""
-    return f"{' and '.join(parts)} on the average of the tasks{of_tasks}"
+    return f"{' and '.join(parts)} on {_where(study)}{of_tasks}"
 
 
-def _verb(verdict: Verdict) -> str:
+def _where(study: Study) -> str:
+    return "the average of the tasks" if study.whole == AVERAGE else study.whole
+
+
+def _verb(verdict: Verdict, metric: str) -> str:
     if isinstance(verdict.result, Refusal):
         return f"cannot be judged ({lack_words(verdict.result)})"
     if verdict.outcome is Outcome.NO_DIFFERENCE:
-        return f"makes no difference that can be seen ({smallest_words(verdict)})"
+        return f"makes no significant difference ({note_of(verdict, metric)})"
     return f"is {verdict.outcome.value}"
 
 

@@ -96,7 +96,7 @@ def _table_row(row: Row) -> dict[str, Any]:
         "low": low,
         "high": high,
         "p": row.verdict and row.verdict.p,
-        "verdict": row.verdict and verdict_words(row.verdict),
+        "verdict": row.verdict and verdict_words(row.verdict, row.metric),
     }
     return {name: "" if cell is None else cell for name, cell in cells.items()}
 

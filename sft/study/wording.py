@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from sft.statistics.gains import as_counted, lack_words
+from sft.statistics.gains import as_counted, note_of
 from sft.statistics.intervals import Interval, Refusal
-from sft.statistics.significance import Outcome, Verdict
+from sft.statistics.significance import Verdict
 from sft.study.analysis import Condition, Kind, Pair
 from sft.study.results import (
     DATA,
@@ -56,20 +56,17 @@ def rows_words(size: int) -> str:
     return f"{size // 1000}k" if size % 1000 == 0 else f"{size:,}"
 
 
-def verdict_words(verdict: Verdict) -> str:
+def verdict_words(verdict: Verdict, metric: str) -> str:
     """Put a verdict into words."""
-    if isinstance(verdict.result, Refusal):
-        return f"nothing can be said: {lack_words(verdict.result)}"
-    if verdict.outcome is not Outcome.NO_DIFFERENCE:
-        return verdict.outcome.value
-    if verdict.closed:
-        return "not tested, as the average's bits per byte do not differ significantly"
-    return f"no difference that this design can see ({smallest_words(verdict)})"
+    note = note_of(verdict, metric)
+    return f"{verdict.outcome.value} ({note})" if note else verdict.outcome.value
 
 
-def smallest_words(verdict: Verdict) -> str:
-    """Say which difference a new study of this design would most likely see."""
-    return f"smallest it could: {verdict.smallest:.4f}"
+def p_words(p: float | None) -> str:
+    """Write a p-value."""
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def difference_words(result: Interval | Refusal, metric: str) -> tuple[str, str]:
@@ -86,9 +83,9 @@ def table(rows: Iterable[tuple[str, str, str, Verdict]]) -> list[str]:
     ]
     for name, task, metric, verdict in rows:
         difference, interval = difference_words(verdict.result, metric)
-        p = "" if verdict.p is None else f"{verdict.p:.3f}"
         lines.append(
-            f"| {name} | {task} | {metric} | {difference} | {interval} | {p} | {verdict_words(verdict)} |"
+            f"| {name} | {task} | {metric} | {difference} | {interval} | {p_words(verdict.p)} "
+            f"| {verdict_words(verdict, metric)} |"
         )
     return lines
 

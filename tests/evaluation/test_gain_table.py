@@ -27,15 +27,15 @@ def test_as_people_read_it():
 
 def test_a_shared_note_stands_once():
     gated = [
-        Gain(task, "bits_per_byte", 1.5, 1.5, 0.0, None, None, None, Outcome.NO_DIFFERENCE, "not tested")
+        Gain(task, "bits_per_byte", 1.5, 1.5, 0.0, None, None, None, Outcome.NOT_TESTED, "as the average")
         for task in ("recipe", "question")
     ]
     table = lines([FOUND[0], *gated])
     assert [line.rpartition("  ")[2] for line in table[2:]] == [
         "better",
-        "no difference",
-        "no difference",
-        "no difference: not tested",
+        "not tested",
+        "not tested",
+        "not tested: as the average",
     ]
 
 

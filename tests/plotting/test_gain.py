@@ -7,7 +7,7 @@ import pytest
 from sft.plotting import gain
 from sft.plotting.gain import forest, title
 from sft.plotting.pipeline import plt
-from sft.statistics.gains import Gain
+from sft.statistics.gains import Gain, sentence
 from sft.statistics.significance import Outcome
 
 
@@ -55,21 +55,22 @@ def test_verdicts_can_be_told_apart_without_colour(figure):
     assert [text.get_text() for text in key.get_texts()] == [
         "better",
         "worse",
-        "not told apart",
+        "no significant difference",
         "not judged",
     ]
     forms = [(line.get_marker(), line.get_markerfacecolor() == "white") for line in key.get_lines()]
     assert len(set(forms)) == 4
 
 
-def test_the_title_is_the_verdict():
+def test_the_title_is_the_verdict_and_its_sentence():
     head, below = title(GAINS)
-    assert head == "Better than the base model, but worse by ROUGE-1 on question"
-    assert below == "Better by bits per byte on average and on every task; ROUGE-1 on recipe."
+    assert head == "Better than the base model, but in part worse"
+    assert below == sentence(GAINS, "the base model")
+    assert "but worse in ROUGE-1 on question" in below
     assert title(GAINS[:5])[0] == "Better than the base model"
-    assert title(GAINS[5:]) == ["Worse than the base model by ROUGE-1 on question", ""]
-    assert title(GAINS[3:4]) == ["Not told apart from the base model", ""]
-    assert title([made("recipe", "format", 0.4, Outcome.BETTER)])[1] == "Better by recipe format."
+    assert title(GAINS[5:])[0] == "Worse than the base model"
+    assert title(GAINS[3:4])[0] == "No significant difference from the base model"
+    assert title(GAINS[6:])[0] == "Not judged against the base model"
 
 
 def test_each_number_is_drawn(tmp_path):

@@ -39,7 +39,7 @@ def test_revisions_experiments_folders_and_the_workspace(repo: Repo, tmp_path: P
     assert "| train.budget 2 steps | main, reseeded | " in text
     assert "| train.budget 3 steps | longer | " in text
     assert all(f"Not a replicate: {name} has the params and seeds" in text for name in ("workspace", kept))
-    assert "nothing can be said" in text and "Warning" not in text and "Not checked" not in text
+    assert "not judged" in text and "Warning" not in text and "Not checked" not in text
     assert "| recipe | bits_per_byte |" in text and "| question | chrf |" in text
     assert "3 steps" in (repo.path / "params.yaml").read_text()
     assert "name two results at least" in fault(repo, "main", "main")
@@ -52,6 +52,8 @@ stages:
     outs:
     - {path: data/standardized/base.parquet, md5: BASE}
     - {path: data/standardized/rejects.jsonl, md5: REJECTS}
+    - {path: metrics/standardize.json, md5: SUMMARY}
+    - {path: provenance/standardize.json, md5: SECONDS}
   train:
     deps:
     - {path: data/mix.parquet, md5: OF_THE_SEED}
@@ -120,8 +122,11 @@ def test_faults_are_sentences(made: Repo) -> None:
 
 def test_other_data_and_other_code_by_the_lock(made: Repo) -> None:
     write(made, "params.yaml", PARAMS.replace("RATE", "0.1").replace("seed: 1", "seed: 2"))
-    # The mix is the seed's, and what was rejected is read by nobody.
-    write(made, "dvc.lock", LOCK.replace("OF_THE_SEED", "ANOTHER").replace("REJECTS", "OTHERS"))
+    # The mix is the seed's; what was rejected, and how long it took, is read by nobody.
+    lock = LOCK.replace("OF_THE_SEED", "ANOTHER")
+    for name in ("REJECTS", "SUMMARY", "SECONDS"):
+        lock = lock.replace(name, "OTHERS")
+    write(made, "dvc.lock", lock)
     found = compare(made, "trunk", "workspace")
     assert "| this configuration | trunk, workspace |" in found and "Warning" not in found
     write(made, "dvc.lock", LOCK.replace("BASE", "OTHER"))

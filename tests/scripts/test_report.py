@@ -66,7 +66,7 @@ def test_a_branch_that_is_better(origin: Repo, tmp_path: Path) -> None:
     low, high = map(float, bits[5].split(" to "))
     assert after == pytest.approx(before - 0.3, abs=0.02) and difference == pytest.approx(-0.3, abs=0.02)
     assert low < difference < high < 0 and bits[6] == "**better**"
-    assert by_name["`question`", "ROUGE-1"][6].startswith("no difference")
+    assert by_name["`question`", "ROUGE-1"][6].startswith("no significant difference")
     assert len(unfolded(text).splitlines()) < 60
     folded = set(text.splitlines()) - set(unfolded(text).splitlines())
     assert "| `provenance/train.json` | `seconds` | `5` | `6` |" in folded
@@ -262,6 +262,19 @@ def test_nothing_is_shown_as_minus_zero() -> None:
     gain = Gain("task", "rouge1", 0.2, 0.2, -0.0001, -0.0002, 0.1, 1.0, Outcome.NO_DIFFERENCE, "")
     text = "\n".join(sections.scores([gain]))
     assert "| +0.000 | +0.000 to +0.100 |" in text and "-0.000" not in text
+
+
+def test_the_gate_names_what_was_not_tested_though_worse() -> None:
+    average = Gain(
+        "average", "bits_per_byte", 1.5, 1.501, 0.001, -0.01, 0.012, 0.8, Outcome.NO_DIFFERENCE, ""
+    )
+    task = replace(average, task="definition", difference=0.289, low=0.27, high=0.309, p=None)
+    compared = Comparison("", [average, replace(task, outcome=Outcome.NOT_TESTED)])
+    line, status = gate(Freshness({}, []), compared, "worse")
+    assert status == 0 and line.endswith(
+        "no task got significantly worse; "
+        "not tested, though worse by its own 95% interval: definition by bits per byte."
+    )
 
 
 def test_what_differs_is_shown_first_where_there_are_many_tasks() -> None:

@@ -41,7 +41,7 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     assert repo.experiment(f"study-{NAMES[0]}") == done
     assert (repo.path / "params.yaml").read_bytes() == before
     report = (repo.path / "study" / "report.md").read_text()
-    assert "| base model |" in report and "nothing can be said: 1 replicate, and 3 are needed" in report
+    assert "| base model |" in report and "not judged (1 replicate, and 3 are needed)" in report
     with (repo.path / "study" / "table.csv").open() as file:
         table = list(csv.DictReader(file))
     # Two whole steps of 50 rows; some of their rows twice, and by data.weights some not at all.

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import multinomial
+from scipy.stats import kurtosis, multinomial
 
 from sft.core.errors import UserError
 from sft.statistics.intervals import Interval, Lack, Refusal, compare_adapters, compare_configurations
@@ -233,6 +233,23 @@ def test_coverage_of_shares_of_configurations(replicates, examples, draws):
         least = min(least, covered / draws)
         assert covered / draws >= 0.93 - 0.02 * (draws < 1_000), (low, high)
     print(f"coverage at least {least:.1%}")
+
+
+def test_skewed_differences_have_fewer_degrees_of_freedom():
+    """Of n differences of excess kurtosis g the variance has 2 / (g / n + 2 / (n - 1)) (Shoemaker 2003)."""
+    n = 40
+    values = np.zeros(n)
+    values[:2] = 1.0  # rare ones decide
+    # The estimate of the excess is Fisher's, as in scipy's kurtosis(bias=False).
+    excess = float(kurtosis(values, bias=False))
+    assert excess > 10
+    found = an_interval(compare_adapters([values[None]], [np.zeros((1, n))]))
+    assert found.examples.df == pytest.approx(2 / (excess / n + 2 / (n - 1)))
+    # Of flat ones it is never more than n - 1; normal ones have nearly that.
+    flat = np.tile([0.0, 1.0], n // 2)
+    assert an_interval(compare_adapters([flat[None]], [np.zeros((1, n))])).examples.df == n - 1
+    normal = np.random.default_rng(1).standard_normal(4_000)
+    assert an_interval(compare_adapters([normal[None]], [0 * normal[None]])).examples.df > 3_500
 
 
 def test_no_success_on_either_side_is_no_certainty():

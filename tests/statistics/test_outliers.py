@@ -20,6 +20,15 @@ def test_hardly_ever_of_equal_trainings():
     assert found / 2_000 <= 0.06
 
 
+def test_hardly_ever_of_configurations_that_scatter_unlike():
+    rng = np.random.default_rng(2)
+    for size in (3, 5):
+        found = sum(
+            bool(far_out([std * rng.standard_normal(size) for std in (1, 1, 1, 10)])) for _ in range(1_000)
+        )
+        assert found / 1_000 <= 0.08
+
+
 def test_of_a_single_group():
     assert far_out([np.array([1.0, 1.1, 0.9, 1.05, 9.0])]) == [(0, 4)]
     assert far_out([np.array([1.0])]) == []

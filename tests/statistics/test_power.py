@@ -5,6 +5,7 @@ import pytest
 
 from sft.statistics.intervals import compare_adapters, compare_configurations
 from sft.statistics.power import smallest_difference
+from sft.statistics.significance import Outcome, Verdict
 from sft.statistics.student import t_quantile
 from tests.statistics.made_scores import an_interval, configuration, simulated
 
@@ -54,6 +55,13 @@ def test_of_adapters_too(draws):
         power = np.mean(noise + printed[:, None] > needed)
         print(f"of {comparisons}: power {power:.1%}")
         assert 0.75 <= power <= 0.85
+
+
+def test_a_share_has_none():
+    """0 of 16 against 0 of 16: the added examples' variance is not that of any true difference."""
+    answers = np.zeros((1, 16))
+    of_share = compare_adapters([answers], [answers], share=True)
+    assert Verdict(of_share, Outcome.NO_DIFFERENCE, 1.0).smallest is None
 
 
 def test_it_grows_with_comparisons_and_shrinks_with_replicates():

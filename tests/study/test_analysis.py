@@ -88,7 +88,7 @@ def test_what_is_compared_is_pre_registered():
     (written,) = table_rows([row])
     assert written["low"] < written["difference"] < written["high"]
     assert (written["condition"], written["data.size"]) == ("60 steps", 300_000)
-    assert written["verdict"].startswith("no difference that this design can see")
+    assert written["verdict"].startswith("no significant difference (minimum detectable: ")
     assert (written["rows_seen"], written["distinct_rows_seen"]) == (480, 480)
     assert written["epochs"] == 480 / 300_000
 
@@ -104,13 +104,15 @@ def test_a_planted_gain_is_significant_and_nothing_else():
     }
     for comparison, verdict in study.verdicts.items():
         if comparison.metric != "format":  # a share of two answers to an example scatters more
-            assert verdict.outcome is gained.get(comparison.pair, Outcome.NO_DIFFERENCE), comparison
+            assert verdict.significant == (comparison.pair in gained), comparison
+            if verdict.significant:
+                assert verdict.outcome is gained[comparison.pair]
     text = conclusion(study, members)
     assert text.startswith(
         "By the primary endpoint, bits per byte on the average of the tasks, a larger mix is better than the "
         "smallest in 1 of 4 comparisons, and worse in 0."
     )
-    assert "Trained for 60 steps, 300k rows instead of 100k makes no difference that can be seen" in text
+    assert "Trained for 60 steps, 300k rows instead of 100k makes no significant difference" in text
     assert (
         "Such a training reads 480 of 300,000 rows and 480 of 100,000, on average 38,400 and 38,400 tokens: "
         "the mix's size decides from which sources they come" in text
@@ -176,7 +178,12 @@ def test_other_tasks_with_other_metrics():
     metrics = (BITS_PER_BYTE, "rouge1", "rougeL", "chrf", "format")
     assert list(study.scores) == [("puzzle", metric) for metric in metrics]
     header = "| data.size | ROUGE-1 | ROUGE-L | std R1 | std RL | bits_per_byte | rows seen |"
-    assert header in report(study, members)
+    text = report(study, members)
+    assert header in text
+    assert "bits per byte on puzzle, a larger mix is better than the smallest in 0 of 4" in text
+    assert AVERAGE not in {of.task for of in study.verdicts}
+    averages = [row for row in analysis.rows_of(study) if (row.task, row.metric) == (AVERAGE, BITS_PER_BYTE)]
+    assert averages[1].verdict is not None and averages[1].verdict.p is not None
 
 
 def test_the_order_of_the_results_changes_nothing():
@@ -204,8 +211,8 @@ def test_what_cannot_be_judged_yet_counts_in_the_correction():
     part = [member for member in part if not member.name.startswith("1 epoch") or member.name.endswith("0")]
     of_whole, of_part = (analysis.study(members) for members in (whole, part))
     for one, two in zip(of_whole.verdicts.values(), of_part.verdicts.values(), strict=True):
-        assert two.p is None or two.p >= one.p - 1e-12
-    refused = sum(verdict.p is None for verdict in of_part.verdicts.values())
+        assert two.p is None or (one.p is not None and two.p >= one.p - 1e-12)
+    refused = sum(verdict.outcome is Outcome.NOT_JUDGED for verdict in of_part.verdicts.values())
     text = conclusion(of_part, part)
     assert f"{refused} of the 77 pre-registered comparisons could not be made yet" in text
     assert "a larger mix is better than the smallest in 0 of 2 comparisons, and worse in 0." in text

@@ -47,7 +47,7 @@ def test_a_planted_difference_between_configurations_is_found():
     found = rows(text, "Configurations, against data.size 100")
     assert [(task, metric) for _, task, metric, *_ in found] == COMPARED
     for name, _, metric, difference, interval, p, verdict in found:
-        assert (name, verdict) == ("data.size 300", "better") and float(p) < 0.05
+        assert (name, verdict) == ("data.size 300", "better") and float(p.strip("<")) < 0.05
         planted = 0.1 * MEANS.get(metric, 0.2) * (-1 if metric == BITS_PER_BYTE else 1)
         planted = 0.4 if metric == "format" else planted
         assert float(difference) == pytest.approx(planted, abs=abs(planted) / 4)
@@ -60,14 +60,14 @@ def test_a_planted_difference_between_configurations_is_found():
 def test_equal_configurations_are_not_told_apart():
     members = [result(f"{size}-{n}", size, n) for size in (100, 300) for n in range(4)]
     verdicts = [row[-1] for row in rows(report(members), "Configurations, against data.size 100")]
-    words = "no difference that this design can see", "not tested, as the average's bits per byte"
+    words = "no significant difference", "not tested (as bits per byte do not differ significantly"
     assert all(verdict.startswith(words) for verdict in verdicts)
 
 
 def test_one_training_of_each_speaks_of_the_adapters_only():
     text = report([result("small"), result("large", size=300, shift=1)])
     for row in rows(text, "Configurations, against data.size 100"):
-        assert row[-1].startswith("nothing can be said") and row[4] == row[5] == ""
+        assert row[-1].startswith("not judged (") and row[4] == row[5] == ""
     adapters = rows(text, "Adapters, against small")
     assert [(task, metric) for _, task, metric, *_ in adapters] == COMPARED
     assert {row[-1] for row in adapters} == {"better"} and {row[0] for row in adapters} == {"large"}
@@ -97,13 +97,13 @@ def test_results_of_the_same_seeds_are_no_replicates():
     text = report(members)
     assert "Not a replicate: 100 again has the params and seeds of another result." in text
     assert {row[-1] for row in rows(text, "Configurations, against data.size 100")} == {
-        "nothing can be said: 2 replicates, and 3 are needed"
+        "not judged (2 replicates, and 3 are needed)"
     }
     members = [result(f"{size}-{n}", size, n, 0.5 * (size == 300)) for size in (100, 300) for n in range(4)]
     for member in members:
         member.params["data"]["seed"] = 42
     verdicts = [row[-1] for row in rows(report(members), "Configurations, against data.size 100")]
-    assert set(verdicts) == {"nothing can be said: replicates of one data.seed"}
+    assert set(verdicts) == {"not judged (replicates of one data.seed)"}
 
 
 def test_sizes_written_differently_are_one():
@@ -203,6 +203,28 @@ def test_two_adapters_against_a_third():
 def test_adapters_of_the_same_scores_are_not_judged():
     text = report([result("a"), result("b", train="other")])
     for task, metric in COMPARED[:-1]:
-        words = "nothing can be said: no variance: all scores are the same"
+        words = "not judged (no variance: all scores are the same)"
         assert f"| b | {task} | {metric} | +0.0000 |  |  | {words} |" in text
     assert "| b | recipe | format | +0.0000 | -0." in text
+
+
+def test_a_tiny_p_is_not_printed_as_zero():
+    text = report([result("small"), result("large", size=300, shift=1)])
+    assert " | <0.001 | better |" in text and " | 0.000 | " not in text
+
+
+def test_results_without_a_task_in_common_are_an_error():
+    members = [result("a"), result("b", size=300)]
+    for member, task in zip(members, ("recipe", "question"), strict=True):
+        member.scores = {key: of for key, of in member.scores.items() if key[0] == task}
+    with pytest.raises(UserError, match="There is nothing to compare"):
+        report(members)
+
+
+def test_bits_per_byte_missing_of_one_task():
+    """The others' are tested all the same, without an average."""
+    members = [result("a"), result("b", size=300, shift=1)]
+    del members[1].scores["dialogue", BITS_PER_BYTE]
+    found = {tuple(row[1:3]): row[-1] for row in rows(report(members), "Adapters, against a")}
+    assert found["recipe", BITS_PER_BYTE] == "better"
+    assert (AVERAGE, BITS_PER_BYTE) not in found and ("dialogue", BITS_PER_BYTE) not in found

@@ -10,6 +10,7 @@ from sft.study.plan import applied, condition, plan
 from tests.imports import ROOT
 
 VALUES = load(ROOT / "params.yaml")
+VALUES["train"]["budget"] = "60 steps"
 
 
 def test_the_plan():
