@@ -1,11 +1,11 @@
 """Training speed on a CPU in bfloat16 and in float32, as it is and held back to older instruction sets.
 
-The train stage on the real SmolLM2-135M, 6 steps of 8 rows of at most 128 tokens. Processors without AMX and
+The train stage on the real SmolLM2-135M, 4 steps of 8 rows of at most 64 tokens. Processors without AMX and
 without AVX512-BF16 are what the older instruction sets stand for: ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS
 and ATEN_CPU_CAPABILITY keep PyTorch's kernels from using more. Needs a machine that does nothing else.
 
-Run as `python -m benchmarks.cpu_dtype`, some five minutes on two cores; `--work DIR` as for
-benchmarks.train_speed.
+Run as `python -m benchmarks.cpu_dtype`, minutes on two cores, most of them for bfloat16 by AVX2; `--work DIR`
+as for benchmarks.train_speed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.train_speed import run, stage_params
 from sft.fetch.cache import cache_dir
 from stages.paths import PROVENANCE_TRAIN
 
-STEPS, MAX_LENGTH = 6, 128
+STEPS, MAX_LENGTH = 4, 64
 SETS = {
     "as it is": {},
     "AVX-512 without bfloat16": {
