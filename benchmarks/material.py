@@ -5,6 +5,7 @@ random weights and the conversations are random words; the tokenizer is Llama 3'
 """
 
 import base64
+import json
 import re
 import shutil
 from pathlib import Path
@@ -126,14 +127,13 @@ def turns(question: str, answer: str) -> list[dict[str, str]]:
 
 def workspace(folder: Path, model: str) -> Path:
     """Make a folder in which the stages run: the mix and the hold-out, of conversations for `model`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "data" / "mix.parquet").exists():
-        tokenizer = load_tokenizer(resolve(model))
-        mix = standard_table(pa.array(conversations(tokenizer), MESSAGES), "benchmark")
-        held_out = standard_table(pa.array(conversations(tokenizer, 32, seed=1), MESSAGES), "benchmark")
-        (folder / "data" / "holdout").mkdir(parents=True)
-        pq.write_table(held_out, folder / "data" / "holdout" / "validation.parquet")
-        pq.write_table(mix, folder / "data" / "mix.parquet")
+    (folder / "data" / "holdout").mkdir(parents=True, exist_ok=True)
+    tokenizer = load_tokenizer(resolve(model))
+    mix = standard_table(pa.array(conversations(tokenizer), MESSAGES), "benchmark")
+    held_out = standard_table(pa.array(conversations(tokenizer, 32, seed=1), MESSAGES), "benchmark")
+    mix = mix.replace_schema_metadata({"kinds": json.dumps({"benchmark": len(mix)})})  # as the stage mix does
+    pq.write_table(held_out, folder / "data" / "holdout" / "validation.parquet")
+    pq.write_table(mix, folder / "data" / "mix.parquet")
     for name in ("metrics", "plots", "models"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()

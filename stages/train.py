@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core import provenance
-from sft.core.errors import ParamError
+from sft.core.errors import ParamError, UserError
 from sft.core.files import read_parquet, write_csv, write_json
 from sft.core.params import section
 from sft.modeling import adapter, loading
@@ -151,12 +151,19 @@ def main(values: dict[str, Any]) -> None:
 def read_mix(mixture: MixtureParams) -> Mix:
     """Read the mix and the rows held out for validation.
 
-    Raises ParamError for weights that do not fit the mix, and where no row is held out.
+    Raises ParamError for weights that do not fit the mix, and where no row is held out; UserError for a mix
+    that does not name its kinds.
     """
     rows = read_parquet(paths.MIX, ["id", "kind", "messages"])
     held_out = read_parquet(paths.VALIDATION, ["id", "kind", "messages"])
     in_mix = Counter(rows["kind"].to_pylist())
-    available = json.loads(rows.schema.metadata[b"kinds"])
+    kinds = (rows.schema.metadata or {}).get(b"kinds")
+    if kinds is None:
+        raise UserError(
+            f"{paths.MIX}: it does not name the kinds of its rows: it is older than this code. "
+            "Make it again: dvc repro mix"
+        )
+    available = json.loads(kinds)
     weights = weights_of_kinds(mixture.weights, in_mix, list(available))
     if not len(held_out):
         raise ParamError(

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from benchmarks.material import SMOLLM2, conversations, llama_tokenizer, turns
+from benchmarks.material import SMOLLM2, conversations, llama_tokenizer, turns, workspace
 from benchmarks.train_speed import stage_params
 from sft.core.params import section
 from sft.modeling.chat_template import encode, end_of_turn
 from sft.modeling.loading import ModelParams, load_tokenizer, resolve
 from sft.training.mixture import MixtureParams
 from sft.training.train_params import TrainParams
+from stages.train import read_mix
 
 
 def test_conversations_are_as_long_as_said():
@@ -33,3 +34,8 @@ def test_the_stages_take_the_params():
     assert section(params, "train", TrainParams).micro_batch == "auto"
     assert section(params, "model", ModelParams).load_in_4bit
     assert section(params, "data", MixtureParams).weights == "proportional"
+
+
+def test_the_train_stage_reads_their_mix(tmp_path, monkeypatch):
+    monkeypatch.chdir(workspace(tmp_path / "workspace", SMOLLM2))
+    assert read_mix(MixtureParams(weights="proportional")).in_mix == {"benchmark": 2000}

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from sft.core.errors import ParamError
+from sft.core.errors import ParamError, UserError
 from sft.training import tokenizing
 from sft.training.engines import ENGINES
 from sft.training.kinds_read import KindRead, summary
@@ -59,6 +59,12 @@ def test_metrics_are_few_and_the_record_has_the_rest(values):
     assert record["epochs"] == 8 / 30 and record["device"] and record["versions"]["torch"]
     assert record["base_model"] == {"reference": "tiny", "resolved": None, "weights": "F32"}
     assert read(f"{paths.ADAPTER}/adapter_config.json")["revision"] is None
+
+
+def test_a_mix_that_does_not_name_its_kinds_is_older(values):
+    pq.write_table(pq.read_table(paths.MIX).replace_schema_metadata(), paths.MIX)
+    with pytest.raises(UserError, match=r"mix\.parquet: it does not name .* dvc repro mix"):
+        train.main(values)
 
 
 def test_weights_decide_what_is_read_and_the_summary_says_so(values, capsys):
