@@ -69,17 +69,24 @@ CLOSED = "bits per byte do not differ significantly on average, so they were not
 def test_the_sentence_names_every_task_that_got_worse() -> None:
     """Likelihood alone would call a model better whose answers got worse."""
     better = "Better than the base model in bits per byte on average and on every task"
-    assert verdict(0.3) == f"{better}."
-    assert verdict(0.3, question=-0.3) == f"{better}; but worse in ROUGE-1 on average and on question."
+    no_rouge = "no significant difference in ROUGE-1 on average and on every task"
+    assert verdict(0.3) == f"{better}; {no_rouge}."
+    assert verdict(0.3, question=-0.3) == (
+        f"{better}; but worse in ROUGE-1 on average and on question; no significant "
+        "difference in ROUGE-1 on recipe."
+    )
     assert verdict(0.0, question=-0.3) == (
-        "Worse than the base model in ROUGE-1 on average and on question; no significant difference on recipe"
-        f"; {CLOSED}."
+        "Worse than the base model in ROUGE-1 on average and on question; no significant difference "
+        f"in bits per byte on average, and in ROUGE-1 on recipe; {CLOSED}."
     )
     assert verdict(-0.3).startswith("Worse than the base model in bits per byte on average and on every task")
     assert verdict(0.0) == f"No significant difference from the base model; {CLOSED}."
     same = gains(scores(), scores())
     assert sentence(same, "before") == "The same scores as before on every task."
     assert {gain.note for gain in same} == {"no variance: all scores are the same"}
+    assert verdict(0.3, recipe=0.3, question=0.3).endswith(
+        "every task, and in ROUGE-1 on average and on every task."
+    )
     few = gains(scores(0.3, seed=2, examples=8), scores(examples=8))
     assert sentence(few, "before") == (
         "Not judged against before: question has 9 examples, and 16 are needed, "
@@ -118,7 +125,9 @@ def test_a_single_task_is_the_primary_endpoint_itself() -> None:
     found = gains(only(scores(0.3, seed=2), "recipe"), only(scores(), "recipe"))
     assert [(of.task, of.metric) for of in found] == [("recipe", "bits_per_byte"), ("recipe", "rouge1")]
     assert [of.outcome for of in found] == [Outcome.BETTER, Outcome.NO_DIFFERENCE]
-    assert sentence(found, "before") == "Better than before in bits per byte on recipe."
+    assert sentence(found, "before") == (
+        "Better than before in bits per byte on recipe; no significant difference in ROUGE-1 on recipe."
+    )
 
 
 def test_a_small_task_leaves_the_others_tested() -> None:
@@ -131,8 +140,9 @@ def test_a_small_task_leaves_the_others_tested() -> None:
     )
     assert average.note == question.note == "question has 10 examples, and 16 are needed"
     assert sentence(gains(after, before), "before") == (
-        "Better than before in bits per byte on recipe; no significant difference on question; "
-        "not judged: bits per byte on average and on question (question has 10 examples, and 16 are needed)."
+        "Better than before in bits per byte on recipe; no significant difference in ROUGE-1 on average and "
+        "on every task; not judged in bits per byte on average and on question (question has 10 examples, and "
+        "16 are needed)."
     )
 
 
@@ -140,7 +150,8 @@ def test_bits_per_byte_of_one_task_on_one_side_only() -> None:
     after = scores(0.3, seed=2)
     del after["question", "bits_per_byte"]
     assert sentence(gains(after, scores()), "before") == (
-        "Better than before in bits per byte on recipe; no significant difference on question."
+        "Better than before in bits per byte on recipe; no significant difference in ROUGE-1 on average and "
+        "on every task."
     )
 
 
