@@ -193,7 +193,7 @@ def test_the_floor_counts_distinct_rows_and_takes_a_task_that_is_not_trained_on(
     parts = split(rows, rows.slice(0, 0), forms, HoldoutParams(seed=1, validation=0, validation_per_task=10))
     assert len(parts.validation) == 20 == len(items_of(parts.validation))
     assert len(parts.base) == 80 == parts.for_floor * 4
-    assert parts.validation.schema.names == ["messages", "source", "kind", "id", "item", "task"]
+    assert parts.validation.schema.names == ["messages", "tools", "source", "kind", "id", "item", "task"]
 
 
 def words(rows):
