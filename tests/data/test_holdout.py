@@ -263,7 +263,7 @@ def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkey
         for messages in rows["messages"].to_pylist()
         for message in messages
     }
-    assert base.schema.names == ["messages", "source", "kind", "id", "item", "task"]
+    assert base.schema.names == ["messages", "tools", "source", "kind", "id", "item", "task"]
     several = 0
     for row in evaluation.to_pylist():
         if row["task"] in ("recipe", "definition"):
