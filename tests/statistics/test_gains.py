@@ -141,8 +141,8 @@ def test_a_small_task_leaves_the_others_tested() -> None:
     assert average.note == question.note == "question has 10 examples, and 16 are needed"
     assert sentence(gains(after, before), "before") == (
         "Better than before in bits per byte on recipe; no significant difference in ROUGE-1 on average and "
-        "on every task; not judged in bits per byte on average and on question (question has 10 examples, and "
-        "16 are needed)."
+        "on every task; not judged in bits per byte on average and on question (question has 10 examples, "
+        "and 16 are needed)."
     )
 
 
