@@ -26,6 +26,7 @@ def as_rows(found: Sequence[Gain]) -> list[dict[str, Any]]:
             "high": rounded(gain.high),
             "p": "" if gain.p is None else f"{gain.p:.3g}",
             "verdict": gain.outcome.value,
+            "note": gain.note,
         }
         for gain in found
     ]

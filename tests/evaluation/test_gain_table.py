@@ -43,6 +43,7 @@ def test_as_a_file():
     rows = as_rows(FOUND)
     assert rows[0] == {
         **{"task": "average", "metric": "bits_per_byte", "before": 1.5, "after": 1.25, "difference": -0.25},
-        **{"low": -0.375, "high": -0.125, "p": "0.000123", "verdict": "better"},
+        **{"low": -0.375, "high": -0.125, "p": "0.000123", "verdict": "better", "note": ""},
     }
-    assert [rows[2][name] for name in ("low", "high", "p", "verdict")] == ["", "", "", "not judged"]
+    last = [rows[2][name] for name in ("low", "high", "p", "verdict", "note")]
+    assert last == ["", "", "", "not judged", "too few examples"]
