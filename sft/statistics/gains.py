@@ -18,7 +18,7 @@ from sft.statistics.intervals import (
     compare_adapters,
 )
 from sft.statistics.scores import Scores, aligned, signed
-from sft.statistics.significance import ROUGE, Outcome, Verdict, is_tested, verdicts
+from sft.statistics.significance import TESTED_ROUGE, Outcome, Verdict, is_tested, verdicts
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
@@ -47,7 +47,7 @@ class Gain:
 
     @property
     def by_itself(self) -> Outcome | None:
-        """Better or worse where the interval, which no number of tests corrects, leaves 0 out."""
+        """Better or worse where the interval, which no number of tests corrects, excludes 0."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return None
         better = (self.difference < 0) == METRICS[self.metric].lower_is_better
@@ -89,7 +89,7 @@ def compared(after: Scores, before: Scores) -> dict[tuple[str, str], dict[str, P
     if not found:
         raise UserError(NOTHING)
     pairs: dict[tuple[str, str], dict[str, Pair]] = {}
-    for metric in sorted(found, key=lambda metric: (metric != BITS_PER_BYTE, metric != ROUGE, metric)):
+    for metric in sorted(found, key=lambda metric: (metric != BITS_PER_BYTE, metric != TESTED_ROUGE, metric)):
         if METRICS[metric].common and len(found[metric]) > 1:
             pairs[AVERAGE, metric] = found[metric]
         pairs |= {(task, metric): {task: pair} for task, pair in found[metric].items()}
@@ -157,12 +157,13 @@ def sentence(found: Sequence[Gain], than: str) -> str:
     """Put the verdict into one sentence; `than` is what was compared with, such as "the base model".
 
     It names every task that got better or worse, in either family, or did not differ significantly, those
-    that were not tested though their own interval leaves 0 out, and what could not be judged and why.
+    that were not tested though their own interval excludes 0, and what could not be judged and why.
     """
     if found and not any(gain.difference for gain in found):
         return f"The same scores as {than} on every task."
     if found and all(gain.outcome is Outcome.NOT_JUDGED for gain in found):
-        return f"{headline(found, than)}: {', '.join(sorted({gain.note for gain in found}))}."
+        notes = sorted({gain.note for gain in found} - {""})
+        return f"{': '.join([headline(found, than), *([', '.join(notes)] if notes else [])])}."
     better, worse, neither = (
         listed(found, [gain for gain in found if gain.outcome is outcome])
         for outcome in (Outcome.BETTER, Outcome.WORSE, Outcome.NO_DIFFERENCE)
@@ -180,11 +181,12 @@ def sentence(found: Sequence[Gain], than: str) -> str:
 
 
 def _not_tested(found: Sequence[Gain]) -> list[str]:
-    closed = [gain for gain in found if gain.outcome is Outcome.NOT_TESTED]
-    if not closed:
+    untested = [gain for gain in found if gain.outcome is Outcome.NOT_TESTED]
+    if not untested:
         return []
-    apart = [f"{gain.task} ({gain.by_itself.value})" for gain in closed if gain.by_itself]
-    though = f", though the uncorrected 95% interval leaves 0 out on {', '.join(apart)}" if apart else ""
+    differing = [f"{gain.task} ({gain.by_itself.value})" for gain in untested if gain.by_itself]
+    where = ", ".join(differing)
+    though = f", though the uncorrected 95% interval excludes 0 on {where}" if differing else ""
     return [f"bits per byte do not differ significantly on average, so they were not tested by task{though}"]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from sft.core.params import Count, leaves, parse_value
 from sft.statistics.outliers import far_out
 from sft.statistics.scores import Scores, aligned
-from sft.statistics.significance import ROUGE
+from sft.statistics.significance import TESTED_ROUGE
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
@@ -246,7 +246,7 @@ def outlying(configurations: Sequence[Configuration], scores: ByResult) -> list[
     """List the replicates that lie far out, by what is tested of the tasks' average."""
     found = []
     for metric in averageable(scores):
-        if metric not in (BITS_PER_BYTE, ROUGE):
+        if metric not in (BITS_PER_BYTE, TESTED_ROUGE):
             continue
         groups = [replicate_means(scores, AVERAGE, metric, of.results) for of in configurations]
         for place, index in far_out(groups):

@@ -204,6 +204,20 @@ def test_what_cannot_be_compared_is_said_and_the_rest_shown(
     )
 
 
+def test_a_task_s_own_metric_that_a_branch_removes(origin: Repo, tmp_path: Path) -> None:
+    """The base's scores are read by the branch's code, which knows the metric no more."""
+    before = scores(2).replace(",format,", ",gone,", 1)
+    repo = clone(origin, tmp_path / "clone", "trunk")
+    write(repo, SCORES_EVALUATE, before)
+    repo.commit("the metric was there")
+    write(repo, SCORES_EVALUATE, scores(3))
+    text, _ = report(repo, "--base", "HEAD")
+    assert "Not compared, for one side lacks it: `recipe by gone`, `recipe by recipe format`." in text
+    write(repo, SCORES_EVALUATE, before.replace(",0.3", ",0.4"))  # on both sides, it is not compared either
+    text, _ = report(repo, "--base", "HEAD")
+    assert "| `recipe` | ROUGE-1 " in text and "Not compared, for" not in text and "by gone" not in text
+
+
 def test_a_base_that_has_scores_by_now_is_to_be_merged(origin: Repo, tmp_path: Path) -> None:
     repo = clone(origin, tmp_path / "clone", "old")
     write(repo, SCORES_EVALUATE, scores(6))

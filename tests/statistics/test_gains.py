@@ -1,5 +1,7 @@
 """One adapter against another: what is tested, in which order, and the sentence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -106,7 +108,7 @@ def test_tasks_are_tested_only_where_the_average_is_found() -> None:
         assert gain.by_itself is by_itself and abs(gain.difference) > 0.1
         assert gain.note == "as bits per byte do not differ significantly on average"
     assert sentence(gains(after, scores()), "before") == (
-        f"No significant difference from before; {CLOSED}, though the uncorrected 95% interval leaves 0 out "
+        f"No significant difference from before; {CLOSED}, though the uncorrected 95% interval excludes 0 "
         "on recipe (worse), question (better)."
     )
 
@@ -171,6 +173,19 @@ def test_a_task_or_metric_of_one_side_only_is_left_out() -> None:
     assert len(gains(after, before)) == 6
     with pytest.raises(UserError, match="nothing to compare"):
         gains({("new", "rouge1"): after["new", "rouge1"]}, before)
+
+
+def test_a_metric_that_this_code_does_not_know_is_left_out() -> None:
+    """Another commit's scores may have a task's own metric that has since gone or has another name."""
+    gone = {("recipe", "gone"): scores()["recipe", "rouge1"]}
+    assert len(gains(scores(0.3) | gone, scores() | gone)) == 6
+    with pytest.raises(UserError, match="nothing to compare"):
+        gains(gone, gone)
+
+
+def test_what_is_not_judged_for_no_known_reason() -> None:
+    few = gains(scores(0.3, seed=2, examples=8), scores(examples=8))
+    assert sentence([replace(gain, note="") for gain in few], "before") == "Not judged against before."
 
 
 def test_a_share_has_an_interval_where_nothing_was_right() -> None:
