@@ -102,7 +102,7 @@ def run_all(runs: list[Run], values: dict[str, Any]) -> dict[str, str]:
             print(f"[{number}/{len(runs)}] {run.name}: finished", flush=True)
         else:
             print(f"[{number}/{len(runs)}] {run.name} ...", flush=True)
-            changes = [f"--set-param={param}={_set(value)}" for param, value in run.changes.items()]
+            changes = [change for param, value in run.changes.items() for change in set_params(param, value)]
             _git("update-ref", "-d", new)  # left over from a run that was killed
             if subprocess.run(["dvc", "exp", "run", "--temp", "--name", f"{name}-new", *changes]).returncode:
                 raise UserError(f"{run.name} failed, see above. Mend it and run this command again.")
@@ -188,8 +188,15 @@ def _check_free(out: Path, names: set[str]) -> None:
         )
 
 
-def _set(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def set_params(param: str, value: Any) -> list[str]:
+    """Return DVC's arguments that give a param its value.
+
+    DVC merges a mapping into the one that is there, unless that is replaced by something else before.
+    """
+    if not isinstance(value, dict):
+        return [f"--set-param={param}={value if isinstance(value, str) else json.dumps(value)}"]
+    entries = ", ".join(f"{key}: {json.dumps(of)}" for key, of in value.items())  # keys without quotes
+    return [f"--set-param={param}=none", f"--set-param={param}={{{entries}}}"]
 
 
 def _git(*arguments: str) -> str:
