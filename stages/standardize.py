@@ -229,7 +229,7 @@ def taken(base: pa.Table, extra: pa.Table, left: Split) -> dict[str, int]:
     return {
         "base": len(base) - len(left.base),
         "extra": len(extra) - len(left.extra),
-        "for_validation_per_task": left.for_floor,
+        "for_validation_per_task": left.for_validation_per_task,
     }
 
 
