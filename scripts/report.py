@@ -12,6 +12,7 @@ only the first (stale) or none (never). It is 1 for an error, such as an unknown
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,10 +93,24 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {described(error)}", file=sys.stderr)
         return 1
-    if len("\n".join([*shown, *below, last])) > LONGEST:
-        below = ["What describes the runs is too long for a comment: `dvc metrics diff` has the metrics.", ""]
-    print("\n".join([*shown, *below, last]))
+    print(fitted(shown, below, last))
     return status
+
+
+def fitted(shown: list[str], below: list[str], last: str) -> str:
+    """Put a report together; where it is too long for a comment, leave out what is `below`, then more."""
+    if _length(shown, below, last) > LONGEST:
+        below = ["What describes the runs is too long for a comment: `dvc metrics diff` has the metrics.", ""]
+    if _length(shown, below, last) > LONGEST:
+        unfolded = re.sub("<details>.*?</details>", "", "\n".join(shown), flags=re.DOTALL)
+        shown = [*unfolded.split("\n"), "The tables' other rows are too long for a comment.", ""]
+    while shown and _length(shown, below, last) > LONGEST:  # a cell may be of any length
+        del shown[max(range(len(shown)), key=lambda number: len(shown[number]))]
+    return "\n".join([*shown, *below, last])
+
+
+def _length(shown: list[str], below: list[str], last: str) -> int:
+    return len("\n".join([*shown, *below, last]))
 
 
 def compare(base: Side, head: Side, branch: str) -> Comparison:
