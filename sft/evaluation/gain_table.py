@@ -53,11 +53,9 @@ def lines(found: Sequence[Gain]) -> list[str]:
 
 def _cells(gain: Gain) -> str:
     plain = METRICS[gain.metric].format
-    signed = f"+{plain}"
+    signed = f"+z{plain}"  # z: no -0.000
     levels = f"{gain.before:{plain}} -> {gain.after:{plain}}"
     interval = ""
     if gain.low is not None and gain.high is not None:
         interval = f"95% interval {gain.low:{signed}} to {gain.high:{signed}}"
-    return (
-        f"{levels:>14}  {gain.difference:>{signed.replace('+', '+7')}}  {interval:<32}  {gain.outcome.value}"
-    )
+    return f"{levels:>14}  {gain.difference:>+z7{plain}}  {interval:<32}  {gain.outcome.value}"

@@ -1,5 +1,7 @@
 """The gain over the base model as people read it, and as a file."""
 
+from dataclasses import replace
+
 from sft.evaluation.gain_table import as_rows, lines
 from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
@@ -23,6 +25,11 @@ def test_as_people_read_it():
         "recipe format (higher is better)",
         "  recipe        0% -> 40%     +40%                                    not judged (too few examples)",
     ]
+
+
+def test_nothing_is_minus_zero():
+    tiny = replace(FOUND[1], difference=-0.0001, low=-0.0002, outcome=Outcome.NO_DIFFERENCE)
+    assert "  +0.000  95% interval +0.000 to -0.050 " in lines([tiny])[2]
 
 
 def test_a_shared_note_stands_once():
