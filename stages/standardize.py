@@ -250,7 +250,7 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
         if count < params.validation_per_task:
             print(
                 f"            {task} has {count:,} rows for validation, not {params.validation_per_task:,}: "
-                "half of what its source has is left to train on."
+                "at least half of what its source has is left to train on."
             )
     dropped = metrics["contaminated"]
     out = sum(dropped[reason] for reason in EXACT)

@@ -262,13 +262,13 @@ def report(recorded: TrainProvenance, params: TrainParams, mix: Mix, validation:
         print(
             f"            on {recorded.validation_rows:,} rows, not the {params.validation_rows:,} of "
             f"train.validation_rows: {len(mix.held_out):,}{of_kinds} are held out, and of these left out: "
-            f"{listed(validation.dropped)}"
+            f"{above_0(validation.dropped)}"
         )
-    print(f"too long    {recorded.truncated:,} truncated; left out: {listed(recorded.dropped)}")
+    print(f"too long    {recorded.truncated:,} truncated; left out: {above_0(recorded.dropped)}")
 
 
-def listed(counts: Mapping[str, int]) -> str:
-    """Write counts by name as text."""
+def above_0(counts: Mapping[str, int]) -> str:
+    """Write the counts above 0 by name as text."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
 
 

@@ -11,8 +11,7 @@ class Metric:
     """One metric: its `label` in figures, and the format of its mean and of its differences.
 
     A `common` metric is one of every task; another is one of the tasks that name it. One that is not a
-    `headline` is left out of the metrics files. `unit` is what it is counted in, for axes and tables, or "".
-    Of a `share` an answer scores 0 or 1.
+    `headline` is left out of the metrics files. Of a `share` an answer scores 0 or 1.
     """
 
     name: str
@@ -21,7 +20,6 @@ class Metric:
     headline: bool = True
     lower_is_better: bool = False
     format: str = ".3f"
-    unit: str = ""
     share: bool = False
 
 

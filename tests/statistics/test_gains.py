@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sft.core.errors import UserError
-from sft.statistics.gains import AVERAGE, gains, sentence
+from sft.statistics.gains import gains, sentence
 from sft.statistics.scores import Scores, ScoresOf
 from sft.statistics.significance import Outcome
+from sft.tasks.task import AVERAGE
 
 TASKS = ("recipe", "question")
 

@@ -173,7 +173,7 @@ def test_other_code_is_warned_of():
 def test_what_cannot_be_checked_is_said():
     members = [result("a", inputs=None), result("b", seed=2), result("c", seed=3, inputs=None)]
     text = report(members)
-    assert "Not checked, for want of a dvc.lock: whether the same data and code made a, c as" in text
+    assert "what they were made from is not recorded: whether the same data and code made a, c as" in text
     assert len(grouped(members)) == 1
 
 
