@@ -23,7 +23,7 @@ from sft.modeling.chat_template import TemplateRefusal, render
 from sft.plotting import gain, pipeline
 from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
-from sft.tasks.metric_names import METRICS
+from sft.tasks import metric_names
 from stages import paths
 from stages.cli import run
 
@@ -84,7 +84,7 @@ def gain_of(row: dict[str, str]) -> Gain:
         raise _damaged(f"it has no column {error}") from error
     except (ValueError, TypeError) as error:  # TypeError: a line that is cut off
         raise _damaged(str(error)) from error
-    if metric not in METRICS:
+    if metric not in metric_names.METRICS:
         raise _damaged(f"{metric!r} is no metric")
     return Gain(task, metric, before, after, difference, low, high, p, outcome, note)
 
