@@ -1,0 +1,186 @@
+"""The lines of each section that `scripts.inspect` prints."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from scripts.inspect_screen import bar, excerpt
+from scripts.inspect_tokens import Refused, Sample, ShapeParams
+from sft.data.profile import Profile
+from sft.data.source_rows import Reject
+from sft.data.sources import Loaded
+from sft.plotting.lengths import bins
+
+FIRST = 5  # reasons that are shown
+LIKE_FIRST = 2  # rejects shown of each
+
+
+def layout(loaded: Loaded) -> list[str]:
+    """Name the layout, and the rows' kinds."""
+    kinds = ", ".join(loaded.table["kind"].unique().to_pylist())
+    return [f"kind {kinds} (its name in data.weights)"] if kinds else []
+
+
+def rows(loaded: Loaded, max_rejects: float) -> list[str]:
+    """Count rows, rejects and what is left out by design."""
+    good, bad = len(loaded.table), len(loaded.rejects)
+    lines = [f"{good + bad:,} read: {good:,} understood, {bad:,} rejected{share(bad, good + bad)}"]
+    if bad > max_rejects * (good + bad):
+        lines.append(
+            f"more are rejected than data.max_rejects ({max_rejects:.2%}) allows: standardize would stop"
+        )
+    lines += [f"{count:,} left out by the reader: {reason}" for reason, count in loaded.skipped.items()]
+    return lines
+
+
+def rejected(found: list[Reject]) -> list[str]:
+    """Count the rejects by reason, each with the first of them."""
+    lines = []
+    for reason, count in Counter(reject.reason for reject in found).most_common():
+        lines.append(f"{count:,} {reason}")
+        first = [reject for reject in found if reject.reason == reason][:LIKE_FIRST]
+        lines += [f"  row {one.row}{_detail(one.detail)}: {excerpt(one.text, 60)}" for one in first]
+    return lines
+
+
+def roles(found: Profile) -> list[str]:
+    """Count messages by role."""
+    return [
+        f"{count:>7,} {role}, in {counted(found.rows_with[role])}{share(found.rows_with[role], found.rows)}"
+        for role, count in found.messages.items()
+    ]
+
+
+def turns(found: Profile) -> list[str]:
+    """Count rows by their answers, and those that end on another turn than an answer."""
+    many = {number: count for number, count in found.answers.items() if number > 2}
+    few = {number: count for number, count in found.answers.items() if number <= 2}
+    lines = [
+        f"{count:>7,} with {counted(number, 'answer')}{share(count, found.rows)}"
+        for number, count in few.items()
+    ]
+    if many:
+        count = sum(many.values())
+        lines.append(f"{count:>7,} with 3 or more{share(count, found.rows)}; the most is {max(many)}")
+    for role, count in found.ends_on.items():
+        if role != "assistant":
+            lines.append(
+                f"{count:>7,} end on a turn of {role}{share(count, found.rows)}, not answered, so not trained on"
+            )
+    return lines
+
+
+def repetitions(
+    exact: int, total: int, compared: int, near: int, threshold: float, pairs: list[tuple[float, Any, Any]]
+) -> list[str]:
+    """Say how many rows repeat others, exactly and nearly, with pairs of the latter."""
+    lines = [f"{exact:,} of {total:,} rows repeat another exactly{share(exact, total)}: mix leaves them out"]
+    all_others = compared == total - exact
+    among_these = f"the {compared:,} others" if all_others else f"a sample of {compared:,} others"
+    lines.append(
+        f"{near:,} of {among_these} nearly repeat one of these{share(near, compared)}, similarity {threshold} "
+        "or more"
+    )
+    if near and not all_others:
+        lines.append("among all rows there are more: both of a pair must be in the sample")
+    for alike, one, other in pairs:
+        lines.append(f"  {alike:.2f}  {said(one)}")
+        lines.append(f"        {said(other)}")
+    if near:
+        lines.append(f"data.filters.near_duplicates: {threshold} takes them out")
+    return lines
+
+
+def overlap(counts: dict[str, int], examples: int, own: int, first: dict[str, Any]) -> list[str]:
+    """Say how many rows hold an evaluation example, or its question only, with the first of each."""
+    lines = []
+    if examples:
+        exact = counts["same_id"] + counts["question_and_answer"]
+        lines.append(
+            f"{exact:,} rows hold one of {examples:,} evaluation examples: standardize leaves them out"
+        )
+        if "exact" in first:
+            lines.append(f"  {said(first['exact'])}")
+        lines.append(
+            f"{counts['question_only']:,} rows have the question of one, with another answer: they stay"
+        )
+        if "question_only" in first:
+            lines.append(f"  {said(first['question_only'])}")
+    if own:
+        lines.append(f"{own:,} examples are made from these rows (tasks.*.source), and not compared")
+    return lines
+
+
+def refusals(found: dict[str, Refused], sampled: int, total: int, reference: str) -> list[str]:
+    """Say how many rows of the sample the chat template refuses, and why."""
+    refused = sum(one.rows for one in found.values())
+    lines = [f"{reference} refuses {refused:,} of {among(sampled, total)}{share(refused, sampled)}"]
+    for reason, one in sorted(found.items(), key=lambda pair: -pair[1].rows)[:FIRST]:
+        lines.append(f"{one.rows:>7,} {reason}")
+        lines.append(f"        row {one.id}{_detail(one.detail)}")
+    return lines
+
+
+def lengths(sample: Sample, shape: ShapeParams, total: int) -> list[str]:
+    """Draw the lengths, in tokens, with train.max_length marked."""
+    found, limit = sample.lengths, shape.max_length
+    over = sum(length > limit for length in found)
+    half, most = np.percentile(found, [50, 95], method="inverted_cdf").tolist()
+    lines = [
+        f"{among(len(found), total)}, template included: median {half:,}, 95% have at most {most:,}, "
+        f"the longest {max(found):,}",
+        f"{sample.loss_share(limit):.0%} of the tokens up to train.max_length are in the loss "
+        f"(train.loss_on: {shape.loss_on})",
+    ]
+    if without := sample.without_loss(limit):
+        lines.append(
+            f"{counted(without)} with no token of these in the loss: left out{share(without, len(found))}"
+        )
+    drawn = bins(found, limit)
+    highest = max(one.rows for one in drawn)
+    width = max(len(f"{one.low:,} - {one.high:,}") for one in drawn)
+    marked = False
+    mark = f"{'-' * width}-- train.max_length {limit:,}: {counted(over)} longer{share(over, len(found))}"
+    for one in drawn:
+        if one.low > limit and not marked:
+            lines.append(mark)
+            marked = True
+        span = f"{one.low:,} - {one.high:,}"
+        lines.append(f"{span:>{width}}  {bar(one.rows, highest)} {one.rows:,}")
+    return lines if marked else [*lines, mark]
+
+
+def cut(tokens: int, shape: ShapeParams) -> str:
+    """Say what becomes of a conversation of so many tokens where that is too many."""
+    if tokens <= shape.max_length:
+        return ""
+    if shape.too_long == "drop":
+        return f"left out: {tokens:,} tokens are more than train.max_length (train.too_long: drop)"
+    return f"cut here by train.max_length: {tokens - shape.max_length:,} more tokens"
+
+
+def among(sampled: int, total: int) -> str:
+    """Say whether these are all rows or a sample."""
+    return f"all {total:,} rows" if sampled == total else f"a sample of {sampled:,} rows (of {total:,})"
+
+
+def share(part: int, whole: int) -> str:
+    """Return the share in brackets; nothing for none or all."""
+    return f" ({part / whole:.1%})" if 0 < part < whole else ""
+
+
+def counted(number: int, what: str = "row") -> str:
+    """Return a number with what is counted, in the plural but for 1."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def said(messages: list[dict[str, Any]]) -> str:
+    """Return the beginning of a conversation's first user turn and its last answer, in one line."""
+    users = [one["content"] or "" for one in messages if one["role"] == "user"]
+    answers = [one["content"] or "" for one in messages if one["role"] == "assistant"]
+    return " -> ".join(excerpt(text, 40) for text in (*users[:1], *answers[-1:]))
+
+
+def _detail(detail: str) -> str:
+    return f" ({detail})" if detail else ""
