@@ -3,8 +3,8 @@
 Run as `python -m scripts.inspect ADDRESS`, where ADDRESS is what data.base takes: a file or folder, a data
 set of the hub, or data in a package. Prints layout, rows, rejects, columns, roles, turns, duplicates, overlap
 with held-out items, what the chat template refuses, lengths in tokens, and some conversations with their loss
-marked; writes a histogram of the lengths to data/inspect/. It is no stage of the pipeline, and reads params.yaml
-for model, limits and tasks. What takes long is done with a seeded sample, whose size is printed.
+marked; writes a histogram of the lengths to data/inspect/. It is no stage of the pipeline, and reads
+params.yaml for model, limits and tasks. What takes long is done with a seeded sample, whose size is printed.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from stages import paths
 from stages.cli import run
 
 SEED = "inspect"
-TOKENIZED, COMPARED, SHOWN = 2_000, 50_000, 3  # rows that are encoded, compared with each other, printed
+TOKENIZED, COMPARED, SHOWN = 2_000, 20_000, 3  # rows that are encoded, compared with each other, printed
 SIMILAR = 0.8  # what docs/data.md advises for data.filters.near_duplicates
 PICTURES = Path("data/inspect")
 
@@ -64,7 +64,7 @@ def main(address: str, values: dict[str, Any]) -> None:
     tasks = mapping(values, "tasks", TaskParams)
     screen = Screen()
     # What loading says goes to stderr: the same data give the same page.
-    with screen.busy("reading"), contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr):
         loaded = sources.load(address)
     screen.title(address)
     show_rows(screen, loaded, limits.max_rejects)
@@ -72,13 +72,11 @@ def main(address: str, values: dict[str, Any]) -> None:
         raise UserError(f"{address}: no row of it is understood. Mend them, or rename the columns.")
 
     order = order_of_copies(SEED, loaded.table["id"])
-    sample = take_rows(loaded.table.select(["id", "messages"]), order[:COMPARED])
-    with screen.busy("comparing"):
-        screen.section("Duplicates", repetitions(loaded.table, sample))
-        own = {name for name, task in tasks.items() if task.source == address}
-        screen.section("Held out", overlap(loaded.table, own))
-    with screen.busy("tokenizing"):
-        show_tokens(screen, loaded, sample.slice(0, TOKENIZED), reference, shape)
+    sample = take_rows(loaded.table.select(["id", "messages", "tools"]), order[:COMPARED])
+    screen.section("Duplicates", repetitions(loaded.table, sample))
+    own = {name for name, task in tasks.items() if task.source == address}
+    screen.section("Held out", overlap(loaded.table, own))
+    show_tokens(screen, loaded, sample.slice(0, TOKENIZED), reference, shape)
 
 
 def show_rows(screen: Screen, loaded: Loaded, max_rejects: float) -> None:
@@ -139,7 +137,9 @@ def show_tokens(screen: Screen, loaded: Loaded, rows: pa.Table, reference: str, 
     kind = loaded.table["kind"][0].as_py()
     picture = PICTURES / f"{kind}.png"
     lengths.histogram(picture, sample.lengths, shape.max_length, kind)
-    screen.section("Tokens", [*sections.lengths(sample, shape, len(loaded.table)), f"picture: {picture}"])
+    screen.section(
+        "Tokens", [*sections.lengths(sample, shape, len(rows), len(loaded.table)), f"picture: {picture}"]
+    )
     screen.section("Conversations", [screen.legend()])
     for number, one in enumerate(sample.conversations[:SHOWN], 1):
         cut = sections.cut(len(one.ids), shape)

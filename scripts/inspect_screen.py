@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 
 from rich.console import Console
 from rich.text import Text
@@ -26,10 +25,6 @@ class Screen:
             self.console.width = WIDTH
         # With NO_COLOR, in a file, on a terminal without colours: brackets mark the loss.
         self.coloured = bool(self.console.color_system) and not self.console.no_color
-
-    def busy(self, with_what: str) -> AbstractContextManager:
-        """Show that something goes on, where there is a terminal."""
-        return self.console.status(f"{with_what} ...")
 
     def title(self, text: str) -> None:
         """Print what is looked at."""
@@ -63,8 +58,9 @@ class Screen:
         text.rstrip()
         text.expand_tabs(4)
         for line in text.wrap(self.console, max(20, self.console.width - indent)):
-            line.rstrip()
-            self.console.print(Text.assemble((name.ljust(indent), "bold"), line), soft_wrap=True)
+            named = Text.assemble((name.ljust(indent), "bold"), line)
+            named.rstrip()
+            self.console.print(named, soft_wrap=True)
             name = ""
 
 

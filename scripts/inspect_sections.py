@@ -14,6 +14,12 @@ from sft.plotting.lengths import bins
 
 FIRST = 5  # reasons that are shown
 LIKE_FIRST = 2  # rejects shown of each
+OF_EXTRAS = {
+    "reasoning": "rows with reasoning before an answer",
+    "tool_calls": "rows that call tools",
+    "tools": "rows that list tools",
+    "untrained": "rows with answers that the source excepts from training",
+}
 
 
 def layout(loaded: Loaded) -> list[str]:
@@ -45,28 +51,28 @@ def rejected(found: list[Reject]) -> list[str]:
 
 
 def roles(found: Profile) -> list[str]:
-    """Count messages by role."""
-    return [
+    """Count messages by role, and rows by what they have beside texts."""
+    lines = [
         f"{count:>7,} {role}, in {counted(found.rows_with[role])}{share(found.rows_with[role], found.rows)}"
         for role, count in found.messages.items()
+    ]
+    return lines + [
+        f"{count:>7,} {OF_EXTRAS[name]}{share(count, found.rows)}" for name, count in found.extras.items()
     ]
 
 
 def turns(found: Profile) -> list[str]:
     """Count rows by their answers, and those that end on another turn than an answer."""
-    many = {number: count for number, count in found.answers.items() if number > 2}
-    few = {number: count for number, count in found.answers.items() if number <= 2}
-    lines = [
-        f"{count:>7,} with {counted(number, 'answer')}{share(count, found.rows)}"
-        for number, count in few.items()
-    ]
+    few = {number: rows for number, rows in found.answers.items() if number <= 2}
+    many = {number: rows for number, rows in found.answers.items() if number > 2}
+    lines = [f"{rows:>7,} with {counted(n, 'answer')}{share(rows, found.rows)}" for n, rows in few.items()]
     if many:
-        count = sum(many.values())
-        lines.append(f"{count:>7,} with 3 or more{share(count, found.rows)}; the most is {max(many)}")
-    for role, count in found.ends_on.items():
+        rows = sum(many.values())
+        lines.append(f"{rows:>7,} with 3 or more{share(rows, found.rows)}; the most is {max(many)}")
+    for role, rows in found.ends_on.items():
         if role != "assistant":
             lines.append(
-                f"{count:>7,} end on a turn of {role}{share(count, found.rows)}, not answered, so not trained on"
+                f"{rows:>7,} end on a turn of {role}{share(rows, found.rows)}, which nothing answers"
             )
     return lines
 
@@ -75,20 +81,22 @@ def repetitions(
     exact: int, total: int, compared: int, near: int, threshold: float, pairs: list[tuple[float, Any, Any]]
 ) -> list[str]:
     """Say how many rows repeat others, exactly and nearly, with pairs of the latter."""
-    lines = [f"{exact:,} of {total:,} rows repeat another exactly{share(exact, total)}: mix leaves them out"]
-    all_others = compared == total - exact
-    among_these = f"the {compared:,} others" if all_others else f"a sample of {compared:,} others"
-    lines.append(
-        f"{near:,} of {among_these} nearly repeat one of these{share(near, compared)}, similarity {threshold} "
-        "or more"
-    )
-    if near and not all_others:
-        lines.append("among all rows there are more: both of a pair must be in the sample")
+    distinct = total - exact
+    all_of_them = compared == distinct
+    others = f"{compared:,} others" if all_of_them else f"{compared:,} others, a sample of {distinct:,}"
+    lines = [
+        f"exact: {exact:,} of {total:,} rows repeat another{share(exact, total)}",
+        f"near:  {near:,} of {others}{share(near, compared)} are {threshold} or more alike another",
+    ]
+    if near and not all_of_them:
+        lines.append("       among all there are more: both of a pair must be in the sample")
     for alike, one, other in pairs:
-        lines.append(f"  {alike:.2f}  {said(one)}")
-        lines.append(f"        {said(other)}")
+        lines.append(f"       {alike:.2f}  {said(one)}")
+        lines.append(f"             {said(other)}")
+    if exact:
+        lines.append("mix leaves exact repetitions out")
     if near:
-        lines.append(f"data.filters.near_duplicates: {threshold} takes them out")
+        lines.append(f"data.filters.near_duplicates: {threshold} leaves near ones out too")
     return lines
 
 
@@ -118,22 +126,22 @@ def refusals(found: dict[str, Refused], sampled: int, total: int, reference: str
     lines = [f"{reference} refuses {refused:,} of {among(sampled, total)}{share(refused, sampled)}"]
     for reason, one in sorted(found.items(), key=lambda pair: -pair[1].rows)[:FIRST]:
         lines.append(f"{one.rows:>7,} {reason}")
-        lines.append(f"        row {one.id}{_detail(one.detail)}")
+        lines.append(f"        {said(one.first)}")
     return lines
 
 
-def lengths(sample: Sample, shape: ShapeParams, total: int) -> list[str]:
+def lengths(sample: Sample, shape: ShapeParams, sampled: int, total: int) -> list[str]:
     """Draw the lengths, in tokens, with train.max_length marked."""
     found, limit = sample.lengths, shape.max_length
     over = sum(length > limit for length in found)
     half, most = np.percentile(found, [50, 95], method="inverted_cdf").tolist()
     lines = [
-        f"{among(len(found), total)}, template included: median {half:,}, 95% have at most {most:,}, "
-        f"the longest {max(found):,}",
+        f"{among(sampled, total)}{' but those refused' * bool(sample.refused)}, template included: median "
+        f"{half:,}, 95% have at most {most:,}, the longest {max(found):,}",
         f"{sample.loss_share(limit):.0%} of the tokens up to train.max_length are in the loss "
         f"(train.loss_on: {shape.loss_on})",
     ]
-    if without := sample.without_loss(limit):
+    if shape.too_long == "truncate" and (without := sample.without_loss(limit)):
         lines.append(
             f"{counted(without)} with no token of these in the loss: left out{share(without, len(found))}"
         )
@@ -142,6 +150,8 @@ def lengths(sample: Sample, shape: ShapeParams, total: int) -> list[str]:
     width = max(len(f"{one.low:,} - {one.high:,}") for one in drawn)
     marked = False
     mark = f"{'-' * width}-- train.max_length {limit:,}: {counted(over)} longer{share(over, len(found))}"
+    if over:
+        mark += ", " + ("truncated" if shape.too_long == "truncate" else "left out")
     for one in drawn:
         if one.low > limit and not marked:
             lines.append(mark)
@@ -178,7 +188,7 @@ def counted(number: int, what: str = "row") -> str:
 def said(messages: list[dict[str, Any]]) -> str:
     """Return the beginning of a conversation's first user turn and its last answer, in one line."""
     users = [one["content"] or "" for one in messages if one["role"] == "user"]
-    answers = [one["content"] or "" for one in messages if one["role"] == "assistant"]
+    answers = [one["content"] or one["tool_calls"] or "" for one in messages if one["role"] == "assistant"]
     return " -> ".join(excerpt(text, 40) for text in (*users[:1], *answers[-1:]))
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 
 from sft.core.params import Count, Params
+from sft.core.row_schema import conversation
 from sft.modeling.chat_template import TemplateRefusal, encode
 
 
@@ -28,11 +29,10 @@ class Conversation(NamedTuple):
 
 @dataclass
 class Refused:
-    """How many rows the template refuses for a reason, and of the first its id and what is at fault."""
+    """How many rows the template refuses for a reason, and the messages of the first."""
 
     rows: int
-    id: str
-    detail: str
+    first: list[dict[str, Any]]
 
 
 @dataclass
@@ -58,16 +58,17 @@ class Sample:
 
 
 def encoded(rows: pa.Table, tokenizer: Any, loss_on: str) -> Sample:
-    """Encode rows (columns id and messages).
+    """Encode rows (columns id, messages and tools).
 
     Raises UserError where the template never tells the assistant's tokens from others.
     """
     found = Sample()
     for row in rows.to_pylist():
         try:
-            one = encode(tokenizer, row["messages"], mask=loss_on == "assistant")
+            messages, _ = conversation(row)
+            one = encode(tokenizer, messages, mask=loss_on == "assistant")
         except TemplateRefusal as error:
-            found.refused.setdefault(str(error), Refused(0, row["id"], "")).rows += 1
+            found.refused.setdefault(str(error), Refused(0, row["messages"])).rows += 1
             continue
         mask = one.assistant_mask if loss_on == "assistant" else [True] * len(one.input_ids)
         # The first token is never predicted.
