@@ -136,7 +136,8 @@ def show_tokens(screen: Screen, loaded: Loaded, rows: pa.Table, reference: str, 
         raise UserError(f"{reference}: its chat template refuses all of these rows, for the reasons above.")
     kind = loaded.table["kind"][0].as_py()
     picture = PICTURES / f"{kind}.png"
-    lengths.histogram(picture, sample.lengths, shape.max_length, kind)
+    of_what = f"{kind}: {sections.among(len(rows), len(loaded.table))}"
+    lengths.histogram(picture, sample.lengths, shape.max_length, of_what)
     screen.section(
         "Tokens", [*sections.lengths(sample, shape, len(rows), len(loaded.table)), f"picture: {picture}"]
     )

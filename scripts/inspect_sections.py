@@ -82,13 +82,13 @@ def repetitions(
 ) -> list[str]:
     """Say how many rows repeat others, exactly and nearly, with pairs of the latter."""
     distinct = total - exact
-    all_of_them = compared == distinct
-    others = f"{compared:,} others" if all_of_them else f"{compared:,} others, a sample of {distinct:,}"
+    of_all = f" sampled of {distinct:,}" if compared < distinct else ""
     lines = [
         f"exact: {exact:,} of {total:,} rows repeat another{share(exact, total)}",
-        f"near:  {near:,} of {others}{share(near, compared)} are {threshold} or more alike another",
+        f"near:  {near:,} of {compared:,} different rows{of_all}{share(near, compared)} resemble another by "
+        f"{threshold} or more (Jaccard similarity of word triples)",
     ]
-    if near and not all_of_them:
+    if near and of_all:
         lines.append("       among all there are more: both of a pair must be in the sample")
     for alike, one, other in pairs:
         lines.append(f"       {alike:.2f}  {said(one)}")
@@ -189,7 +189,7 @@ def said(messages: list[dict[str, Any]]) -> str:
     """Return the beginning of a conversation's first user turn and its last answer, in one line."""
     users = [one["content"] or "" for one in messages if one["role"] == "user"]
     answers = [one["content"] or one["tool_calls"] or "" for one in messages if one["role"] == "assistant"]
-    return " -> ".join(excerpt(text, 40) for text in (*users[:1], *answers[-1:]))
+    return " -> ".join(excerpt(text, 34) for text in (*users[:1], *answers[-1:]))
 
 
 def _detail(detail: str) -> str:

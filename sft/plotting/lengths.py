@@ -35,8 +35,8 @@ def bins(lengths: list[int], limit: int) -> list[Bin]:
     return found[filled[0] : filled[-1] + 1]
 
 
-def histogram(path: Path | str, lengths: list[int], limit: int, source: str, dpi: int = 110) -> None:
-    """Draw the lengths of rows of `source`, those above `limit` in another colour."""
+def histogram(path: Path | str, lengths: list[int], limit: int, of_what: str, dpi: int = 110) -> None:
+    """Draw the lengths of rows, those above `limit` in another colour; the title says which rows."""
     figure, axes = plt.subplots(figsize=(7, 3.6))
     counted = bins(lengths, limit)
     for color, label, chosen in (
@@ -59,7 +59,7 @@ def histogram(path: Path | str, lengths: list[int], limit: int, source: str, dpi
     axes.set(
         xlabel="tokens in a conversation, template included (log scale)",
         ylabel="rows",
-        title=f"Lengths of {len(lengths):,} rows of {source}; {over:.1%} over the limit",
+        title=f"Lengths of {of_what}; {over:.1%} over the limit",
     )
     axes.legend(frameon=False)
     save(figure, path, dpi)

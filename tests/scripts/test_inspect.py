@@ -65,7 +65,7 @@ def test_what_takes_long_is_done_with_a_sample_that_says_so(params, capsys, monk
     monkeypatch.setattr(inspect, "COMPARED", 30)
     written(Path("my.jsonl"), lines(rows(100)))
     text = page("my.jsonl", params, capsys)
-    assert section(text, "Duplicates")[1].startswith("near:  0 of 30 others, a sample of 100")
+    assert section(text, "Duplicates")[1].startswith("near:  0 of 30 different rows sampled of 100 resemble")
     assert section(text, "Template") == ["MODEL refuses 0 of a sample of 20 rows (of 100)"]
     assert section(text, "Tokens")[0].startswith("a sample of 20 rows (of 100), ")
     assert text == page("my.jsonl", params, capsys)
@@ -178,3 +178,10 @@ def test_a_process_of_its_own(params):
     assert done.stdout.startswith("my.jsonl\n\nLayout") and "[[a0<|eot|>]]" in done.stdout
     missing = run("other.jsonl")
     assert missing.returncode == 1 and missing.stderr == "error: other.jsonl: no such file. Check the path.\n"
+
+
+def test_the_page_in_the_docs(capsys):
+    """It is what the command prints of docs/inspect/kitchen.jsonl with the params as they are."""
+    written(Path("data/raw/kitchen.jsonl"), (ROOT / "docs/inspect/kitchen.jsonl").read_bytes())
+    inspect.main("data/raw/kitchen.jsonl", load(ROOT / "params.yaml"))
+    assert f"```\n{capsys.readouterr().out}```" in (ROOT / "docs/data.md").read_text(encoding="utf-8")
