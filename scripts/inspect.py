@@ -37,6 +37,7 @@ from stages.cli import run
 
 SEED = "inspect"
 TOKENIZED, COMPARED, SHOWN = 2_000, 20_000, 3  # rows that are encoded, compared with each other, printed
+BYTES = 2_000  # of text a row on average in a sample; where rows have more there are fewer rows
 SIMILAR = 0.8  # what docs/data.md advises for data.filters.near_duplicates
 PICTURES = Path("data/inspect")
 
@@ -72,11 +73,12 @@ def main(address: str, values: dict[str, Any]) -> None:
         raise UserError(f"{address}: no row of it is understood. Mend them, or rename the columns.")
 
     order = order_of_copies(SEED, loaded.table["id"])
-    sample = take_rows(loaded.table.select(["id", "messages", "tools"]), order[:COMPARED])
+    ordered = take_rows(loaded.table.select(["id", "messages", "tools"]), order[:COMPARED])
+    sample = affordable(ordered, COMPARED)
     screen.section("Duplicates", repetitions(loaded.table, sample))
     own = {name for name, task in tasks.items() if task.source == address}
     screen.section("Held out", overlap(loaded.table, own))
-    show_tokens(screen, loaded, sample.slice(0, TOKENIZED), reference, shape)
+    show_tokens(screen, loaded, affordable(sample, TOKENIZED), reference, shape)
 
 
 def show_rows(screen: Screen, loaded: Loaded, max_rejects: float) -> None:
@@ -88,6 +90,15 @@ def show_rows(screen: Screen, loaded: Loaded, max_rejects: float) -> None:
         counts = profile(loaded.table)
         screen.section("Roles", sections.roles(counts))
         screen.section("Turns", sections.turns(counts))
+
+
+def affordable(rows: pa.Table, count: int) -> pa.Table:
+    """Return the first `count` rows, or fewer if they have more than `count` times BYTES of text."""
+    messages = rows["messages"].combine_chunks()
+    of_message = pc.fill_null(pc.binary_length(messages.flatten().field("content")), 0).to_numpy()
+    last = np.cumsum(pc.list_value_length(messages).to_numpy()) - 1
+    fitting = np.searchsorted(np.cumsum(of_message)[last], count * BYTES, side="right")
+    return rows.slice(0, max(1, min(count, int(fitting))))
 
 
 def repetitions(table: pa.Table, sample: pa.Table) -> list[str]:

@@ -65,11 +65,19 @@ def test_what_takes_long_is_done_with_a_sample_that_says_so(params, capsys, monk
     monkeypatch.setattr(inspect, "COMPARED", 30)
     written(Path("my.jsonl"), lines(rows(100)))
     text = page("my.jsonl", params, capsys)
-    assert section(text, "Duplicates")[1].startswith("near:  0 of 30 different rows sampled of 100 resemble")
+    assert section(text, "Duplicates")[1].startswith("near:  0 of 30 different rows sampled of 100,")
     assert section(text, "Template") == ["MODEL refuses 0 of a sample of 20 rows (of 100)"]
     assert section(text, "Tokens")[0].startswith("a sample of 20 rows (of 100), ")
     assert text == page("my.jsonl", params, capsys)
     assert Path("data/inspect/my.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_long_rows_are_fewer_in_a_sample(params, capsys, monkeypatch):
+    monkeypatch.setattr(inspect, "BYTES", 4)
+    written(Path("my.jsonl"), lines([{"prompt": f"{n} five", "completion": "x"} for n in range(10)]))
+    assert "refuses 0 of a sample of 5 rows (of 10)" in page("my.jsonl", params, capsys)
+    monkeypatch.setattr(inspect, "BYTES", 0)
+    assert "refuses 0 of a sample of 1 rows (of 10)" in page("my.jsonl", params, capsys)
 
 
 def test_rows_that_hold_what_is_held_out(params, capsys):
