@@ -85,8 +85,8 @@ def repetitions(
     of_all = f" sampled of {distinct:,}" if compared < distinct else ""
     lines = [
         f"exact: {exact:,} of {total:,} rows repeat another{share(exact, total)}",
-        f"near:  {near:,} of {compared:,} different rows{of_all}{share(near, compared)}, similarity {threshold} "
-        "or more",
+        f"near:  {near:,} of {compared:,} different rows{of_all}{share(near, compared)}, "
+        f"similarity {threshold} or more",
     ]
     if near and of_all:
         lines.append("       among all there are more: both of a pair must be in the sample")

@@ -73,6 +73,7 @@ def test_what_takes_long_is_done_with_a_sample_that_says_so(params, capsys, monk
 
 
 def test_long_rows_are_fewer_in_a_sample(params, capsys, monkeypatch):
+    monkeypatch.setattr(inspect, "TOKENIZED", 10)
     monkeypatch.setattr(inspect, "BYTES", 4)
     written(Path("my.jsonl"), lines([{"prompt": f"{n} five", "completion": "x"} for n in range(10)]))
     assert "refuses 0 of a sample of 5 rows (of 10)" in page("my.jsonl", params, capsys)
