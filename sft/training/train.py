@@ -87,7 +87,7 @@ def check_positions(params: TrainParams, limit: int | None, reference: str) -> N
     if limit is not None and params.max_length > limit:
         raise ParamError(
             f"train.max_length: {params.max_length:,} tokens are more than the {limit:,} positions that "
-            f"{reference} is made for (max_position_embeddings in its config.json, and its rope scaling). Set "
+            f"{reference} has (max_position_embeddings in its config.json, and its rope scaling). Set "
             f"train.max_length to {limit:,} or less, so that longer rows are truncated or dropped "
             "(train.too_long), or use a model with more positions."
         )
