@@ -73,7 +73,7 @@ def main(address: str, values: dict[str, Any]) -> None:
         raise UserError(f"{address}: no row of it is understood. Mend them, or rename the columns.")
 
     order = order_of_copies(SEED, loaded.table["id"])
-    ordered = take_rows(loaded.table.select(["id", "messages", "tools"]), order[:COMPARED])
+    ordered = take_rows(loaded.table.select(["id", "kind", "messages", "tools"]), order[:COMPARED])
     sample = affordable(ordered, COMPARED)
     screen.section("Duplicates", repetitions(loaded.table, sample))
     own = {name for name, task in tasks.items() if task.source == address}
@@ -86,6 +86,7 @@ def show_rows(screen: Screen, loaded: Loaded, max_rejects: float) -> None:
     screen.section("Layout", sections.layout(loaded))
     screen.section("Rows", sections.rows(loaded, max_rejects))
     screen.section("Rejects", sections.rejected(loaded.rejects))
+    screen.section("Columns", sections.columns(loaded))
     if len(loaded.table):
         counts = profile(loaded.table)
         screen.section("Roles", sections.roles(counts))
@@ -141,10 +142,11 @@ def show_tokens(screen: Screen, loaded: Loaded, rows: pa.Table, reference: str, 
     from sft.plotting import lengths
 
     tokenizer = loading.load_tokenizer(loading.resolve(reference))
-    sample = inspect_tokens.encoded(rows, tokenizer, shape.loss_on)
-    screen.section("Template", sections.refusals(sample.refused, len(rows), len(loaded.table), reference))
+    sample = inspect_tokens.tokenized(rows, tokenizer, shape)
+    refused = sections.refusals(sample, len(rows), len(loaded.table), reference, shape.max_refused)
+    screen.section("Template", refused)
     if not sample.conversations:
-        raise UserError(f"{reference}: its chat template refuses all of these rows, for the reasons above.")
+        raise UserError(f"{reference}: of these rows none can be trained on, for the reasons above.")
     kind = loaded.table["kind"][0].as_py()
     picture = PICTURES / f"{kind}.png"
     of_what = f"{kind}: {sections.among(len(rows), len(loaded.table))}"

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from scripts.inspect_screen import bar, excerpt
-from scripts.inspect_tokens import Refused, Sample, ShapeParams
+from scripts.inspect_tokens import Sample, ShapeParams
+from sft.core.row_schema import SCHEMA
 from sft.data.profile import Profile
 from sft.data.source_rows import Reject
 from sft.data.sources import Loaded
@@ -15,17 +16,26 @@ from sft.plotting.lengths import bins
 FIRST = 5  # reasons that are shown
 LIKE_FIRST = 2  # rejects shown of each
 OF_EXTRAS = {
-    "reasoning": "rows with reasoning before an answer",
-    "tool_calls": "rows that call tools",
-    "tools": "rows that list tools",
-    "untrained": "rows with answers that the source excepts from training",
+    "reasoning": "with reasoning before an answer",
+    "tool_calls": "with calls of tools",
+    "tools": "with a list of tools",
+    "untrained": "with answers that the source excepts from training",
 }
 
 
 def layout(loaded: Loaded) -> list[str]:
-    """Name the layout, and the rows' kinds."""
+    """Name the layouts, and the rows' kinds."""
     kinds = ", ".join(loaded.table["kind"].unique().to_pylist())
-    return [f"kind {kinds} (its name in data.weights)"] if kinds else []
+    names = ", ".join(loaded.layouts) or "the package's own, by a reader of its own"
+    return [f"{names}; kind in data.weights: {kinds}" if kinds else names]
+
+
+def columns(loaded: Loaded) -> list[str]:
+    """Name the columns that conversations are made from, those kept beside them, and those dropped."""
+    kept = [name for name in loaded.table.column_names if name not in SCHEMA.names]
+    dropped = [f"{name} ({counted(number)})" for name, number in loaded.dropped.items()]
+    named = (("used", loaded.used), ("kept", kept), ("dropped", dropped))
+    return [f"{what + ':':<8} {', '.join(names)}" for what, names in named if names]
 
 
 def rows(loaded: Loaded, max_rejects: float) -> list[str]:
@@ -57,7 +67,8 @@ def roles(found: Profile) -> list[str]:
         for role, count in found.messages.items()
     ]
     return lines + [
-        f"{count:>7,} {OF_EXTRAS[name]}{share(count, found.rows)}" for name, count in found.extras.items()
+        f"{count:>7,} row{'s' * (count != 1)} {OF_EXTRAS[name]}{share(count, found.rows)}"
+        for name, count in found.extras.items()
     ]
 
 
@@ -106,27 +117,34 @@ def overlap(counts: dict[str, int], examples: int, own: int, first: dict[str, An
     if examples:
         exact = counts["same_id"] + counts["question_and_answer"]
         lines.append(
-            f"{exact:,} rows hold one of {examples:,} evaluation examples: standardize leaves them out"
+            f"{counted(exact)} with one of {examples:,} evaluation examples: left out by standardize"
         )
         if "exact" in first:
             lines.append(f"  {said(first['exact'])}")
-        lines.append(
-            f"{counts['question_only']:,} rows have the question of one, with another answer: they stay"
-        )
+        lines.append(f"{counted(counts['question_only'])} with the question of one, and another answer: kept")
         if "question_only" in first:
             lines.append(f"  {said(first['question_only'])}")
     if own:
-        lines.append(f"{own:,} examples are made from these rows (tasks.*.source), and not compared")
+        lines.append(f"{counted(own, 'example')} made from these rows (tasks.*.source): not compared")
     return lines
 
 
-def refusals(found: dict[str, Refused], sampled: int, total: int, reference: str) -> list[str]:
+def refusals(sample: Sample, sampled: int, total: int, reference: str, limit: float) -> list[str]:
     """Say how many rows of the sample the chat template refuses, and why."""
-    refused = sum(one.rows for one in found.values())
+    found = sample.refusals
+    refused = found.total()
     lines = [f"{reference} refuses {refused:,} of {among(sampled, total)}{share(refused, sampled)}"]
-    for reason, one in sorted(found.items(), key=lambda pair: -pair[1].rows)[:FIRST]:
-        lines.append(f"{one.rows:>7,} {reason}")
-        lines.append(f"        {said(one.first)}")
+    for reason in found.ranked()[:FIRST]:
+        first = found.examples[reason][0]
+        lines.append(f"{found.counts[reason]:>7,} {reason}")
+        lines.append(f"        {said(sample.first_refused[first['row']])}")
+        if first["detail"] != reason:
+            lines.append(f"        {first['detail']}")
+    if refused > limit * sampled:
+        lines.append(f"more than train.max_refused ({limit:.2%}) allows: train would stop. {found.advised()}")
+    if sample.thoughtless_turns:
+        answers = counted(sample.thoughtless_turns, "answer")
+        lines.append(f"{answers} not in the loss: the template leaves out their thoughts")
     return lines
 
 
@@ -134,14 +152,15 @@ def lengths(sample: Sample, shape: ShapeParams, sampled: int, total: int) -> lis
     """Draw the lengths, in tokens, with train.max_length marked."""
     found, limit = sample.lengths, shape.max_length
     over = sum(length > limit for length in found)
+    but = " but those refused" if sample.refusals.counts else ""
     half, most = np.percentile(found, [50, 95], method="inverted_cdf").tolist()
     lines = [
-        f"{among(sampled, total)}{' but those refused' * bool(sample.refused)}, template included: median "
-        f"{half:,}, 95% have at most {most:,}, the longest {max(found):,}",
+        f"{among(sampled, total)}{but}, template included: median {half:,}, 95% have at most {most:,}, "
+        f"the longest {max(found):,}",
         f"{sample.loss_share(limit):.0%} of the tokens up to train.max_length are in the loss "
         f"(train.loss_on: {shape.loss_on})",
     ]
-    if shape.too_long == "truncate" and (without := sample.without_loss(limit)):
+    if shape.too_long == "truncate" and (without := sample.without_loss_in(limit)):
         lines.append(
             f"{counted(without)} with no token of these in the loss: left out{share(without, len(found))}"
         )

@@ -1,23 +1,30 @@
 """What training makes of a sample of rows: tokens, the loss mask, and what the chat template refuses."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
-from sft.core.params import Count, Params
-from sft.core.row_schema import conversation
-from sft.modeling.chat_template import TemplateRefusal, encode
+from sft.core.params import Count, Params, Share
+from sft.modeling.chat_template import Fallback, Thoughts
+from sft.modeling.labels import IGNORED
+from sft.training.refusals import Refusals
+from sft.training.tokenizing import RowShape, Tokenizing
 
 
 class ShapeParams(Params):
-    """`train`: the length limit, what becomes of longer rows, and where the loss is."""
+    """`train`: how a conversation becomes a row, and the share of rows that the template may refuse."""
 
     max_length: Count
     too_long: Literal["truncate", "drop"]
     loss_on: Literal["assistant", "all"]
+    reasoning: Thoughts
+    reasoning_fallback: Fallback
+    max_refused: Share
 
 
 class Conversation(NamedTuple):
@@ -28,19 +35,18 @@ class Conversation(NamedTuple):
 
 
 @dataclass
-class Refused:
-    """How many rows the template refuses for a reason, and the messages of the first."""
-
-    rows: int
-    first: list[dict[str, Any]]
-
-
-@dataclass
 class Sample:
-    """Conversations as training sees them before it cuts, and by their reasons those the template refuses."""
+    """Conversations as training sees them before it cuts, and those that it leaves out whatever the limit.
+
+    `without_loss` counts rows without a token in the loss. `thoughtless_turns` counts answers that are not in
+    it because the template leaves out their thoughts.
+    """
 
     conversations: list[Conversation] = field(default_factory=list)
-    refused: dict[str, Refused] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
+    first_refused: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    without_loss: int = 0
+    thoughtless_turns: int = 0
 
     @property
     def lengths(self) -> list[int]:
@@ -52,27 +58,31 @@ class Sample:
         tokens = sum(min(length, limit) for length in self.lengths)
         return sum(sum(one.in_loss[:limit]) for one in self.conversations) / tokens
 
-    def without_loss(self, limit: int) -> int:
-        """Count the conversations with none of their first `limit` tokens in the loss."""
-        return sum(not any(one.in_loss[:limit]) for one in self.conversations)
+    def without_loss_in(self, limit: int) -> int:
+        """Count the rows with none of their first `limit` tokens in the loss."""
+        return self.without_loss + sum(not any(one.in_loss[:limit]) for one in self.conversations)
 
 
-def encoded(rows: pa.Table, tokenizer: Any, loss_on: str) -> Sample:
-    """Encode rows (columns id, messages and tools).
+def tokenized(rows: pa.Table, tokenizer: Any, params: ShapeParams) -> Sample:
+    """Tokenize standardized rows as training does, whatever their length.
 
     Raises UserError where the template never tells the assistant's tokens from others.
     """
     found = Sample()
-    for row in rows.to_pylist():
-        try:
-            messages, _ = conversation(row)
-            one = encode(tokenizer, messages, mask=loss_on == "assistant")
-        except TemplateRefusal as error:
-            found.refused.setdefault(str(error), Refused(0, row["messages"])).rows += 1
-            continue
-        mask = one.assistant_mask if loss_on == "assistant" else [True] * len(one.input_ids)
-        # The first token is never predicted.
-        found.conversations.append(Conversation(one.input_ids, [False, *mask[1:]]))
+    shape = RowShape(sys.maxsize, "truncate", params.loss_on, params.reasoning, params.reasoning_fallback)
+    tokenizing = Tokenizing(rows, tokenizer, shape)
+    for row in tokenizing.rows(np.arange(len(rows))):
+        one = tokenizing.tokenize(row)
+        found.thoughtless_turns += one.thoughtless_turns
+        if one.refusal:
+            found.refusals.add(row["id"], one.refusal)
+            found.first_refused.setdefault(row["id"], row["messages"])
+        elif isinstance(one.row, str):
+            found.without_loss += 1
+        else:
+            ids, labels = one.row["input_ids"].tolist(), one.row["labels"]
+            # The first token is never predicted.
+            found.conversations.append(Conversation(ids, [False, *(labels[1:] != IGNORED).tolist()]))
     return found
 
 

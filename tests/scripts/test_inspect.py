@@ -96,16 +96,40 @@ def test_rows_that_hold_what_is_held_out(params, capsys):
     pq.write_table(pa.table(examples), "data/holdout/evaluation.parquet")
     params["tasks"]["ours"] = {**params["tasks"]["question"], "source": "my.jsonl"}
     assert section(page("my.jsonl", params, capsys), "Held out") == [
-        "1 rows hold one of 2 evaluation examples: standardize leaves them out",
+        "1 row with one of 2 evaluation examples: left out by standardize",
         "q1 -> a1",
-        "1 rows have the question of one, with another answer: they stay",
+        "1 row with the question of one, and another answer: kept",
         "q2 -> a2",
-        "1 examples are made from these rows (tasks.*.source), and not compared",
+        "1 example made from these rows (tasks.*.source): not compared",
     ]
 
 
 def dialogue_of(n: int) -> list[dict[str, str]]:
     return [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": f"a{n}"}]
+
+
+def test_fields_that_are_dropped_and_tools_that_the_template_does_not_print(params, capsys):
+    tools = [{"type": "function", "function": {"name": "weigh", "parameters": {}}}]
+    asked = {"messages": dialogue("How heavy?", "I shall see."), "origin_": {"page": 3}}
+    written(Path("my.jsonl"), lines([asked, {**asked, "tools": tools}]))
+    text = page("my.jsonl", params, capsys)
+    assert section(text, "Layout") == ["OpenAI messages; kind in data.weights: my"]
+    assert section(text, "Columns") == ["used:    messages, tools", "dropped: origin_ (2 rows)"]
+    assert "1 row with a list of tools (50.0%)" in section(text, "Roles")
+    assert section(text, "Template")[:3] == [
+        "MODEL refuses 1 of all 2 rows (50.0%)",
+        "1 the chat template does not print tools",
+        "How heavy? -> I shall see.",
+    ]
+    assert "more than train.max_refused (1.00%) allows: train would stop." in text
+
+
+def test_answers_that_the_source_excepts_from_training(params, capsys):
+    masked = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in dialogue("q", "a")]
+    written(Path("my.jsonl"), lines([{"messages": [*masked, *dialogue("why?", "so")]}]))
+    text = page("my.jsonl", params, capsys)
+    assert "1 row with answers that the source excepts from training" in section(text, "Roles")
+    assert "a<|eot|><|start|>user" in text and "[[so<|eot|>]]" in text
 
 
 def test_all_tokens_in_the_loss_but_the_first(params, capsys):
@@ -160,7 +184,7 @@ def test_data_cannot_steer_the_terminal(params, capsys):
         (b"no JSON\n", "no line of it is a JSON object"),
         (b'{"text": "once upon a time"}\n', "my.jsonl: "),
         (b'{"prompt": "q", "completion": ""}\n', "my.jsonl: no row of it is understood"),
-        (b'{"prompt": "<|eot|>", "completion": "a"}\n', "its chat template refuses all of these rows"),
+        (b'{"prompt": "<|eot|>", "completion": "a"}\n', "of these rows none can be trained on"),
     ],
     ids=["missing", "empty", "not text", "not JSON", "no layout", "all rejected", "all refused"],
 )
