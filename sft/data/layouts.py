@@ -169,9 +169,8 @@ LAYOUTS = (
         (
             {"prompt": "Salt?", "chosen": "A pinch.", "rejected": "A pound."},
             {
-                "prompt": "Hot?",
-                "chosen": [{"role": "assistant", "content": "No."}],
-                "rejected": [{"role": "assistant", "content": "Go away."}],
+                "chosen": [{"role": "user", "content": "Hot?"}, {"role": "assistant", "content": "No."}],
+                "rejected": [{"role": "user", "content": "Hot?"}, {"role": "assistant", "content": "Stop."}],
             },
         ),
         {
