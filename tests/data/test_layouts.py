@@ -1,4 +1,4 @@
-"""Data files of many layouts, each written here and read from disk: what becomes of them, or why they are none."""
+"""Data files of many layouts, written here and read from disk: what becomes of each, or why it is refused."""
 
 import gzip
 import json
@@ -554,8 +554,8 @@ def test_numbers_that_are_none(name):
     assert [row[0][1] for row in chats(loaded)] == ["q", "q\n\ni", "q\n\ni", "q\n\ni"]
     assert rejected(loaded) == [(2, "missing content")]
     digits = '{"prompt": "q", "completion": "a", "n": ' + "9" * 5_000 + "}\n"
-    loaded = read(digits + '{"prompt": "q", "completion": "a"}\n', "digits.jsonl")
-    assert rejected(loaded) == [(0, "invalid JSON: line 1: a number of too many digits")]
+    loaded = read(digits + '{"prompt": "q", "completion": "a"}\n[]\n', "digits.jsonl")
+    assert rejected(loaded)[0] == (0, "invalid JSON: line 1: a number of too many digits")
 
 
 def test_not_a_number_in_tools():
