@@ -21,15 +21,15 @@ def _named(*names: str) -> str:
 
 
 OF_MESSAGES = {
-    "`content` in parts": f"texts (of each {_named(*PART_KEYS)}) are joined; with a picture, a film or a sound "
-    "the row is refused as multimodal",
+    "`content` in parts": f"texts (of each {_named(*PART_KEYS)}) are joined; a row with a picture, a film or "
+    "a sound is refused as multimodal",
     _named(*CALL_KEYS): "the assistant's tool calls, as a list or its JSON, arguments as an object or its "
     "JSON; no text is needed beside them",
     _named(*NAME_KEYS): "of a tool's message: which call it answers",
-    f"{_named(*REASONING_KEYS)}, or `<think>` ... `</think>` at the beginning of an answer": "the assistant's "
-    "reasoning, apart from the answer",
-    f"{_named(WEIGHT_KEY)} 0, or false in {_named(*TRAIN_KEYS)}": "the answer is read but not trained on; a row "
-    "in which none is trained on is refused",
+    f"{_named(*REASONING_KEYS)}, or `<think>` ... `</think>` before an answer": "the assistant's reasoning, "
+    "apart from the answer",
+    f"{_named(WEIGHT_KEY)} 0, or false in {_named(*TRAIN_KEYS)}": "the answer is read but not trained on; "
+    "a row in which none is trained on is refused",
     "any other field": "dropped, and named with the number of rows that have something in it",
 }
 OF_ROWS = {
@@ -37,10 +37,8 @@ OF_ROWS = {
     _named(*TOOLS): "the tools, as a list or its JSON",
     "`history`": "earlier turns, as Alpaca's, of any layout that is no list of messages",
     _named(*REASONINGS): "the reasoning of an answer that has a column of its own",
-    _named(
-        *MEDIA
-    ): "a row with something in it is refused as multimodal; where it is a path or an address, only "
-    "if the text has `<image>` and the like",
+    _named(*MEDIA): "a row with something in it is refused as multimodal: where it is a path or an address, "
+    "only if the text has `<image>` and the like",
     "a column of single values, such as `score`": "kept beside the row",
     "any other column": "dropped, and named with the number of rows that have something in it",
 }

@@ -479,7 +479,17 @@ def test_rows_under_a_name_in_one_object(key, indent):
 
 
 def test_one_row_over_several_lines():
-    assert told(read(json.dumps({"messages": [ASK, ANSWER]}, indent=2), "my.json")) == [[ASK, ANSWER]]
+    row = {"messages": [ASK, ANSWER], "data": [{"prompt": "x", "completion": "y"}]}
+    lines = f'{{"messages": [\n{json.dumps(ASK)},\n{json.dumps(ANSWER)}\n,\n{json.dumps(ASK)}\n]}}\n'
+    assert told(read(json.dumps(row, indent=2), "my.json")) == [[ASK, ANSWER]]
+    assert told(read(lines, "my.json")) == [[ASK, ANSWER, ASK]]
+
+
+def test_a_context_beside_messages_is_no_part_of_them():
+    rows = [{"prompt": [ASK], "completion": [ANSWER], "context": "c", "reasoning": "r"}]
+    loaded = read(rows)
+    assert told(loaded) == [[ASK, ANSWER]]
+    assert loaded.table["context"].to_pylist() == ["c"]
 
 
 @pytest.mark.parametrize(
