@@ -1,4 +1,4 @@
-"""Files of columns and values drawn at random: each row is one or a reject, or the file is refused in words."""
+"""Files of columns and values drawn at random: each row is one or a reject, or the file is refused."""
 
 import json
 import random
