@@ -56,13 +56,20 @@ class Metrics(TypedDict):
 class SourceCounts(TypedDict):
     """What a source gave, which commit or digest it was, and what was taken out of it.
 
-    `held_out` counts its rows of evaluation items, and `contaminated` others that hold an example.
+    `layouts`, `used` and `dropped` are its files' layouts, the columns that conversations are made from, and
+    by column the rows that have a value which is neither used nor kept. `ends_on_user` counts the rows whose
+    last message is a user's, `held_out` those of evaluation items, and `contaminated` others that hold an
+    example.
     """
 
     rows: int
     rejects: int
     reasons: dict[str, int]
     skipped: dict[Reason, int]
+    layouts: list[str]
+    used: list[str]
+    dropped: dict[str, int]
+    ends_on_user: int
     resolved: str
     held_out: int
     contaminated: dict[str, int]
@@ -218,6 +225,10 @@ def counted(source: Loaded, clean: Clean) -> SourceCounts:
         "rejects": len(source.rejects),
         "reasons": rejects.by_reason(source.rejects),
         "skipped": source.skipped,
+        "layouts": source.layouts,
+        "used": source.used,
+        "dropped": source.dropped,
+        "ends_on_user": source.ends_on_user,
         "resolved": source.resolved,
         "held_out": clean.held_out,
         "contaminated": clean.contaminated,
@@ -262,6 +273,19 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
         if any(source["contaminated"][reason] for reason in EXACT):
             print(f"            {uri}: {listed(source['contaminated'])}")
     print(f"rejects     {metrics['rejects']:>9,} rows, in {paths.REJECTS}")
+    for uri, source in found["sources"].items():
+        if source["layouts"] and (notes := left_out(source)):
+            print(f"            {uri} ({', '.join(source['layouts'])}): {'; '.join(notes)}")
+
+
+def left_out(source: SourceCounts) -> list[str]:
+    """Say what of a source is not trained on, and of which rows the end has no answer."""
+    notes = [f"rejected: {count:,} {reason}" for reason, count in source["reasons"].items()]
+    notes += [f"skipped: {count:,} {reason}" for reason, count in source["skipped"].items()]
+    notes += [f"dropped: {column}, in {count:,} of its rows" for column, count in source["dropped"].items()]
+    if source["ends_on_user"]:
+        notes.append(f"ending with a user's message, which no answer follows: {source['ends_on_user']:,}")
+    return notes
 
 
 def shared_kinds(tables: dict[str, pa.Table]) -> list[str]:

@@ -64,7 +64,7 @@ def wrapped(value: Any) -> list[Any] | None:
     """Return the rows of a file that is one object: those under a name such as data, or the object itself."""
     if not isinstance(value, dict):
         return None
-    for name in WRAPPERS:
+    for name in () if any(key.lower() in READ for key in value) else WRAPPERS:
         rows = value.get(name)
         if isinstance(rows, list) and rows and isinstance(rows[0], dict):
             return rows
@@ -118,7 +118,7 @@ def _array(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
     odd = {
         at: str(as_json(values[at]))
         for at, kind in enumerate(kinds)
-        if not missing[at] and (kind is None or _merged(fitting, kind) != fitting)
+        if not missing[at] and (_merged(fitting, kind) != fitting or not _fits(values[at], fitting))
     }
     left = [None if at in odd or missing[at] else value for at, value in enumerate(values)]
     return pa.array(left, fitting), odd
@@ -135,7 +135,18 @@ def _kind(value: Any) -> pa.DataType | None:
         return None
 
 
-def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    """Tell whether a value is within the limits of a type: an integer may be too large."""
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
+
+
+def _merged(one: pa.DataType, other: pa.DataType | None) -> pa.DataType | None:
+    if other is None:
+        return None
     try:
         schemas = [pa.schema([("value", kind)]) for kind in (one, other)]
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type

@@ -1,5 +1,6 @@
 """Messages of many conversations as flat parallel arrays: what the shapes of raw rows are turned into."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -149,6 +150,15 @@ def said(column: pa.Array) -> pa.Array:
     """Return a column's texts, null where they are blank or no text at all."""
     texts, _ = text(column)
     return pc.if_else(pa.array(blank(texts)), pa.scalar(None, pa.string()), texts)
+
+
+def anywhere(texts: pa.Array, wanted: str) -> bool:
+    """Tell whether a text of the array may hold `wanted`: quick, where looking at each text is slow."""
+    _, offsets, data = texts.buffers()
+    if not len(texts) or data is None:
+        return False
+    ends = np.frombuffer(offsets, np.int32, len(texts) + 1, 4 * texts.offset)
+    return re.search(re.escape(wanted.encode()), memoryview(data)[ends[0] : ends[-1]]) is not None
 
 
 def is_list(kind: pa.DataType) -> bool:

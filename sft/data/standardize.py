@@ -130,8 +130,7 @@ def _understood(messages: MessageColumns) -> np.ndarray:
         if stray.any():
             messages.further[name] = pc.if_else(pa.array(belongs), values, pa.scalar(None, values.type))
             messages.unused[f"{name} of other roles"] = len(np.unique(messages.row[stray]))
-    thinks = np.asarray(pc.fill_null(pc.match_substring(messages.content, "<think>"), False))
-    if (thinks & (codes == ASSISTANT)).any():
+    if message_columns.anywhere(messages.content, "<think>"):
         _take_thoughts(messages, codes)
     return codes
 
