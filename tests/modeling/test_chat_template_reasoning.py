@@ -43,6 +43,14 @@ def test_a_turn_whose_thoughts_the_template_leaves_out_is_not_learned(with_templ
     assert learned(tokenizer, encoded) == [LAST] and encoded.thoughtless_turns == 1
 
 
+def test_nor_is_it_by_generation_tags(with_template):
+    tokenizer = with_template("nemotron_3_nano_training")
+    encoded = encode(tokenizer, THOUGHTS)
+    (run,) = learned(tokenizer, encoded)
+    assert "Two and two." in run and encoded.thoughtless_turns == 1
+    assert "One and one." not in tokenizer.decode(encoded.input_ids)
+
+
 def test_thoughts_that_an_earlier_turn_shares_with_the_last_are_left_out_too(with_template):
     same = [
         {**message, "reasoning_content": "Hm."} if n % 2 else message for n, message in enumerate(THOUGHTS)

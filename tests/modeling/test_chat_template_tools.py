@@ -92,6 +92,20 @@ def test_a_turn_that_is_not_trained_needs_no_proof(with_template):
     assert learned(tokenizer, encoded) == ["It is 20° there.<|im_end|>"]
 
 
+def test_a_call_that_ends_with_another_token_is_refused(tmp_path):
+    """What follows it, a tool's answer here, must not be taken for the assistant's."""
+    other = """{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\n' + message.content }}
+{{- (message.tool_calls | tojson) + '<|eot_id|>' if message.tool_calls else '<|im_end|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"""
+    tokenizer = tokenizer_of(tmp_path, other)
+    assert encode(tokenizer, [ASKED, RESULT, ANSWER])
+    for messages in (TOOL_CHAT[:2], TOOL_CHAT):
+        with pytest.raises(TemplateRefusal, match="message 2 ends with another token"):
+            encode(tokenizer, messages)
+
+
 @pytest.mark.parametrize(
     ("template", "messages", "tools", "reason"),
     [
