@@ -1,8 +1,8 @@
 """Scores by example as CSV, without texts: small enough for Git, so that any two commits can be compared.
 
 A row is an answer, or, where `run` is empty, what is of an example by likelihoods: more examples may have
-that than have answers. `base_model` is how the base model's revision begins. Scores are rounded; whoever reports them reads
-them from here, so that all get the same numbers.
+that than have answers. `base_model` is how the base model's revision begins. Scores are rounded; whoever
+reports them reads them from here, so that all get the same numbers.
 """
 
 import csv

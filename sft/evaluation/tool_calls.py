@@ -5,9 +5,9 @@ call; Llama 3.1's `{"name": ..., "parameters": {...}}`; Mistral's `[TOOL_CALLS][
 {...}}]`; and plain JSON, one call or a list of them, in OpenAI's form too, with or without a code fence.
 """
 
-import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sft.evaluation import json_answers
@@ -64,11 +64,9 @@ def _call(value: Any) -> dict[str, Any] | None:
         return None
     given = next((value[key] for key in ("arguments", "parameters") if key in value), None)
     if isinstance(given, str):  # OpenAI's is a text of JSON
-        try:
+        with suppress(ValueError):
             given = json_answers.parse(given)
-        except ValueError:
-            return None
-    return {"name": value["name"], "arguments": given} if isinstance(given, dict) else None
+    return {"name": value["name"], "arguments": given} if isinstance(given, dict | str) else None
 
 
 def _same(reference: str, prediction: str) -> bool:
@@ -77,14 +75,3 @@ def _same(reference: str, prediction: str) -> bool:
         return sorted(map(json_answers.canonical, parse(prediction))) == wanted
     except (ValueError, RecursionError):
         return False
-
-
-def as_reference(calls: str) -> str:
-    """Return OpenAI's list of calls, as standardized rows have it, as the text that is a reference.
-
-    Both are JSON; a call without arguments that are an object stays as it is.
-    """
-    return json.dumps(
-        [{key: call["function"].get(key) for key in ("name", "arguments")} for call in json.loads(calls)],
-        ensure_ascii=False,
-    )

@@ -16,10 +16,10 @@ from tests.tiny import save_model
 from tests.tiny import task as made
 
 TASKS = [
-    made("recipe", metrics=("format",), max_new_tokens=9, holdout=1),
-    made("definition", max_new_tokens=3, holdout=1),
-    made("dialogue", max_new_tokens=4, holdout=1),
-    made("question", max_new_tokens=5, holdout=1),
+    made("recipe", metrics=("format",), max_new_tokens=9, holdout=1.0),
+    made("definition", max_new_tokens=3, holdout=1.0),
+    made("dialogue", max_new_tokens=4, holdout=1.0),
+    made("question", max_new_tokens=5, holdout=1.0),
 ]
 PARAMS = EvaluateParams(examples=3, likelihood_examples=4, runs=2, seed=42, temperature=0.7, batch_size=2)
 
