@@ -114,7 +114,6 @@ def test_params_that_cannot_train(repo: Repo, change: dict, message: str) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"evaluate.examples": 50}, "params.yaml: evaluate.examples: 50 a task are asked for, but 4 of the "),
         ({"evaluate.temperature": -1}, "params.yaml: evaluate.temperature: -1.0 is below 0"),
     ],
 )
