@@ -60,9 +60,10 @@ def test_more_rows_than_there_are(repo: Repo, size: object) -> None:
 
 
 def test_all_the_rows_there_are(repo: Repo) -> None:
-    repo.set_params({"data.size": 325})
-    assert repo.stage("mix") is None
-    assert repo.json("metrics/mix.json")["rows"] == 325
+    for size in (325, "all"):
+        repo.set_params({"data.size": size})
+        assert repo.stage("mix") is None
+        assert repo.json("metrics/mix.json")["rows"] == 325
 
 
 @pytest.mark.parametrize("name", ["standardize", "mix", "train", "plot"])
