@@ -69,13 +69,20 @@ class Metrics(TypedDict):
 class SourceCounts(TypedDict):
     """What a source gave, which commit or digest it was, and what was taken out of it.
 
-    `held_out` counts its rows of evaluation items, and `contaminated` others that hold an example.
+    `layouts`, `used` and `dropped` are its files' layouts, the columns that conversations are made from, and
+    by column the rows that have a value which is neither used nor kept. `ends_on_user` counts the rows whose
+    last message is a user's, `held_out` those of evaluation items, and `contaminated` others that hold an
+    example.
     """
 
     rows: int
     rejects: int
     reasons: dict[str, int]
     skipped: dict[Reason, int]
+    layouts: list[str]
+    used: list[str]
+    dropped: dict[str, int]
+    ends_on_user: int
     resolved: str
     held_out: int
     contaminated: dict[str, int]
@@ -285,6 +292,10 @@ def counted(source: Loaded, clean: Clean) -> SourceCounts:
         "rejects": len(source.rejects),
         "reasons": rejects.by_reason(source.rejects),
         "skipped": source.skipped,
+        "layouts": source.layouts,
+        "used": source.used,
+        "dropped": source.dropped,
+        "ends_on_user": source.ends_on_user,
         "resolved": source.resolved,
         "held_out": clean.held_out,
         "contaminated": clean.contaminated,
@@ -332,6 +343,19 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
     for source, count in found["near_held_out"].items():
         print(f"            {source}: {count:,}")
     print(f"rejects     {metrics['rejects']:>9,} rows, in {paths.REJECTS}")
+    for uri, source in found["sources"].items():
+        if source["layouts"] and (notes := left_out(source)):
+            print(f"            {uri} ({', '.join(source['layouts'])}): {'; '.join(notes)}")
+
+
+def left_out(source: SourceCounts) -> list[str]:
+    """Say what of a source is not trained on, and of which rows the end has no answer."""
+    notes = [f"rejected: {count:,} {reason}" for reason, count in source["reasons"].items()]
+    notes += [f"skipped: {count:,} rows {reason}" for reason, count in source["skipped"].items()]
+    notes += [f"dropped: {column}, {count:,} rows" for column, count in source["dropped"].items()]
+    if source["ends_on_user"]:
+        notes.append(f"{source['ends_on_user']:,} rows end with a user's message, which no answer follows")
+    return notes
 
 
 def shared_kinds(tables: dict[str, pa.Table]) -> list[str]:
