@@ -340,8 +340,8 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
         if any(counts["contaminated"][reason] for reason in EXACT):
             print(f"            {uri}: {listed(counts['contaminated'])}")
     print(f"near        {metrics['near_held_out']:>9,} rows nearly repeat a held-out one and are left out")
-    for source, count in found["near_held_out"].items():
-        print(f"            {source}: {count:,}")
+    for name, count in found["near_held_out"].items():
+        print(f"            {name}: {count:,}")
     print(f"rejects     {metrics['rejects']:>9,} rows, in {paths.REJECTS}")
     for uri, source in found["sources"].items():
         if source["layouts"] and (notes := left_out(source)):

@@ -228,6 +228,8 @@ def _dropped(raw: pa.Table, used: dict[str, str], mixed: dict[str, dict[int, str
 
 
 def _is_kept(field: pa.Field) -> bool:
+    if field.name == "choices" and message_columns.is_list(field.type):
+        return message_columns.is_text(field.type.value_type)
     return _is_scalar(field.type) and field.name.lower() != "rejected"
 
 
@@ -250,12 +252,6 @@ def _with_extras(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarra
             name += "_"
         table = table.append_column(name, column.cast(kind))
     return table
-
-
-def _is_kept(field: pa.Field) -> bool:
-    if field.name == "choices" and message_columns.is_list(field.type):
-        return message_columns.is_text(field.type.value_type)
-    return _is_scalar(field.type)
 
 
 def _is_scalar(kind: pa.DataType) -> bool:
