@@ -1,5 +1,6 @@
 """The likelihood of references: of their text alone, each by itself whatever the batch, by any tokenizer."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -150,6 +151,8 @@ def test_the_likelihood_of_a_tool_call_is_that_of_what_the_template_makes_of_it(
     assert tokenizer.decode(rows.ids).startswith("<|start|>system\n[{")
     (found,) = likelihoods(model, tokenizer, [rows])
     assert found.bits_per_byte == pytest.approx(BITS)
+    asked = {"tools": json.loads(OFFERED), "add_generation_prompt": True, "return_dict": False}
+    assert rows.ids[: rows.counted[0]] == tokenizer.apply_chat_template(QUESTION, **asked)
 
 
 def test_a_template_that_prints_no_tools_refuses_the_example(tmp_path):

@@ -109,3 +109,116 @@ def test_from_a_file_to_the_verdict_by_the_readme(own: Repo) -> None:
         assert (
             f"mine: {examples} examples, all that are held out, not the 64 of evaluate.like" in result.stdout
         )
+
+
+# ChatML that prints tools and calls, as Qwen's template does.
+CALLING = """{%- if tools %}{{- '<|im_start|>system\n' }}
+{%- for tool in tools %}{{- tool | tojson + '\n' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}
+{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content }}
+{%- for call in message.tool_calls or [] %}
+{%- set said = {"name": call.function.name, "arguments": call.function.arguments} %}
+{{- '<tool_call>\n' + said | tojson + '\n</tool_call>' }}{%- endfor %}
+{{- '<|im_end|>\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"""
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+
+def calling(count: int) -> Iterator[dict[str, Any]]:
+    """Make rows in which a tool is called and answers."""
+    draw = random.Random(2)
+    for number in range(count):
+        city = f"{draw.choice(CITIES)} {number}"
+        call = {"name": "get_weather", "arguments": json.dumps({"city": city})}
+        yield {
+            "tools": [WEATHER],
+            "messages": [
+                {"role": "user", "content": f"Is it warm in {city}?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": f"c{number}", "type": "function", "function": call}],
+                },
+                {
+                    "role": "tool",
+                    "tool_call_id": f"c{number}",
+                    "name": "get_weather",
+                    "content": "18 degrees",
+                },
+                {"role": "assistant", "content": "It has 18 degrees."},
+            ],
+        }
+
+
+def choosing(count: int) -> Iterator[dict[str, Any]]:
+    draw = random.Random(3)
+    for number in range(count):
+        choices = draw.sample(CITIES, 3)
+        yield {"question": f"Where is street {number}?", "choices": choices, "answer": choices[0]}
+
+
+def test_nine_tasks_without_the_dictionary_one_of_them_by_tool_calls(repo: Repo) -> None:
+    """An embedded source and its task taken out, six tasks of one's own beside the three that are left."""
+    (repo.path / "tiny-model/chat_template.jinja").write_text(CALLING, encoding="utf-8")
+    files = {"mine": extraction(60), "tools": calling(60), "choices": choosing(60)}
+    for name, rows in files.items():
+        write(repo, rows, f"data/raw/{name}.jsonl")
+    own = {
+        "fields": ("mine", ["json_match", "json_valid"]),
+        "exact": ("mine", ["exact_match"]),
+        "plain": ("mine", []),
+        "calls": ("tools", ["tool_call"]),
+        "after_the_call": ("tools", []),
+        "choose": ("choices", ["multiple_choice"]),
+    }
+    params = load(repo.path / "params.yaml")
+    tasks = {name: task for name, task in params["tasks"].items() if name != "definition"}
+    for name, (file, metrics) in own.items():
+        source = f"data/raw/{file}.jsonl"
+        tasks[name] = {"source": source, "holdout": 16, "max_new_tokens": 12, "metrics": metrics}
+    base = [uri for uri in params["data"]["base"] if "#english" not in uri]
+    base += [f"data/raw/{name}.jsonl" for name in files]
+    repo.set_params(
+        {
+            "tasks": tasks,
+            "data.base": base,
+            "data.extra": [],
+            "data.size": "all",
+            "data.weights": "proportional",
+            "train.max_length": 512,
+            "train.budget": "8 steps",
+            "evaluate.examples": 16,
+            "evaluate.likelihood_examples": 16,
+        }
+    )
+    repo.commit("nine tasks")
+    output = repo.dvc("repro")
+    assert "plots  plots/gain.png" in output
+    standardized = repo.json("metrics/standardize.json")
+    assert {name: standardized["evaluation"][name] for name in own} == dict.fromkeys(own, 16)
+    assert standardized["rejects"] == 0 and repo.json("provenance/train.json")["refused"] == {}
+
+    row = next(row for row in answers(repo) if row["task"] == "calls")
+    city = row["prompt"][0]["content"].removeprefix("Is it warm in ").removesuffix("?")
+    assert json.loads(row["references"][0]) == [{"name": "get_weather", "arguments": {"city": city}}]
+    assert len(row["prompt"]) == 1 and json.loads(row["tools"]) == [WEATHER]
+    later = next(row for row in answers(repo) if row["task"] == "after_the_call")
+    assert [message["role"] for message in later["prompt"]] == ["user", "assistant", "tool"]
+
+    found = gains(repo)
+    assert {metric for task, metric in found if task == "calls"} == {"bits_per_byte", "rouge1", "tool_call"}
+    assert ("choose", "multiple_choice") in found and ("fields", "json_match") in found
+    repo.commit("run")
+    report = repo.run("python", "-m", "scripts.report", "--base", "main~1", "--fail-on", "never")
+    assert "calls" in report.stdout and "definition" in report.stdout
+
+
+def answers(repo: Repo) -> list[dict[str, Any]]:
+    text = (repo.path / "data/answers/evaluate.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
