@@ -1,6 +1,7 @@
 """The lines of each section that `scripts.inspect` prints."""
 
 from collections import Counter
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sft.core.row_schema import SCHEMA
 from sft.data.profile import Profile
 from sft.data.source_rows import Reject
 from sft.data.sources import Loaded
-from sft.plotting.lengths import bins
+from sft.plotting.lengths import Bin, bins
 
 FIRST = 5  # reasons that are shown
 LIKE_FIRST = 2  # rejects shown of each
@@ -164,7 +165,11 @@ def lengths(sample: Sample, shape: ShapeParams, sampled: int, total: int) -> lis
         lines.append(
             f"{counted(without)} with no token of these in the loss: left out{share(without, len(found))}"
         )
-    drawn = bins(found, limit)
+    drawn = [
+        Bin(run[0].low, run[-1].high, run[0].rows)
+        for (empty, _), group in groupby(bins(found, limit), lambda one: (not one.rows, one.low > limit))
+        for run in ([[*group]] if empty else [[one] for one in group])
+    ]
     highest = max(one.rows for one in drawn)
     width = max(len(f"{one.low:,} - {one.high:,}") for one in drawn)
     marked = False

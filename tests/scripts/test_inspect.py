@@ -151,6 +151,13 @@ def test_rows_that_are_left_out_for_their_length(params, capsys):
     assert "left out: 170 tokens are more than train.max_length (train.too_long: drop)" in text
 
 
+def test_lengths_that_no_row_has_are_one_line(params, capsys):
+    written(Path("my.jsonl"), lines([{"prompt": "long " * n, "completion": "x"} for n in (1, 500)]))
+    text = page("my.jsonl", params, capsys)
+    drawn = [line.split("  ")[0] for line in section(text, "Tokens") if " - " in line]
+    assert drawn == ["23 - 31", "32 - 100", "101 - 2,047", "2,048 - 2,895"]
+
+
 def test_colours_where_the_terminal_has_them(params, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
