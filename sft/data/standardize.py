@@ -228,18 +228,24 @@ def _dropped(raw: pa.Table, used: dict[str, str], mixed: dict[str, dict[int, str
 
 
 def _is_kept(field: pa.Field) -> bool:
+    if field.name == "choices" and message_columns.is_list(field.type):
+        return message_columns.is_text(field.type.value_type)
     return _is_scalar(field.type) and field.name.lower() != "rejected"
 
 
 def _with_extras(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarray) -> pa.Table:
-    """Add the scalar columns that the conversation is not made from, renamed where a name is taken."""
-    extras = [field.name for field in raw.schema if field.name not in used and _is_scalar(field.type)]
+    """Add the scalar columns that the conversation is not made from, renamed where a name is taken.
+
+    Of lists of texts the `choices` that an answer is chosen from are kept, for multiple choice.
+    """
+    extras = [field.name for field in raw.schema if field.name not in used and _is_kept(field)]
     rows = raw.select(extras)
     if not good.all():
         rows = rows.filter(pa.array(good))
     for name, column in zip(extras, rows.columns, strict=True):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         kind = pa.string() if message_columns.is_text(kind) else kind
+        kind = kind if _is_scalar(kind) else pa.list_(pa.string())
         if name in SCHEMA.names:
             name = "origin" if name == "source" else f"origin_{name}"
         while name in table.column_names:

@@ -1,8 +1,10 @@
 """The standardize stage in this process, on files alone."""
 
 import json
+import random
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from sft.core.files import read_parquet
@@ -68,3 +70,58 @@ def test_without_a_task_that_is_trained_on_the_validation_rows_are_a_number(
     run(tmp_path, monkeypatch, ["data/raw/other.jsonl"])
     rows = len(read_parquet(paths.VALIDATION))
     assert rows and f"validation  {rows:>9,} rows\n" in capsys.readouterr().out
+
+
+def test_near_copies_of_what_is_held_out_leave_training_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """60 texts of one's own, each there a second time with a word changed."""
+    mine = "data/raw/mine.jsonl"
+    values = load(ROOT / "params.yaml")
+    values["data"] |= {"base": [mine], "extra": []}
+    values["tasks"] = {"mine": values["tasks"]["question"] | {"source": mine, "holdout": 12}}
+    monkeypatch.chdir(tmp_path)
+    Path(mine).parent.mkdir(parents=True)
+    draw = random.Random(0)
+    texts = [[f"word{draw.randint(0, 5_000)}" for _ in range(80)] for _ in range(60)]
+    copies = [[*text[:40], "changed", *text[41:]] for text in texts]
+    rows = [{"prompt": " ".join(text[:20]), "completion": " ".join(text[20:])} for text in texts + copies]
+    Path(mine).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    standardize.main(values)
+    metrics = json.loads(Path(paths.METRICS_STANDARDIZE).read_text())
+    (held, left, validated) = (
+        {words[:100] for words in texts_of(read_parquet(path))}
+        for path in (paths.EVALUATION, paths.BASE, paths.VALIDATION)
+    )
+    assert not (held | validated) & left and metrics["evaluation"] == {"mine": 12}
+    near = metrics["near_held_out"]
+    assert near > 20 and near + metrics["base_rows"] + 12 + metrics["validation"]["mine"] == 120
+    assert json.loads(Path(paths.PROVENANCE_STANDARDIZE).read_text())["near_held_out"] == {mine: near}
+    assert f"near        {near:>9,} rows nearly repeat a held-out one" in capsys.readouterr().out
+
+
+def texts_of(rows: pa.Table) -> list[str]:
+    """Return what the user says first."""
+    column = "prompt" if "prompt" in rows.column_names else "messages"
+    return [messages[0]["content"] for messages in rows[column].to_pylist()]
+
+
+def test_choices_reach_the_examples_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = "data/raw/mine.jsonl"
+    values = load(ROOT / "params.yaml")
+    values["data"] |= {"base": [mine], "extra": []}
+    asked = {"source": mine, "holdout": 10, "metrics": ["multiple_choice"]}
+    values["tasks"] = {"mine": values["tasks"]["question"] | asked}
+    monkeypatch.chdir(tmp_path)
+    Path(mine).parent.mkdir(parents=True)
+    rows = [
+        {"question": f"What is {n} + {n}?", "choices": [str(2 * n), str(n)], "answer": str(2 * n)}
+        for n in range(40)
+    ]
+    Path(mine).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    standardize.main(values)
+    examples = read_parquet(paths.EVALUATION).to_pylist()
+    assert len(examples) == 10 and all(row["choices"][0] == row["references"][0] for row in examples)
+    assert (
+        "choices" not in read_parquet(paths.BASE).column_names + read_parquet(paths.VALIDATION).column_names
+    )

@@ -322,7 +322,12 @@ def test_what_the_template_refuses_is_counted(tokenizer):
 def test_no_usable_row(tokenizer, conversation, shape, reason):
     with pytest.raises(UserError, match=r"none of the 3 mix rows can be trained on") as caught:
         read(table([conversation] * 3), rows(1), tokenizer, shape, 42)
-    assert reason in str(caught.value) and f"now {shape.max_length}" in str(caught.value)
+    # What to do fits the reason.
+    assert reason in str(caught.value)
+    assert (f"Raise train.max_length (now {shape.max_length})" in str(caught.value)) == (
+        "refused" not in reason
+    )
+    assert ("message 1 (user) holds <|eot|>" in str(caught.value)) == ("refused" in reason)
 
 
 def test_a_template_that_tells_no_answer_apart_is_an_error_not_a_dropped_row(tmp_path):
