@@ -187,7 +187,7 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
 
 
 def fault(repo: Repo, built_in: bool = False, **options: Any) -> str:
-    """Return what the command would print of a fault, run in this process; `built_in`: with lm-eval's tasks."""
+    """Return what the command would print of a fault; `built_in`: with lm-eval's own tasks."""
     given = {"tasks": ["own_choice"], "limit": 2, "include_path": "own", "pin": []} | options
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(repo.path))
