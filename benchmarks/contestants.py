@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.provenance import versions
+from sft.core.row_schema import conversation
 
 LORA: dict[str, Any] = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.0}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -73,8 +74,10 @@ def sft_trainer(
     from trl import SFTConfig, SFTTrainer
 
     texts = [
-        {"text": tokenizer.apply_chat_template(messages, tokenize=False)}
-        for messages in pq.read_table(workspace / "data/mix.parquet")["messages"].to_pylist()[: steps * 8]
+        {"text": tokenizer.apply_chat_template(conversation(row)[0], tokenize=False)}
+        for row in pq.read_table(workspace / "data/mix.parquet", columns=["messages"])
+        .slice(0, steps * 8)
+        .to_pylist()
     ]
     trainer = SFTTrainer(
         model=model,

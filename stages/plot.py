@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from sft.core.files import read_json, read_parquet, read_text, write_csv
 from sft.core.params import Count, Params, Text, section
+from sft.core.row_schema import conversation
 from sft.core.seeded_order import order
 from sft.modeling import loading
 from sft.modeling.chat_template import TemplateRefusal, render
@@ -119,9 +120,9 @@ def token_lengths(reference: str, sample: int) -> list[int]:
     chosen = mix.take(pa.array(order("lengths", mix["id"])[:sample]))
     tokenizer = loading.load_tokenizer(loading.resolve(reference))
     texts = []
-    for messages in chosen["messages"].to_pylist():
+    for row in chosen.to_pylist():
         try:
-            texts.append(render(tokenizer, messages))
+            texts.append(render(tokenizer, conversation(row)[0]))
         except TemplateRefusal:
             continue
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]

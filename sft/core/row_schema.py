@@ -1,13 +1,25 @@
-"""The standardized row: its Arrow schema and its content hash."""
+"""The standardized row: its Arrow schema, its content hash, and how a chat template takes it."""
+
+import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-WIDE_MESSAGES = pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))
+# Of a message without text `content` is the empty string, which only an assistant's with tool calls may be.
+# `reasoning` is what an assistant thought before it answered. `tool_calls` is a JSON list in OpenAI's form,
+# [{"id": ..., "type": "function", "function": {"name": ..., "arguments": {...}}}]; `tool_call_id` and `name`
+# are of the call that a tool's message answers. `trained` is false for an assistant's message that the loss
+# leaves out; where it is null, the params say. All but role and content are null where the source has none.
+_OF_MESSAGE = ("role", "content", "reasoning", "tool_calls", "tool_call_id", "name")
+MESSAGES = pa.list_(pa.struct([*((name, pa.string()) for name in _OF_MESSAGE), ("trained", pa.bool_())]))
+WIDE_MESSAGES = pa.large_list(
+    pa.struct([*((name, pa.large_string()) for name in _OF_MESSAGE), ("trained", pa.bool_())])
+)
 
+# `tools` is a JSON list of the tools that the assistant may call, in OpenAI's form.
 # `kind` is a short name of the source and of the form of its rows, by which they can be weighted.
 # `item` is what the row's answer is made from (a recipe, a word, a dialogue): the unit of hold-out.
 # `task` names the evaluation task whose form the row has, if any.
@@ -16,6 +28,7 @@ WIDE_MESSAGES = pa.large_list(pa.struct([("role", pa.large_string()), ("content"
 SCHEMA = pa.schema(
     [
         ("messages", MESSAGES),
+        ("tools", pa.string()),
         ("source", pa.string()),
         ("kind", pa.string()),
         ("id", pa.string()),
@@ -29,35 +42,86 @@ SCHEMA = pa.schema(
 HOLDOUT_ONLY = ["question", "related"]
 
 
-def content_ids(messages: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Hash each conversation to 32 hex digits of xxh3_128.
+def content_ids(
+    messages: pa.ChunkedArray | pa.Array, tools: pa.ChunkedArray | pa.Array | None = None
+) -> pa.Array:
+    """Hash each conversation, with its tools, to 32 hex digits of xxh3_128.
 
-    The hashed text joins `role:bytes:content` of every message; the length makes it unambiguous, so
-    two conversations share an id only if roles and contents are equal.
+    The hashed text joins `role:bytes:content` of every message, and behind it `+name:bytes:value` of each of
+    its further fields that is not null (`trained` where it is false), and of the row's tools; the lengths
+    make it unambiguous, so two rows share an id only if all of these are equal. `messages` may have role and
+    content only.
     """
     if isinstance(messages, pa.ChunkedArray):
-        chunks = [content_ids(chunk) for chunk in messages.chunks]
+        chunks, start = [], 0
+        for chunk in messages.chunks:
+            of_chunk = None if tools is None else tools.slice(start, len(chunk))
+            chunks.append(content_ids(chunk, of_chunk))
+            start += len(chunk)
         return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
     flat = messages.flatten()
-    content = flat.field("content")
-    length = pc.cast(pc.binary_length(pc.cast(content, pa.binary())), pa.string())
-    texts = pc.binary_join_element_wise(flat.field("role"), length, content, ":")
+    content = pc.fill_null(flat.field("content"), "")
+    parts = [pc.binary_join_element_wise(flat.field("role"), _bytes(content), content, ":")]
+    for number in range(flat.type.num_fields):
+        name, values = flat.type.field(number).name, flat.field(number)
+        if name not in ("role", "content") and values.null_count < len(values):
+            parts.append(_field(name, values))
+    texts = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "")
     # flatten() drops the slots of empty or null lists, so offsets are rebuilt from the lengths.
     sizes = pc.fill_null(pc.list_value_length(messages), 0)
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(sizes).cast(pa.int32())])
     joined = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), "")
+    if tools is not None and tools.null_count < len(tools):
+        tools = tools.combine_chunks() if isinstance(tools, pa.ChunkedArray) else tools
+        joined = pc.binary_join_element_wise(joined, _field("tools", tools), "")
     digest = xxhash.xxh3_128_hexdigest
     return pa.array([digest(text.encode()) for text in joined.to_pylist()], pa.string())
 
 
+def _bytes(texts: pa.Array) -> pa.Array:
+    return pc.cast(pc.binary_length(pc.cast(texts, pa.binary())), pa.string())
+
+
+def _field(name: str, values: pa.Array) -> pa.Array:
+    """Return `+name:bytes:value`, the empty text where the value is null. No role begins with a plus."""
+    if pa.types.is_boolean(values.type):
+        values = pc.if_else(pc.fill_null(values, True), pa.scalar(None, pa.string()), "false")
+    text = pc.binary_join_element_wise(f"+{name}", _bytes(values), values, ":")
+    return pc.fill_null(text, "")
+
+
+def conversation(row: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    """Return a row's messages and tools as the `apply_chat_template` of transformers takes them.
+
+    `row` is as `to_pylist` gives it: `messages`, and `tools` where that column was read. What is null is left
+    out; tool calls and tools are parsed; reasoning is `reasoning_content`; `trained` is for the loss, not for
+    a template.
+    """
+    messages = []
+    for message in row["messages"]:
+        told = {"role": message["role"], "content": message["content"] or ""}
+        if message.get("reasoning") is not None:
+            told["reasoning_content"] = message["reasoning"]
+        if message.get("tool_calls") is not None:
+            told["tool_calls"] = json.loads(message["tool_calls"])
+        for key in ("tool_call_id", "name"):
+            if message.get(key) is not None:
+                told[key] = message[key]
+        messages.append(told)
+    tools = row.get("tools")
+    return messages, json.loads(tools) if tools is not None else None
+
+
 def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """Take rows by number; the messages come with 64-bit offsets.
+    """Take rows by number; messages and tools come with 64-bit offsets.
 
     Arrow joins a column's chunks to take from them, and 32-bit offsets overflow beyond 2 GiB of text.
     """
-    place = table.column_names.index("messages")
-    wide = table["messages"].cast(WIDE_MESSAGES)
-    return table.set_column(place, "messages", wide).take(pa.array(rows))
+    for name, wide in (("messages", WIDE_MESSAGES), ("tools", pa.large_string())):
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table[name].cast(wide))
+    return table.take(pa.array(rows))
 
 
 def standard_table(
@@ -68,16 +132,19 @@ def standard_table(
     kinds: str | list[str] | None = None,
     questions: list[str | None] | None = None,
     related: list[list[str]] | None = None,
+    tools: pa.Array | pa.ChunkedArray | None = None,
 ) -> pa.Table:
     """Build a table of SCHEMA from conversations; without `items` each row is its own item.
 
+    The messages may have role and content only: what else MESSAGES has is then null.
     `kinds` is the kind of all rows, or a list of each row's; without it the source's name.
     """
-    ids = content_ids(messages)
+    ids = content_ids(messages, tools)
     rows = len(ids)
     kinds = source if kinds is None else kinds
     columns = {
-        "messages": messages,
+        "messages": messages.cast(MESSAGES),
+        "tools": pa.nulls(rows) if tools is None else tools,
         "source": pa.repeat(source, rows),
         "kind": pa.repeat(kinds, rows) if isinstance(kinds, str) else kinds,
         "id": ids,

@@ -219,7 +219,9 @@ def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.
         messages, codes = messages.take(wanted), codes[wanted]
     lengths = np.bincount(messages.row, minlength=len(good))[good]
     role = pa.array(_ROLES).take(pa.array(codes))
-    values = pa.StructArray.from_arrays([role, messages.content], fields=list(MESSAGES.value_type))
+    fields = list(MESSAGES.value_type)
+    given = [role, messages.content] + [pa.nulls(len(role), field.type) for field in fields[2:]]
+    values = pa.StructArray.from_arrays(given, fields=fields)
     return message_columns.list_array(lengths, values, MESSAGES)
 
 

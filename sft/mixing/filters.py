@@ -161,7 +161,9 @@ def _placeholders(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     for batch in rows.select(["messages"]).to_batches(max_chunksize=16_384):
         messages = batch["messages"]
         flat = messages.flatten()
-        says = pc.invert(pc.match_substring_regex(flat.field("content"), _PLACEHOLDER))
+        content = pc.fill_null(flat.field("content"), "")
+        says = pc.invert(pc.match_substring_regex(content, _PLACEHOLDER))
+        says = pc.or_(says, pc.is_valid(flat.field("tool_calls")))
         answers = pc.and_(pc.equal(flat.field("role"), "assistant"), says)
         of_row = np.repeat(np.arange(len(batch)), pc.list_value_length(messages).to_numpy())
         flags.append(np.bincount(of_row, answers.to_numpy(zero_copy_only=False), len(batch)) == 0)

@@ -65,12 +65,18 @@ def texts(messages: pa.ChunkedArray | pa.Array) -> Iterator[pa.Array]:
         rows = batch["messages"]
         flat = rows.flatten()
         said = pc.not_equal(flat.field("role"), "system")
-        content = pc.if_else(said, flat.field("content"), "").cast(pa.large_string())
+        content = pc.if_else(said, _text(flat), pa.scalar("", pa.large_string()))
         sizes = pc.fill_null(pc.list_value_length(rows), 0).cast(pa.int64())
         offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(sizes)])
         yield pc.binary_join(
             pa.LargeListArray.from_arrays(offsets, content), pa.scalar("\n", pa.large_string())
         )
+
+
+def _text(messages: pa.Array) -> pa.Array:
+    """Return what each message says, thinks and calls."""
+    parts = [messages.field(name).cast(pa.large_string()) for name in ("reasoning", "content", "tool_calls")]
+    return pc.binary_join_element_wise(*parts, pa.scalar("\n", pa.large_string()), null_handling="skip")
 
 
 def split(text: pa.Array) -> Words:

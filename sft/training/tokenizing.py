@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sft.core.errors import UserError
-from sft.core.row_schema import WIDE_MESSAGES, take_rows
+from sft.core.row_schema import WIDE_MESSAGES, conversation, take_rows
 from sft.modeling.chat_template import TemplateRefusal, encode
 from sft.modeling.labels import IGNORED, loss_tokens
 from sft.training.budget import Row
@@ -62,7 +62,8 @@ class Tokenizing:
 
     def tokenize(self, row: dict[str, Any]) -> Tokenized:
         """Tokenize one of them."""
-        return Tokenized(row["id"], row["kind"], *_labelled(row["messages"], self.tokenizer, self.shape))
+        messages, _ = conversation(row)
+        return Tokenized(row["id"], row["kind"], *_labelled(messages, self.tokenizer, self.shape))
 
     def shared_out(self, parts: list[np.ndarray]) -> Iterator[list[Tokenized]]:
         """Tokenize the rows of each part in turn, on all cores: in forked processes.

@@ -193,7 +193,7 @@ def test_the_floor_counts_distinct_rows_and_takes_a_task_that_is_not_trained_on(
     parts = split(rows, rows.slice(0, 0), forms, HoldoutParams(seed=1, validation=0, validation_per_task=10))
     assert len(parts.validation) == 20 == len(items_of(parts.validation))
     assert len(parts.base) == 80 == parts.for_floor * 4
-    assert parts.validation.schema.names == ["messages", "source", "kind", "id", "item", "task"]
+    assert parts.validation.schema.names == ["messages", "tools", "source", "kind", "id", "item", "task"]
 
 
 def words(rows):
@@ -263,7 +263,7 @@ def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkey
         for messages in rows["messages"].to_pylist()
         for message in messages
     }
-    assert base.schema.names == ["messages", "source", "kind", "id", "item", "task"]
+    assert base.schema.names == ["messages", "tools", "source", "kind", "id", "item", "task"]
     several = 0
     for row in evaluation.to_pylist():
         if row["task"] in ("recipe", "definition"):

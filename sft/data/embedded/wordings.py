@@ -8,7 +8,6 @@ import pyarrow as pa
 import xxhash
 
 from sft.core.errors import UserError
-from sft.core.row_schema import MESSAGES
 
 _NOT_WORD = re.compile(r"[\W_]+")
 
@@ -35,8 +34,8 @@ def chats(conversations: Sequence[Sequence[str]]) -> pa.ListArray:
     turns = ["user", "assistant"] * (longest // 2 + 1)
     roles = pa.array(list(chain.from_iterable(turns[: len(chat)] for chat in conversations)), pa.string())
     offsets = pa.array([0, *accumulate(map(len, conversations))], pa.int32())
-    messages = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGES.value_type))
-    return pa.ListArray.from_arrays(offsets, messages, type=MESSAGES)
+    messages = pa.StructArray.from_arrays([roles, contents], names=["role", "content"])
+    return pa.ListArray.from_arrays(offsets, messages)
 
 
 def refuse_parts(package: str, fragment: str) -> None:
