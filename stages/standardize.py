@@ -351,10 +351,10 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
 def left_out(source: SourceCounts) -> list[str]:
     """Say what of a source is not trained on, and of which rows the end has no answer."""
     notes = [f"rejected: {count:,} {reason}" for reason, count in source["reasons"].items()]
-    notes += [f"skipped: {count:,} rows {reason}" for reason, count in source["skipped"].items()]
-    notes += [f"dropped: {column}, {count:,} rows" for column, count in source["dropped"].items()]
+    notes += [f"skipped: {count:,} {reason}" for reason, count in source["skipped"].items()]
+    notes += [f"dropped: {column}, in {count:,} of its rows" for column, count in source["dropped"].items()]
     if source["ends_on_user"]:
-        notes.append(f"{source['ends_on_user']:,} rows end with a user's message, which no answer follows")
+        notes.append(f"ending with a user's message, which no answer follows: {source['ends_on_user']:,}")
     return notes
 
 

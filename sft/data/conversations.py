@@ -60,14 +60,14 @@ class _Reader:
     def question(self) -> MessageColumns:
         """Read what is asked, with Alpaca's optional input, or a context, below it."""
         request = self.read("question", "user")
-        if "input" not in self.used or len(request.row) != len(self.batch):
+        if "input" not in self.used:
             return request
-        given = self.read("input", "user")
-        both = pc.binary_join_element_wise(request.content, given.content, "\n\n")
-        no_input, no_request = message_columns.blank(given.content), message_columns.blank(request.content)
-        content = pc.if_else(pa.array(no_request), given.content, both)
+        given, fault = message_columns.text(self.batch.column(self.used["input"]))
+        both = pc.binary_join_element_wise(request.content, given, "\n\n")
+        no_input, no_request = message_columns.blank(given), message_columns.blank(request.content)
+        content = pc.if_else(pa.array(no_request), given, both)
         content = pc.if_else(pa.array(no_input), request.content, content)
-        return replace(request, content=content, fault=np.where(request.fault, request.fault, given.fault))
+        return replace(request, content=content, fault=np.where(request.fault, request.fault, fault))
 
     def answer(self) -> MessageColumns:
         if "calls" in self.used:
@@ -83,7 +83,7 @@ class _Reader:
             best = pa.array([texts[0] if texts else None for texts in ranked], pa.string())
             return message_columns.from_column(best, "assistant", self.label)
         answer = self.read("answer", "assistant")
-        if "reasoning" in self.used and len(answer.row) == len(self.batch):
+        if "reasoning" in self.used:
             answer.further["reasoning"] = message_columns.said(self.batch.column(self.used["reasoning"]))
         return answer
 

@@ -1,7 +1,9 @@
 """Data files to raw Arrow tables: Parquet, JSON and JSON Lines, the latter two also as .gz and .zst."""
 
 import codecs
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -117,16 +119,14 @@ def _read_parquet(path: Path, label: str) -> Raw:
 def _read_json(path: Path, label: str) -> Raw:
     try:
         first = _first_character(path, label)
-        if first == "[":
-            return _read_array(path, label)
         # Arrow's parser crashes on a file that holds just `null`, and on what is nested very deeply.
-        if first != "{" or _depth(path) > _DEEPEST:
-            return _read_lines(path, label)
-        try:
-            table = _read_lines_fast(path)
-        except pa.ArrowInvalid:
-            return _read_lines(path, label)
-        return Raw(table) if _is_exact(table) else _read_lines(path, label)
+        if first == "{" and _depth(path) <= _DEEPEST:
+            with suppress(pa.ArrowInvalid):
+                table = _read_lines_fast(path)
+                if _is_exact(table):
+                    return Raw(table)
+        with _many_objects():
+            return _read_array(path, label) if first == "[" else _read_lines(path, label)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, label) from error
     except OSError as error:
@@ -136,6 +136,18 @@ def _read_json(path: Path, label: str) -> Raw:
             f"{label}: cannot be decompressed: truncated, or not what its name says ({error}). "
             "Delete it and fetch or make it again."
         ) from error
+
+
+@contextmanager
+def _many_objects() -> Iterator[None]:
+    """Hold garbage collection off, which looks at millions of new objects again and again to find none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _open(path: Path) -> pa.NativeFile:
@@ -283,7 +295,9 @@ def _read_lines(path: Path, label: str) -> Raw:
             rejects.append(
                 Reject(label, number, FileReason.INVALID_JSON, text, f"line {number + 1}: {error}")
             )
-    if len(rows) < 2 and (whole := _one_object(path)):
+    # The first line of an object over several lines is none itself; later ones may be.
+    is_one = len(rows) < 2 or (rejects and rejects[0].row < numbers[0])
+    if is_one and (whole := _one_object(path)):
         return _of_entries(whole, label, escapes=True)
     if not rows:
         raise UserError(

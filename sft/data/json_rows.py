@@ -64,7 +64,7 @@ def wrapped(value: Any) -> list[Any] | None:
     """Return the rows of a file that is one object: those under a name such as data, or the object itself."""
     if not isinstance(value, dict):
         return None
-    for name in WRAPPERS:
+    for name in () if any(key.lower() in READ for key in value) else WRAPPERS:
         rows = value.get(name)
         if isinstance(rows, list) and rows and isinstance(rows[0], dict):
             return rows

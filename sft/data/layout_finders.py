@@ -6,30 +6,38 @@ from sft.data.columns import LABELS, LISTS, PAIRS, QUERIES, Columns, Used
 from sft.data.message_columns import CONTENT_KEYS, ROLE_KEYS, is_list, is_text
 
 
-def _context(columns: Columns) -> dict[str, str]:
-    return {"input": "context"} if "context" in columns and is_text(columns.kind("context")) else {}
+def _context(columns: Columns, question: str) -> dict[str, str]:
+    """Return what goes below a question: both are texts."""
+    texts = columns.has("context") and is_text(columns.kind("context")) and is_text(columns.kind(question))
+    return {"input": "context"} if texts else {}
+
+
+def _input(columns: Columns) -> dict[str, str]:
+    """Return what goes below Alpaca's instruction, where that is one value a row."""
+    if "input" not in columns:
+        return _context(columns, "instruction")
+    return {} if pa.types.is_nested(columns.kind("instruction")) else {"input": "input"}
 
 
 def alpaca(columns: Columns) -> Used | None:
     """Instructions with an input."""
     if not columns.has("instruction", "output"):
         return None
-    further = {"input": "input"} if "input" in columns else _context(columns)
-    return columns.used(question="instruction", answer="output", **further)
+    return columns.used(question="instruction", answer="output", **_input(columns))
 
 
 def dolly(columns: Columns) -> Used | None:
     """Instructions with a context."""
     if not columns.has("instruction", "response"):
         return None
-    return columns.used(question="instruction", answer="response", **_context(columns))
+    return columns.used(question="instruction", answer="response", **_context(columns, "instruction"))
 
 
 def pair(columns: Columns) -> Used | None:
     """Questions and answers."""
     for question, answer in PAIRS:
         if columns.has(question, answer):
-            return columns.used(question=question, answer=answer, **_context(columns))
+            return columns.used(question=question, answer=answer, **_context(columns, question))
     return None
 
 
@@ -43,7 +51,7 @@ def xlam(columns: Columns) -> Used | None:
 def query(columns: Columns) -> Used | None:
     """Queries and responses."""
     if columns.has("query", "response"):
-        return columns.used(question="query", answer="response", **_context(columns))
+        return columns.used(question="query", answer="response", **_context(columns, "query"))
     return None
 
 
@@ -78,8 +86,8 @@ def dpo(columns: Columns) -> Used | None:
         return {**used, **asked}
     if name := columns.first(QUERIES):
         used |= columns.used(question=name)
-        if name == "instruction" and "input" in columns:
-            used |= columns.used(input="input")
+        if name == "instruction":
+            used |= columns.used(**_input(columns))
     return used
 
 

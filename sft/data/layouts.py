@@ -12,6 +12,7 @@ import pyarrow as pa
 from sft.core.errors import UserError
 from sft.data import layout_finders as finders
 from sft.data.columns import REASONINGS, SYSTEMS, TOOLS, Columns, Used
+from sft.data.message_columns import is_text
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,8 @@ def _common(columns: Columns, used: Used) -> Used:
         common["tools"] = name
     if "list" not in used and "history" in columns:
         common["history"] = "history"
-    if "answer" in used and (name := columns.first(REASONINGS)):
+    answer = used.get("answer", "").lower()
+    if answer and is_text(columns.kind(answer)) and (name := columns.first(REASONINGS)):
         common["reasoning"] = name
     return columns.used(**common)
 

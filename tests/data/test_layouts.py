@@ -1,4 +1,4 @@
-"""Data files of many layouts, each written here and read from disk: what becomes of them, or why they are none."""
+"""Data files of many layouts, written here and read from disk: what becomes of each, or why it is refused."""
 
 import gzip
 import json
@@ -479,7 +479,17 @@ def test_rows_under_a_name_in_one_object(key, indent):
 
 
 def test_one_row_over_several_lines():
-    assert told(read(json.dumps({"messages": [ASK, ANSWER]}, indent=2), "my.json")) == [[ASK, ANSWER]]
+    row = {"messages": [ASK, ANSWER], "data": [{"prompt": "x", "completion": "y"}]}
+    lines = f'{{"messages": [\n{json.dumps(ASK)},\n{json.dumps(ANSWER)}\n,\n{json.dumps(ASK)}\n]}}\n'
+    assert told(read(json.dumps(row, indent=2), "my.json")) == [[ASK, ANSWER]]
+    assert told(read(lines, "my.json")) == [[ASK, ANSWER, ASK]]
+
+
+def test_a_context_beside_messages_is_no_part_of_them():
+    rows = [{"prompt": [ASK], "completion": [ANSWER], "context": "c", "reasoning": "r"}]
+    loaded = read(rows)
+    assert told(loaded) == [[ASK, ANSWER]]
+    assert loaded.table["context"].to_pylist() == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -554,8 +564,8 @@ def test_numbers_that_are_none(name):
     assert [row[0][1] for row in chats(loaded)] == ["q", "q\n\ni", "q\n\ni", "q\n\ni"]
     assert rejected(loaded) == [(2, "missing content")]
     digits = '{"prompt": "q", "completion": "a", "n": ' + "9" * 5_000 + "}\n"
-    loaded = read(digits + '{"prompt": "q", "completion": "a"}\n', "digits.jsonl")
-    assert rejected(loaded) == [(0, "invalid JSON: line 1: a number of too many digits")]
+    loaded = read(digits + '{"prompt": "q", "completion": "a"}\n[]\n', "digits.jsonl")
+    assert rejected(loaded)[0] == (0, "invalid JSON: line 1: a number of too many digits")
 
 
 def test_not_a_number_in_tools():
