@@ -180,7 +180,8 @@ def _follow(rendered: Rendered, prompt: str, turn: int) -> int | None:
         end = _after(text, start, reasoning.opening, thoughts, reasoning.closing)
         if end is not None and text.startswith(content, end):
             return end
-        if thoughts not in text or _after(text, start, content) is not None:
+        last = turn + 1 == len(rendered.messages)
+        if not last and (thoughts not in text or _after(text, start, content) is not None):
             return NOT_PRINTED
     if start is None:
         raise UnprovenError("the prompt of {} is not how the whole conversation begins", turn)
