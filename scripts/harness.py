@@ -29,8 +29,8 @@ from sft.core.files import read_json, sha256_of, write_json, write_text
 from sft.core.params import section
 from sft.evaluation.evaluate import EvaluateParams
 from sft.modeling import adapter, loading
-from sft.modeling.chat_template import DATE
 from sft.modeling.loading import ModelParams, Resolved
+from sft.modeling.template_rendering import DATE
 from sft.statistics.scores import Scores
 from stages.cli import run
 from stages.paths import ADAPTER
