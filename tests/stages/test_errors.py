@@ -150,7 +150,11 @@ def test_a_source_that_the_index_has_not(repo: Repo) -> None:
         ("data.extra", ["data/raw/../mine.jsonl"], "data/raw/../mine.jsonl: not under data/raw/"),
         ("tasks", {}, "params.yaml: tasks: there is none"),
         ("tasks.recipe.holdout", 0, "params.yaml: tasks.recipe.holdout: no item of pypi://ovos"),
-        ("tasks.recipe.holdout", 1.5, "params.yaml: tasks.recipe.holdout: 1.5 is not a share from 0 to 1 (0.2"),
+        (
+            "tasks.recipe.holdout",
+            1.5,
+            "params.yaml: tasks.recipe.holdout: 1.5 is not a share from 0 to 1 (0.2",
+        ),
         ("tasks.recipe", {"size": 3}, "params.yaml: tasks.recipe.size: a key in here cannot be called size"),
         ("tasks.recipe.metrics", ["rouge3"], "params.yaml: tasks.recipe.metrics: 'rouge3' is no metric"),
         ("tasks.recipe.source", "mine.jsonl", "mine.jsonl: not under data/raw/"),
@@ -310,6 +314,13 @@ def test_a_base_model_that_is_another_than_the_stages_before_had(repo: Repo) -> 
     path.write_text(json.dumps(config | {"base_model_name_or_path": "hf://org/other"}))
     message = stage(repo, "evaluate", "adapter")
     assert "models/adapter was trained on hf://org/other" in message
+    for damaged in ("{}", "[]"):
+        path.write_text(damaged)
+        message = stage(repo, "evaluate", "adapter")
+        assert (
+            message.startswith("models/adapter/adapter_config.json: damaged: ")
+            and "dvc repro train" in message
+        )
 
 
 NEW, OLD = "a" * 40, "b" * 40
