@@ -8,7 +8,6 @@ for the adapter also plots/gain.csv, its differences from the base model.
 Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
 from sft.core.errors import ParamError, UserError
-from sft.core.files import read_json, read_parquet, read_text, write_csv, write_json, write_text
+from sft.core.files import (
+    json_lines,
+    read_json,
+    read_parquet,
+    read_text,
+    write_csv,
+    write_json,
+    write_text,
+)
 from sft.core.params import mapping, section
 from sft.evaluation import gain_table, scores_file, summary
-from sft.evaluation.evaluate import EvaluateParams, Example, answer, choose, score
+from sft.evaluation.evaluate import (
+    EvaluateParams,
+    Example,
+    answer,
+    check_finite,
+    choose,
+    score,
+    too_few,
+)
 from sft.fetch import uri
 from sft.modeling import adapter, loading
 from sft.modeling.flops import Cost, utilisation
@@ -33,7 +48,7 @@ from stages import paths
 from stages.cli import run
 
 if TYPE_CHECKING:
-    from sft.evaluation.likelihood import Encoded
+    from sft.evaluation import likelihood
     from sft.generation.generate import Answer, Prompt
 
     Answered = dict[str, list[tuple[Prompt, list[Answer]]]]
@@ -67,6 +82,22 @@ class Model:
     base: loading.Resolved
 
 
+@dataclass
+class Encoded:
+    """A task's examples as token ids: each with its reference, and with each of its choices."""
+
+    references: "list[likelihood.Encoded]"
+    choices: "list[list[likelihood.Encoded]]"
+
+
+@dataclass
+class Likely:
+    """The likelihoods of a task's references, and whether the right choice is the likeliest (1, else 0)."""
+
+    references: "list[likelihood.Likelihood]"
+    right_choices: list[float]
+
+
 def main(values: dict[str, Any], which: str) -> None:
     """Load the model, answer and score the examples, and write what came of it."""
     model_params = section(values, "model", ModelParams)
@@ -78,18 +109,21 @@ def main(values: dict[str, Any], which: str) -> None:
     examples = choose(read_parquet(paths.EVALUATION), tasks, params)
     if before is not None:
         check_same_examples(examples, params.examples, before)
+    for line in too_few(examples, params):
+        print(line, flush=True)
 
     with clock.phase("load"):
         model = load(model_params, baseline)
     encoded = encode_all(model, tasks, examples, clock)
+    likely = likelihood_all(model, examples, encoded, clock)
     answered = answer_all(model, tasks, examples, params, clock)
-    records = score_all(model, tasks, examples, encoded, answered, clock)
+    records = score_all(tasks, examples, likely, answered, clock)
     by_example = scores_file.as_csv(records, model.base.revision)
     scores = scores_file.parse(by_example, files.scores)
     metrics = summary.metrics(scores, tasks)
     of_run = account(model, model_params.dtype, answered, examples, clock)
 
-    write_text(files.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records))
+    write_text(files.answers, json_lines(records))
     write_text(files.scores, by_example)
     write_json(files.provenance, of_run)
     print("\n".join(answers_in_words(of_run)))
@@ -185,12 +219,43 @@ def same_again(reference: str, trained: str | None, stage: str) -> str:
 
 def encode_all(
     model: Model, tasks: list[Task], examples: dict[str, list[Example]], clock: provenance.Clock
-) -> dict[str, list["Encoded"]]:
+) -> dict[str, Encoded]:
     """Encode every example, so that one that cannot be scored is told of before any is answered."""
-    from sft.evaluation.likelihood import encoded
+    from sft.evaluation.likelihood import encoded, encoded_choices
 
     with clock.phase("encode"):
-        return {task.name: encoded(model.tokenizer, task, examples[task.name]) for task in tasks}
+        return {
+            task.name: Encoded(
+                encoded(model.tokenizer, task, examples[task.name]),
+                encoded_choices(model.tokenizer, task, examples[task.name]),
+            )
+            for task in tasks
+        }
+
+
+def likelihood_all(
+    model: Model, examples: dict[str, list[Example]], encoded: dict[str, Encoded], clock: provenance.Clock
+) -> dict[str, Likely]:
+    """Take every example's likelihoods: before the answers, so that damaged weights are told of at once."""
+    from sft.evaluation.likelihood import likelihoods, right_choices
+
+    found = {}
+    with clock.phase("likelihood"):
+        for task, rows in encoded.items():
+            of_references = likelihoods(model.model, model.tokenizer, rows.references)
+            check_finite(
+                [
+                    {"task": task, "id": row["id"], BITS_PER_BYTE: one.bits_per_byte}
+                    for row, one in zip(examples[task], of_references, strict=True)
+                ]
+            )
+            flat = [one for of in rows.choices for one in of]
+            in_turn = iter(likelihoods(model.model, model.tokenizer, flat))
+            of_choices = [[next(in_turn) for _ in of] for of in rows.choices]
+            found[task] = Likely(
+                of_references, right_choices(examples[task], of_choices) if of_choices else []
+            )
+    return found
 
 
 def answer_all(
@@ -210,23 +275,24 @@ def answer_all(
 
 
 def score_all(
-    model: Model,
     tasks: list[Task],
     examples: dict[str, list[Example]],
-    encoded: dict[str, list["Encoded"]],
+    likely: dict[str, Likely],
     answered: "Answered",
     clock: provenance.Clock,
 ) -> list[dict[str, Any]]:
     """Return every answer with its scores, and every example's likelihood, by task and example."""
-    from sft.evaluation.likelihood import likelihoods
-
-    with clock.phase("likelihood"):
-        by_task = {name: likelihoods(model.model, model.tokenizer, rows) for name, rows in encoded.items()}
     with clock.phase("score"):
         return [
             record
             for task in tasks
-            for record in score(task, examples[task.name], answered[task.name], by_task[task.name])
+            for record in score(
+                task,
+                examples[task.name],
+                answered[task.name],
+                likely[task.name].references,
+                likely[task.name].right_choices,
+            )
         ]
 
 

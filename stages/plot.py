@@ -132,13 +132,14 @@ def read_csv(path: str) -> list[dict[str, str]]:
 
 def token_lengths(reference: str, sample: int) -> list[int]:
     """Count the tokens of a seeded sample of the mix's rows, as the model's template renders them."""
-    mix = read_parquet(paths.MIX, ["id", "messages"])
+    mix = read_parquet(paths.MIX, ["id", "messages", "tools"])
     chosen = mix.take(pa.array(order("lengths", mix["id"])[:sample]))
     tokenizer = loading.load_tokenizer(loading.resolve(reference))
     texts = []
     for row in chosen.to_pylist():
+        messages, tools = conversation(row)
         try:
-            texts.append(render(tokenizer, conversation(row)[0]))
+            texts.append(render(tokenizer, messages, tools=tools))
         except TemplateRefusal:
             continue
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]

@@ -11,19 +11,30 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypedDict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.errors import ParamError, UserError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import Params, Share, Text, mapping, section
-from sft.core.row_schema import HOLDOUT_ONLY
+from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, take_rows
 from sft.data import rejects, sources
 from sft.data.contamination import EXACT, REASONS, Examples
-from sft.data.holdout import HoldoutParams, Split, evaluation_pool, given_away, of_form, split, without
+from sft.data.holdout import (
+    CHOICES,
+    HoldoutParams,
+    Split,
+    evaluation_pool,
+    given_away,
+    of_form,
+    split,
+    without,
+)
 from sft.data.source_rows import Reason
 from sft.data.sources import Loaded
 from sft.fetch.uri import FORMS, parse
+from sft.mixing.near_held_out import near_held_out
 from sft.tasks.task import Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
@@ -41,14 +52,16 @@ class StandardizeParams(Params):
 class Metrics(TypedDict):
     """What metrics/standardize.json holds.
 
-    Rows to train on, examples by task, validation rows by task that is trained on, and rows that hold an
-    example, by the reason: all but those with the question only are taken out.
+    Rows to train on, examples by task, validation rows by task that is trained on, rows that hold an example,
+    by the reason (all but those with the question only are taken out), and rows that nearly repeat a held-out
+    one, which are taken out too.
     """
 
     base_rows: int
     extra_rows: int
     rejects: int
     contaminated: dict[str, int]
+    near_held_out: int
     evaluation: dict[str, int]
     validation: dict[str, int]
 
@@ -56,24 +69,35 @@ class Metrics(TypedDict):
 class SourceCounts(TypedDict):
     """What a source gave, which commit or digest it was, and what was taken out of it.
 
-    `held_out` counts its rows of evaluation items, and `contaminated` others that hold an example.
+    `layouts`, `used` and `dropped` are its files' layouts, the columns that conversations are made from, and
+    by column the rows that have a value which is neither used nor kept. `ends_on_user` counts the rows whose
+    last message is a user's, `held_out` those of evaluation items, and `contaminated` others that hold an
+    example.
     """
 
     rows: int
     rejects: int
     reasons: dict[str, int]
     skipped: dict[Reason, int]
+    layouts: list[str]
+    used: list[str]
+    dropped: dict[str, int]
+    ends_on_user: int
     resolved: str
     held_out: int
     contaminated: dict[str, int]
 
 
 class Provenance(TypedDict):
-    """What provenance/standardize.json holds; `sources` by URI, validation rows by kind."""
+    """What provenance/standardize.json holds; `sources` by URI, validation rows by kind.
+
+    `near_held_out` counts by the rows' `source` those of base and extra that nearly repeat a held-out row.
+    """
 
     sources: dict[str, SourceCounts]
     validation: dict[str, int]
     taken_from_training: dict[str, int]
+    near_held_out: dict[str, int]
 
 
 @dataclass
@@ -102,9 +126,12 @@ def main(values: dict[str, Any]) -> None:
     extra = joined(clean, params.extra, "extra") if params.extra else base.slice(0, 0)
     trained_on = dict.fromkeys([*params.base, *params.extra])
     learnt = [task for task in tasks if task.source in trained_on]
-    left = split(base, extra, forms(tables, clean, learnt), params.holdout)
-    write_parquet(paths.BASE, left.base.drop_columns(HOLDOUT_ONLY))
-    write_parquet(paths.EXTRA, left.extra.drop_columns(HOLDOUT_ONLY))
+    others = [clean[uri].rows for uri in dict.fromkeys(params.base) if uri not in of_tasks]
+    left = split(base, extra, forms(tables, clean, learnt), params.holdout, others)
+    lost = taken(base, extra, left)
+    near = take_out_near(left, evaluation)
+    write_parquet(paths.BASE, without_columns(left.base))
+    write_parquet(paths.EXTRA, without_columns(left.extra))
     write_parquet(paths.EVALUATION, evaluation)
     write_parquet(paths.VALIDATION, left.validation)
 
@@ -115,13 +142,15 @@ def main(values: dict[str, Any]) -> None:
         "contaminated": {
             reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
         },
+        "near_held_out": sum(near.values()),
         "evaluation": by_value(evaluation["task"]),
         "validation": {task.name: by_value(left.validation["task"]).get(task.name, 0) for task in learnt},
     }
     found: Provenance = {
         "sources": {uri: counted(source, clean[uri]) for uri, source in loaded.items()},
         "validation": by_value(left.validation["kind"]),
-        "taken_from_training": taken(base, extra, left),
+        "taken_from_training": lost,
+        "near_held_out": near,
     }
     write_json(paths.METRICS_STANDARDIZE, metrics)
     write_json(paths.PROVENANCE_STANDARDIZE, found)
@@ -138,6 +167,51 @@ def clean_all(tables: dict[str, pa.Table], evaluation: pa.Table) -> dict[str, Cl
         found = examples.matches(rows)
         clean[uri] = Clean(rows.filter(pa.array(~found.exact)), len(table) - len(rows), found.counts())
     return clean
+
+
+def take_out_near(left: Split, evaluation: pa.Table) -> dict[str, int]:
+    """Take rows out of base and extra that nearly repeat an evaluation example or a validation row.
+
+    Only rows that are items of their own: where a reader knows what a row is made from, all forms of what is
+    held out are gone already, and what is alike is another item. Return how many, by the rows' source; raises
+    ParamError where nothing of base is left.
+    """
+    held = pa.chunked_array(
+        [*as_conversations(evaluation).chunks, *left.validation["messages"].chunks], MESSAGES
+    )
+    counts: dict[str, int] = {}
+    for name in ("base", "extra"):
+        rows = getattr(left, name)
+        alone = np.flatnonzero(pc.equal(rows["id"], rows["item"]))
+        near = alone[near_held_out(take_rows(rows.select(["messages"]), alone)["messages"], held) >= 0]
+        for source, count in by_value(rows["source"].take(pa.array(near))).items():
+            counts[source] = counts.get(source, 0) + count
+        stay = np.ones(len(rows), bool)
+        stay[near] = False
+        setattr(left, name, rows.filter(pa.array(stay)))
+    if not len(left.base):
+        raise ParamError(
+            f"data.base: no row of it is left to train on: {sum(counts.values()):,} rows nearly repeat one "
+            "that is held out. Leave the repetitions out of the file, or hold out less: data.holdout, "
+            "tasks.*.holdout."
+        )
+    return counts
+
+
+def as_conversations(evaluation: pa.Table) -> pa.ChunkedArray:
+    """Return evaluation examples as conversations, each with its own answer."""
+    conversations = []
+    for row in evaluation.select(["prompt", "references", "calls"]).to_pylist():
+        answer = {"role": "assistant", "content": row["references"][0]}
+        if row["calls"] is not None:
+            answer |= {"content": "", "tool_calls": row["calls"]}
+        conversations.append([*row["prompt"], answer])
+    return pa.chunked_array([pa.array(conversations, MESSAGES)])
+
+
+def without_columns(rows: pa.Table) -> pa.Table:
+    """Return rows without the columns that the hold-out alone reads."""
+    return rows.drop_columns([name for name in (*HOLDOUT_ONLY, CHOICES) if name in rows.column_names])
 
 
 def check_left(base: pa.Table, clean: dict[str, Clean], uris: list[str]) -> None:
@@ -218,6 +292,10 @@ def counted(source: Loaded, clean: Clean) -> SourceCounts:
         "rejects": len(source.rejects),
         "reasons": rejects.by_reason(source.rejects),
         "skipped": source.skipped,
+        "layouts": source.layouts,
+        "used": source.used,
+        "dropped": source.dropped,
+        "ends_on_user": source.ends_on_user,
         "resolved": source.resolved,
         "held_out": clean.held_out,
         "contaminated": clean.contaminated,
@@ -258,10 +336,26 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
         f"contaminated {out:>8,} rows hold an evaluation example and are left out: {listed(dropped)} (these "
         "stay)"
     )
-    for uri, source in found["sources"].items():
-        if any(source["contaminated"][reason] for reason in EXACT):
-            print(f"            {uri}: {listed(source['contaminated'])}")
+    for uri, counts in found["sources"].items():
+        if any(counts["contaminated"][reason] for reason in EXACT):
+            print(f"            {uri}: {listed(counts['contaminated'])}")
+    print(f"near        {metrics['near_held_out']:>9,} rows nearly repeat a held-out one and are left out")
+    for name, count in found["near_held_out"].items():
+        print(f"            {name}: {count:,}")
     print(f"rejects     {metrics['rejects']:>9,} rows, in {paths.REJECTS}")
+    for uri, source in found["sources"].items():
+        if source["layouts"] and (notes := left_out(source)):
+            print(f"            {uri} ({', '.join(source['layouts'])}): {'; '.join(notes)}")
+
+
+def left_out(source: SourceCounts) -> list[str]:
+    """Say what of a source is not trained on, and of which rows the end has no answer."""
+    notes = [f"rejected: {count:,} {reason}" for reason, count in source["reasons"].items()]
+    notes += [f"skipped: {count:,} {reason}" for reason, count in source["skipped"].items()]
+    notes += [f"dropped: {column}, in {count:,} of its rows" for column, count in source["dropped"].items()]
+    if source["ends_on_user"]:
+        notes.append(f"ending with a user's message, which no answer follows: {source['ends_on_user']:,}")
+    return notes
 
 
 def shared_kinds(tables: dict[str, pa.Table]) -> list[str]:

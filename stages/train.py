@@ -22,11 +22,13 @@ from sft.core.files import read_parquet, write_csv, write_json
 from sft.core.params import section
 from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams
-from sft.training import engines, kinds_read, train
+from sft.modeling.position_limit import position_limit
+from sft.training import engines, kinds_read, refusals, train
 from sft.training.budget import Budget, Reading
 from sft.training.kinds_read import KindRead
 from sft.training.logs import Logs, MicroBatchLog
 from sft.training.mixture import MixtureParams, Weights, weights_of_kinds
+from sft.training.refusals import Example
 from sft.training.throughput import Throughput, steady
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
@@ -84,6 +86,10 @@ class TrainProvenance:
     loss_tokens_seen: int
     truncated: int
     dropped: dict[str, int]
+    refused: dict[str, int]
+    refused_examples: dict[str, list[Example]]
+    thoughtless_turns: int
+    position_limit: int | None
     train_loss: FirstAndLast
     validation_loss: StartAndEnd
     validation_rows: int
@@ -129,6 +135,8 @@ def main(values: dict[str, Any]) -> None:
     with clock.phase("load"):
         engine = engines.prepare(params.engine)
         base = loading.resolve(model_params.reference)
+        positions = position_limit(base)
+        train.check_positions(params, positions, model_params.reference)
         tokenizer = loading.load_tokenizer(base)
     with clock.phase("tokenize"):  # before the model is loaded, for it may fork processes
         reading, validation = tokenize(mix, tokenizer, params)
@@ -142,10 +150,10 @@ def main(values: dict[str, Any]) -> None:
         write_csv(paths.VALIDATION_LOSS, [dict(entry) for entry in logs.validation])
     clock.split("train", "validation", logs.validation_seconds)
 
-    recorded = record(model, model_params, base, params, mix, reading, validation, logs, clock)
+    recorded = record(model, model_params, base, params, positions, mix, reading, validation, logs, clock)
     write_json(paths.PROVENANCE_TRAIN, asdict(recorded))
     write_json(paths.METRICS_TRAIN, asdict(metrics(recorded)))
-    report(recorded, params, mix, validation)
+    report(recorded, params, mix, reading, validation)
 
 
 def read_mix(mixture: MixtureParams) -> Mix:
@@ -154,8 +162,8 @@ def read_mix(mixture: MixtureParams) -> Mix:
     Raises ParamError for weights that do not fit the mix, and where no row is held out; UserError for a mix
     that does not name its kinds.
     """
-    rows = read_parquet(paths.MIX, ["id", "kind", "messages"])
-    held_out = read_parquet(paths.VALIDATION, ["id", "kind", "messages"])
+    rows = read_parquet(paths.MIX, ["id", "kind", "messages", "tools"])
+    held_out = read_parquet(paths.VALIDATION, ["id", "kind", "messages", "tools"])
     in_mix = Counter(rows["kind"].to_pylist())
     kinds = (rows.schema.metadata or {}).get(b"kinds")
     if kinds is None:
@@ -178,12 +186,18 @@ def read_mix(mixture: MixtureParams) -> Mix:
 
 
 def tokenize(mix: Mix, tokenizer: Any, params: TrainParams) -> tuple[Reading, Reading]:
-    """Tokenize what the budget reads of the mix, and the validation rows."""
-    shape = RowShape(params.max_length, params.too_long, params.loss_on)
+    """Tokenize what the budget reads of the mix, and the validation rows.
+
+    Raises ParamError where the chat template refuses more of the mix than `train.max_refused`.
+    """
+    shape = RowShape(
+        params.max_length, params.too_long, params.loss_on, params.reasoning, params.reasoning_fallback
+    )
     budget = Budget.parse(params.budget, params.batch_size)
-    return (
-        read(mix.rows, budget, tokenizer, shape, params.seed, mix.read),
-        read_validation(mix.held_out, params.validation_rows, tokenizer, shape, params.seed, mix.validated),
+    reading = read(mix.rows, budget, tokenizer, shape, params.seed, mix.read)
+    refusals.check(reading.refusals, reading.passed, params.max_refused)
+    return reading, read_validation(
+        mix.held_out, params.validation_rows, tokenizer, shape, params.seed, mix.validated
     )
 
 
@@ -192,6 +206,7 @@ def record(
     model_params: ModelParams,
     base: loading.Resolved,
     params: TrainParams,
+    positions: int | None,
     mix: Mix,
     reading: Reading,
     validation: Reading,
@@ -212,6 +227,10 @@ def record(
         loss_tokens_seen=reading.loss_tokens,
         truncated=reading.truncated,
         dropped=reading.dropped,
+        refused=reading.refusals.counts,
+        refused_examples=reading.refusals.examples,
+        thoughtless_turns=reading.thoughtless_turns,
+        position_limit=positions,
         train_loss=FirstAndLast(logs.steps[0]["loss"], logs.steps[-1]["loss"]),
         validation_loss=StartAndEnd(logs.validation[0]["loss"], logs.validation[-1]["loss"]),
         validation_rows=len(validation.rows),
@@ -239,7 +258,9 @@ def metrics(recorded: TrainProvenance) -> TrainMetrics:
     )
 
 
-def report(recorded: TrainProvenance, params: TrainParams, mix: Mix, validation: Reading) -> None:
+def report(
+    recorded: TrainProvenance, params: TrainParams, mix: Mix, reading: Reading, validation: Reading
+) -> None:
     """Print what was trained on, how fast, and what it did to the validation loss."""
     seconds, distinct, rows = recorded.seconds["train"], recorded.distinct_rows_seen, recorded.rows_in_mix
     print(
@@ -264,7 +285,19 @@ def report(recorded: TrainProvenance, params: TrainParams, mix: Mix, validation:
             f"train.validation_rows: {len(mix.held_out):,}{of_kinds} are held out, and of these left out: "
             f"{above_0(validation.dropped)}"
         )
-    print(f"too long    {recorded.truncated:,} truncated; left out: {above_0(recorded.dropped)}")
+    limit = recorded.position_limit
+    of_positions = f" (the model has {limit:,} positions)" if limit else ""
+    print(
+        f"too long    {recorded.truncated:,} truncated at {params.max_length:,} tokens{of_positions}; "
+        f"left out: {above_0(recorded.dropped)}"
+    )
+    for number, line in enumerate(reading.refusals.lines()):
+        print(f"{'' if number else 'refused':<12}{line}")
+    if recorded.thoughtless_turns:
+        print(
+            f"reasoning   {recorded.thoughtless_turns:,} answers are not in the loss: the chat template "
+            "leaves out their thoughts, as those before the last question"
+        )
 
 
 def above_0(counts: Mapping[str, int]) -> str:

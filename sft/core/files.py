@@ -6,9 +6,10 @@ What is written goes to a temporary name beside the target, which is then rename
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,39 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON with a final newline, in the order given."""
+    """Write `value` as indented JSON with a final newline, in the order given.
+
+    Raises UserError for a number that is not finite, which JSON has not.
+    """
+    if found := _not_finite(value):
+        raise UserError(
+            f"{path}: {found[0].lstrip('.')} would be {found[1]}, which is no number in JSON. See what made "
+            "it so: weights that are not finite, or a training that diverged."
+        )
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def json_lines(rows: Iterable[Any]) -> str:
+    """Return one line of JSON a row; raises ValueError for a number that is not finite."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def _not_finite(value: Any, where: str = "") -> tuple[str, float] | None:
+    """Return where a number stands that is not finite, and the number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return where, value
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list | tuple)
+        else ()
+    )
+    found = (_not_finite(inner, f"{where}.{key}") for key, inner in items)
+    return next((one for one in found if one), None)
 
 
 def read_json(path: Path | str) -> Any:

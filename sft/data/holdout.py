@@ -6,6 +6,7 @@ word these are the other words that have one of its glosses. That is one step: w
 away is not held out for it.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,14 +16,15 @@ import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params, Share
-from sft.core.row_schema import HOLDOUT_ONLY, SCHEMA, take_rows
+from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, SCHEMA, take_rows
 from sft.core.seeded_order import order, units
+from sft.tasks.metric_names import MULTIPLE_CHOICE
 from sft.tasks.task import Task
 
 
 class HoldoutParams(Params):
     """`data.holdout`: the seed of all that is held out, the share of base's items for validation, and the
-    rows of every task that is trained on that there are at least.
+    rows that there are at least: of every task that is trained on, and of base's sources without a task.
     """
 
     seed: Integer
@@ -35,11 +37,22 @@ EXAMPLES = pa.schema(
         ("task", pa.string()),
         ("id", pa.string()),
         ("item", pa.string()),
-        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        # The example's own answer first, then the others that its question has.
+        ("prompt", MESSAGES),
+        ("tools", pa.string()),
+        # The example's own answer first, then the others that its question has. Of an answer that calls
+        # tools, the calls as JSON: [{"name": ..., "arguments": {...}}].
         ("references", pa.list_(pa.string())),
+        # The own answer's calls in OpenAI's form, as the row has them.
+        ("calls", pa.string()),
+        # What there is to choose from, for multiple choice; the own answer is one of them.
+        ("choices", pa.list_(pa.string())),
     ]
 )
+# The column of a source's own with the choices: a list of texts.
+CHOICES = "choices"
+# A share of the items holds out so many at least, or a fifth of them where there are fewer than five times
+# as many: fewer than 16 examples are not judged.
+FEWEST_ITEMS = 32
 VALIDATION = [name for name in SCHEMA.names if name not in HOLDOUT_ONLY]
 
 
@@ -90,28 +103,38 @@ def of_form(rows: pa.Table, task: Task) -> pa.Table:
 def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
     """Build a task's examples from the rows of its form, each with its question.
 
-    The reference is the second assistant turn (the first where there is one only) and the prompt all that
-    comes before it, so a long dialogue does not cost a long prompt. Only turns that a user's comes before
-    count; a row without one is no example, nor one whose reference is blank.
+    The prompt is all that comes before the reference (`_reference`). A row without one is no example.
     """
-    items = pc.unique(rows["item"])
-    held = items.filter(pa.array(units(f"{seed}:evaluation", items) < task.holdout))
-    rows = rows.select(["messages", "id", "item", "question"]).filter(pc.is_in(rows["item"], value_set=held))
+    held = _held(pc.unique(rows["item"]), task, seed)
+    columns = ["messages", "tools", "id", "item", "question"]
+    columns += [CHOICES] if MULTIPLE_CHOICE in task.metrics else []
+    if columns[-1] not in rows.column_names:
+        raise ParamError(
+            f"tasks.{task.name}.metrics: {MULTIPLE_CHOICE} needs a column {CHOICES!r}, a list of texts, and "
+            f"{task.source} has none."
+        )
+    marked = rows["task"].null_count < len(rows)
+    rows = rows.filter(pc.is_in(rows["item"], value_set=held)).select(columns)
     examples: dict[str, dict] = {}
     for row in take_rows(rows, order(seed, rows["id"])).to_pylist():
-        if row["item"] in examples:
+        at = (
+            None
+            if row["item"] in examples
+            else _reference(row["messages"], marked, "tool_call" in task.metrics)
+        )
+        if at is None:
             continue
-        roles = [message["role"] for message in row["messages"]]
-        turns = [n for n, role in enumerate(roles) if role == "assistant" and "user" in roles[:n]][:2]
-        if not turns or not row["messages"][turns[-1]]["content"].strip():
-            continue
+        answer = row["messages"][at]
         examples[row["item"]] = {
             "task": task.name,
             "id": row["id"],
             "item": row["item"],
             "question": row["question"],
-            "prompt": row["messages"][: turns[-1]],
-            "reference": row["messages"][turns[-1]]["content"],
+            "prompt": row["messages"][:at],
+            "tools": row["tools"],
+            "reference": calls_as_text(answer["tool_calls"]) if answer["tool_calls"] else answer["content"],
+            "calls": answer["tool_calls"],
+            "choices": _choices(row, answer["content"], task),
         }
     if not examples:
         raise ParamError(
@@ -119,6 +142,64 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
             "or take a source with more items."
         )
     return list(examples.values())
+
+
+def _held(items: pa.Array, task: Task, seed: int) -> pa.Array:
+    """Return the items that are held out for a task: those with the lowest hashes."""
+    numbers = units(f"{seed}:evaluation", items)
+    count = task.holdout
+    if isinstance(count, int) and count > len(items):
+        raise ParamError(
+            f"tasks.{task.name}.holdout: {count:,} items are asked for, and {task.source} has "
+            f"{len(items):,}. Ask for fewer, or for a share of them such as 0.2."
+        )
+    if isinstance(count, float):
+        floor = min(FEWEST_ITEMS, len(items) // 5) if count else 0
+        count = max(int((numbers < count).sum()), floor)
+    return items.take(pa.array(np.argsort(numbers, kind="stable")[:count]))
+
+
+def _reference(messages: list[dict], marked: bool, calling: bool) -> int | None:
+    """Return the place of the assistant's turn that is the reference; None where there is none.
+
+    It is the last one. Of rows that a reader has `marked` with a task it is the second (the first where there
+    is one only), so that a long dialogue does not cost a long prompt. For a task that scores tool calls
+    (`calling`) it is the last turn with calls, where there is one. Only turns that a user's comes before
+    count, neither blank nor left out of the loss.
+    """
+    roles = [message["role"] for message in messages]
+    turns = [n for n, role in enumerate(roles) if role == "assistant" and "user" in roles[:n]]
+    turns = [n for n in turns if messages[n]["trained"] is not False]
+    if calling:
+        turns = [n for n in turns if messages[n]["tool_calls"]] or turns
+    if marked:
+        turns = turns[:2]
+    if not turns or not (messages[turns[-1]]["content"].strip() or messages[turns[-1]]["tool_calls"]):
+        return None
+    return turns[-1]
+
+
+def calls_as_text(calls: str) -> str:
+    """Return a message's tool calls, JSON in OpenAI's form, as a reference has them: names and arguments."""
+    of_each = [call["function"] for call in json.loads(calls)]
+    return json.dumps(
+        [{"name": call["name"], "arguments": call.get("arguments", {})} for call in of_each],
+        ensure_ascii=False,
+    )
+
+
+def _choices(row: dict, answer: str, task: Task) -> list[str] | None:
+    """Return a row's choices, None where the task has no use for them."""
+    if MULTIPLE_CHOICE not in task.metrics:
+        return None
+    choices = row[CHOICES] or []
+    if len(choices) < 2 or answer.strip() not in [(choice or "").strip() for choice in choices]:
+        raise ParamError(
+            f"tasks.{task.name}.metrics: {MULTIPLE_CHOICE}: of the row {row['id']} of {task.source} the "
+            f"answer is none of the column {CHOICES!r}, which must list two texts at least. Mend or leave "
+            "out the row."
+        )
+    return choices
 
 
 def _answers(tables: Iterable[pa.Table], questions: set[str]) -> dict[str, set[str]]:
@@ -155,21 +236,28 @@ def _flat(lists: pa.ChunkedArray) -> pa.Array:
     return flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
 
 
-def split(base: pa.Table, extra: pa.Table, forms: Mapping[str, pa.Table], params: HoldoutParams) -> Split:
+def split(
+    base: pa.Table,
+    extra: pa.Table,
+    forms: Mapping[str, pa.Table],
+    params: HoldoutParams,
+    others: Sequence[pa.Table] = (),
+) -> Split:
     """Take validation items out of base and extra; evaluation items are out already.
 
-    `forms` are the rows of the form of each task that is trained on, by the task's name. Held out are the
-    share of base's items, and of each task so many more that `validation_per_task` distinct rows are there,
-    or half of what the task has (an item with more rows than that is not held out for it). All by the same
-    seeded hash. Raises ParamError where nothing of base is left.
+    `forms` are the rows of the form of each task that is trained on, by the task's name; `others` those of
+    each of base's sources that no task is made from. Held out are the share of base's items, and so many more
+    that `validation_per_task` distinct rows are there of each task, or half of what it has, and of each other
+    source, or a tenth of it. An item with which they would have more than half is not held out for it. All by
+    the same seeded hash. Raises ParamError where nothing of base is left.
     """
     seed = f"{params.seed}:validation"
     items = pc.unique(base["item"])
     shared = items.filter(pa.array(units(seed, items) < params.validation))
     chosen = [shared]
-    for rows in forms.values():
+    for rows, part in [*((rows, 2) for rows in forms.values()), *((rows, 10) for rows in others)]:
         distinct = rows["item"].filter(_first_of_each(rows["id"]))
-        wanted = min(params.validation_per_task, len(distinct) // 2)
+        wanted = min(params.validation_per_task, max(len(distinct) // part, min(1, len(distinct) - 1)))
         chosen.append(_enough(seed, distinct, wanted))
     items = pc.unique(pa.concat_arrays(chosen))
     tables = [base, extra, *forms.values()]

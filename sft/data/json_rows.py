@@ -1,16 +1,28 @@
-"""Parsed JSON objects to an Arrow table, where Arrow's own JSON reader cannot: arrays, mixed types."""
+"""Parsed JSON objects to an Arrow table, where Arrow's own JSON reader cannot: arrays, mixed types, tools."""
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
 import pyarrow as pa
 
-from sft.data.message_columns import CALL_KEYS, CONTENT_KEYS, ROLE_KEYS
-from sft.data.standardize import LISTS, PAIRS, SYSTEMS
+from sft.data.columns import READ, TOOLS, WRAPPERS
+from sft.data.message_columns import (
+    CALL_KEYS,
+    CONTENT_KEYS,
+    NAME_KEYS,
+    PART_KEYS,
+    REASONING_KEYS,
+    ROLE_KEYS,
+    TRAIN_KEYS,
+    WEIGHT_KEY,
+)
 
-# What a conversation may be made from; of other columns only the scalar ones are kept.
-_COLUMNS = {*LISTS, *SYSTEMS, "instruction", "input", "output", *(name for pair in PAIRS for name in pair)}
+# Their values are kept as JSON, for Arrow would give every object the keys of all others.
+_AS_JSON = frozenset(TOOLS)
+_PLAIN_KEYS = frozenset((*ROLE_KEYS, *REASONING_KEYS, *TRAIN_KEYS, WEIGHT_KEY))
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 def parse(text: str) -> Any:
@@ -22,37 +34,74 @@ def parse(text: str) -> Any:
         raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ValueError:  # an integer of thousands of digits
+        raise ValueError("a number of too many digits") from None
 
 
-def check(row: Any) -> dict[str, Any]:
-    """Return `row` if it is an object that Arrow can hold; raises ValueError."""
+def has_escapes(text: str) -> bool:
+    """Tell whether JSON may hold half of a surrogate pair: that is valid JSON, but no text."""
+    return "\\ud" in text or "\\uD" in text
+
+
+def check(row: Any, escapes: bool = True) -> dict[str, Any]:
+    """Return `row` if it is an object that Arrow can hold; raises ValueError where it is not.
+
+    `escapes` is what `has_escapes` says of its text.
+    """
     if not isinstance(row, dict):
         raise ValueError("not an object")
-    # "\ud800" without its other half is valid JSON, but no text.
-    try:
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair") from None
+    if escapes:
+        try:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("half of a surrogate pair") from None
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
     return row
+
+
+def wrapped(value: Any) -> list[Any] | None:
+    """Return the rows of a file that is one object: those under a name such as data, or the object itself."""
+    if not isinstance(value, dict):
+        return None
+    for name in () if any(key.lower() in READ for key in value) else WRAPPERS:
+        rows = value.get(name)
+        if isinstance(rows, list) and rows and isinstance(rows[0], dict):
+            return rows
+    return [value]
 
 
 def to_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, dict[str, dict[int, str]]]:
     """Build a table from objects, and give by column and row the values that do not fit the column's type.
 
     Such values become null. A column's type is the one that most of its values have, widened to whatever
-    merges with it. Of messages only what `message_columns` reads is kept; other nested columns are left out.
+    merges with it. Of messages what `message_columns` reads is kept, of their other fields whether there is
+    anything; so of other nested columns, as binary.
     """
     columns, mixed = {}, {}
-    for name in dict.fromkeys(key for row in rows for key in row):
+    names = dict.fromkeys(key for row in rows for key in row)
+    kept = _AS_JSON | ({"answers"} if "query" in map(str.lower, names) else set())
+    for name in names:
         values = [row.get(name) for row in rows]
-        if name.lower() in _COLUMNS:
+        known = name.lower()
+        if known in kept:
+            values = [as_json(value) for value in values]
+        elif known in READ:
             values = _uniform(values)
         elif any(isinstance(value, list | dict) for value in values):
-            continue
+            values = [_outline(value) for value in values]
         columns[name], odd = _array(values)
         if odd:
             mixed[name] = odd
     return pa.table(columns), mixed
+
+
+def _outline(value: Any) -> Any:
+    """Return of an object which of the known columns it has, of other nested values that they are there."""
+    if value in _NOTHING:
+        return None
+    known = {key: True for key in value if key.lower() in READ} if isinstance(value, dict) else {}
+    return known or b""
 
 
 def _array(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
@@ -64,12 +113,19 @@ def _array(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
     fitting = pa.null()
     for kind, _ in Counter(kind for kind in kinds if kind is not None).most_common():
         fitting = _merged(fitting, kind) or fitting
+    # Where texts are missing, pandas writes NaN.
+    missing = [pa.types.is_string(fitting) and _is_nan(value) for value in values]
     odd = {
-        at: json.dumps(values[at], ensure_ascii=False)
+        at: str(as_json(values[at]))
         for at, kind in enumerate(kinds)
-        if kind is None or _merged(fitting, kind) != fitting
+        if not missing[at] and (_merged(fitting, kind) != fitting or not _fits(values[at], fitting))
     }
-    return pa.array([None if at in odd else value for at, value in enumerate(values)], fitting), odd
+    left = [None if at in odd or missing[at] else value for at, value in enumerate(values)]
+    return pa.array(left, fitting), odd
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _kind(value: Any) -> pa.DataType | None:
@@ -79,7 +135,18 @@ def _kind(value: Any) -> pa.DataType | None:
         return None
 
 
-def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    """Tell whether a value is within the limits of a type: an integer may be too large."""
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
+
+
+def _merged(one: pa.DataType, other: pa.DataType | None) -> pa.DataType | None:
+    if other is None:
+        return None
     try:
         schemas = [pa.schema([("value", kind)]) for kind in (one, other)]
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -87,10 +154,27 @@ def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return None
 
 
+def as_json(value: Any) -> Any:
+    """Return what is nested as JSON, anything else as it is."""
+    if not isinstance(value, list | dict):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply)"
+
+
 def _uniform(values: list[Any]) -> list[Any]:
     """Reduce messages to the keys that matter; where any content is a list of parts, make all of them so."""
-    values = [[_message(one) for one in value] if isinstance(value, list) else value for value in values]
-    messages = [one for value in values if isinstance(value, list) for one in value if isinstance(one, dict)]
+    values = [
+        [_message(one) for one in value] if isinstance(value, list) else _message(value) for value in values
+    ]
+    messages = [
+        one
+        for value in values
+        for one in (value if isinstance(value, list) else [value])
+        if isinstance(one, dict)
+    ]
     for key in CONTENT_KEYS:
         if any(isinstance(one.get(key), list) for one in messages):
             for one in messages:
@@ -102,13 +186,27 @@ def _uniform(values: list[Any]) -> list[Any]:
 def _message(message: Any) -> Any:
     if not isinstance(message, dict):
         return message
-    kept = {key: message[key] for key in (*ROLE_KEYS, *CONTENT_KEYS) if key in message}
-    for key in CONTENT_KEYS:
-        if isinstance(kept.get(key), list):
-            kept[key] = [_part(part) for part in kept[key]]
-    kept.update({key: bool(message[key]) for key in CALL_KEYS if key in message})
+    kept: dict[str, Any] = {}
+    for key, value in message.items():
+        if key in CONTENT_KEYS:
+            kept[key] = [_part(part) for part in value] if isinstance(value, list) else value
+        elif key in CALL_KEYS:
+            kept[key] = None if value in _NOTHING else as_json(value)
+        elif key in NAME_KEYS:
+            kept[key] = value if value is None or isinstance(value, str) else as_json(value)
+        elif key in _PLAIN_KEYS:
+            kept[key] = float(value) if key == WEIGHT_KEY and isinstance(value, int | float) else value
+        else:  # only whether there is something
+            kept[key] = None if value in _NOTHING else True
     return kept
 
 
 def _part(part: Any) -> Any:
-    return {key: part.get(key) for key in ("type", "text")} if isinstance(part, dict) else part
+    if not isinstance(part, dict):
+        return part
+    kept = {key: part[key] for key in ("type", *PART_KEYS) if key in part}
+    # Of a picture it is enough to know that there is one.
+    for key in ("image", "image_url", "video", "audio"):
+        if part.get(key) not in _NOTHING:
+            kept[key] = True
+    return kept

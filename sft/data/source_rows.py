@@ -35,9 +35,14 @@ class Reject:
 class SourceRows:
     """A source's rows (`sft.core.row_schema.SCHEMA`, plus kept columns), rejects and skips.
 
-    `skipped` counts entries left out by design, by reason; they are no faults, so not rejects.
+    `skipped` counts entries left out by design, by reason; they are no faults, so not rejects. `layouts` are
+    the names of the layouts that its files have, and `used` the columns that conversations are made from;
+    `dropped` counts by column the rows that have a value which is neither used nor kept.
     """
 
     table: pa.Table
     rejects: list[Reject] = field(default_factory=list)
     skipped: dict[Reason, int] = field(default_factory=dict)
+    layouts: list[str] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)

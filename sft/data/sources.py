@@ -3,17 +3,20 @@
 import hashlib
 import re
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from sft.core.errors import UserError
 from sft.core.files import sha256_of
 from sft.data import embedded, file_readers, standardize
-from sft.data.source_rows import Reason, Reject, SourceRows
+from sft.data.source_rows import Reason, Reject
 from sft.fetch import hub, pypi
 from sft.fetch.data_files import EXTENSIONS, is_data_file
 from sft.fetch.uri import Address, parse
@@ -27,13 +30,22 @@ class Loaded:
     """A source's standardized rows, with what was rejected and skipped.
 
     `resolved` pins what was read: the commit of a hub data set, else "sha256:" and the digest of the wheel
-    or of the files.
+    or of the files. `layouts`, `used` and `dropped` are as in `SourceRows`, of all files together: of data in
+    a package with a reader of its own they are empty.
     """
 
     table: pa.Table
     rejects: list[Reject]
     skipped: dict[Reason, int]
     resolved: str
+    layouts: list[str] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ends_on_user(self) -> int:
+        """Count the rows after whose last message nothing is answered."""
+        return sum(_ends_on_user(chunk) for chunk in self.table["messages"].chunks)
 
 
 def load(uri: str) -> Loaded:
@@ -61,17 +73,20 @@ def load(uri: str) -> Loaded:
 
 def _load_dataset(source: Address, name: str) -> Loaded:
     files, commit = hub.dataset_files(source.name, source.revision, source.fragment)
-    return _loaded([(path, f"{source.name}/{inner}") for path, inner in files], name, commit)
+    return _loaded([(path, f"{source.name}/{inner}") for path, inner in files], name, commit, source.chosen)
 
 
 def _load_package(source: Address, name: str) -> Loaded:
     wheel = pypi.fetch(source.name, source.revision or "", source.sha256)
     resolved = f"sha256:{pypi.digest(wheel)}"
     if pypi.canonical(source.name) in embedded.READERS:
+        if source.chosen:
+            raise UserError(f"{source.uri}: has no preferences, so no chosen answers. Leave #chosen out.")
         rows = embedded.read(source.name, wheel, source.fragment or "")
         return Loaded(rows.table, rows.rejects, rows.skipped, resolved)
     members = _matching([m for m in pypi.member_names(wheel) if is_data_file(m)], source)
-    return _loaded([(pypi.member(wheel, m), f"{source.name}/{m}") for m in members], name, resolved)
+    files = [(pypi.member(wheel, member), f"{source.name}/{member}") for member in members]
+    return _loaded(files, name, resolved, source.chosen)
 
 
 def _load_path(source: Address, name: str) -> Loaded:
@@ -79,12 +94,13 @@ def _load_path(source: Address, name: str) -> Loaded:
     if not path.is_dir():
         if source.fragment:
             raise UserError(f"{source.uri}: #{source.fragment} chooses files of a folder. Leave it out.")
-        return _loaded([(path, source.name)], name, f"sha256:{sha256_of(path)}")
+        return _loaded([(path, source.name)], name, f"sha256:{sha256_of(path)}", source.chosen)
     inner = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     members = _matching([member for member in inner if is_data_file(member)], source)
     digests = "".join(f"{sha256_of(path / member)}  {member}\n" for member in members)
     resolved = f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}"
-    return _loaded([(path / member, f"{source.name}/{member}") for member in members], name, resolved)
+    files = [(path / member, f"{source.name}/{member}") for member in members]
+    return _loaded(files, name, resolved, source.chosen)
 
 
 def kind_of(name: str) -> str:
@@ -111,15 +127,28 @@ def _matching(members: list[str], source: Address) -> list[str]:
     return chosen
 
 
-def _loaded(files: list[tuple[Path, str]], name: str, resolved: str) -> Loaded:
+def _loaded(files: list[tuple[Path, str]], name: str, resolved: str, chosen: bool) -> Loaded:
     """Read these files, each with the label that errors and rejects know it by, in this order."""
-    parts = []
+    tables, rejects, skipped, dropped = [], [], Counter[Reason](), Counter[str]()
+    layouts, used = dict[str, None](), dict[str, None]()
     for path, label in tqdm(files, desc=name, unit="file", delay=2, leave=False):
         raw = file_readers.read(path, label)
-        rows = standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed, kind_of(name))
-        parts.append(SourceRows(rows.table, raw.rejects + rows.rejects))
-    rejects = [reject for part in parts for reject in part.rejects]
-    return Loaded(concatenated([part.table for part in parts], name), rejects, {}, resolved)
+        rows = standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed, kind_of(name), chosen)
+        tables.append(rows.table)
+        rejects += raw.rejects + rows.rejects
+        skipped.update(rows.skipped)
+        dropped.update(rows.dropped)
+        layouts |= dict.fromkeys(rows.layouts)
+        used |= dict.fromkeys(rows.used)
+    table = concatenated(tables, name)
+    return Loaded(table, rejects, dict(skipped), resolved, list(layouts), list(used), dict(dropped))
+
+
+def _ends_on_user(messages: pa.Array) -> int:
+    sizes = pc.fill_null(pc.list_value_length(messages), 0).to_numpy()
+    last = np.cumsum(sizes)[sizes > 0] - 1
+    roles = messages.flatten().field("role").take(pa.array(last))
+    return pc.sum(pc.equal(roles, "user")).as_py() or 0
 
 
 def concatenated(tables: list[pa.Table], name: str) -> pa.Table:

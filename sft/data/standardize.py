@@ -1,65 +1,43 @@
-"""Raw rows of any understood shape to standardized rows, and the reasons for those that cannot be.
+"""Raw rows of any understood layout to standardized rows, and the reasons for those that cannot be.
 
-Vectorized over the messages of thousands of rows at a time; Python loops only over the distinct roles and
-over rejected rows.
+Vectorized over the messages of thousands of rows at a time; Python loops only over the distinct roles, over
+rejected rows and over what has tools.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import UserError
 from sft.core.row_schema import MESSAGES, SCHEMA, standard_table
-from sft.data import message_columns
+from sft.data import layouts, message_columns
+from sft.data.columns import MEDIA
+from sft.data.conversations import messages_of
 from sft.data.message_columns import MessageColumns
+from sft.data.roles import ASSISTANT, MISSING, ROLES, SYSTEM, TOOL, UNKNOWN, role_codes
+from sft.data.row_reasons import NUMBERS, REASONS, RowReason
 from sft.data.source_rows import Reason, Reject, SourceRows
-
-LISTS = ("messages", "conversations", "conversation")
-SYSTEMS = ("system", "system_prompt")
-PAIRS = (("prompt", "completion"), ("prompt", "response"), ("question", "response"), ("question", "answer"))
-_SHAPES = (
-    "conversations (ShareGPT: lists of from and value), messages (OpenAI: lists of role and content), "
-    "instruction and output, with or without input (Alpaca), "
-) + ", ".join(f"{question} and {answer}" for question, answer in PAIRS)
-
-_ALIASES = {
-    "system": "system system_prompt system_message developer",
-    "user": "user human prompter prompt input question customer",
-    "assistant": "assistant gpt chatgpt chat_gpt bing bard claude gemini llama model ai bot chatbot output "
-    "answer response completion agent function_call tool_call tool_calls",
-    "tool": "tool tools function function_response function_result function_output tool_response tool_result "
-    "tool_results tool_output observation observations ipython environment",
-}
-_ROLES = list(_ALIASES)
-_SYSTEM, _ASSISTANT = _ROLES.index("system"), _ROLES.index("assistant")
-_UNKNOWN, _MISSING = -1, -2
-_CODES = {alias: _ROLES.index(role) for role, aliases in _ALIASES.items() for alias in aliases.split()}
+from sft.data.tool_calls import calls_json, converted, tools_json
 
 # Few enough rows that the texts of a batch stay below the 2 GB that one Arrow string array can hold.
 _BATCH = 8_192
+_THOUGHT = r"(?s)^\s*<think>(?P<reasoning>.*?)</think>\s*(?P<content>.*)$"
+# What stands in a text for a picture, a film or a sound of another column.
+_PLACEHOLDER = r"<(image|video|audio)>"
+# Which further fields messages of a role have.
+_OF_ROLE = {
+    **dict.fromkeys(("reasoning", "tool_calls", "trained"), ASSISTANT),
+    **dict.fromkeys(("tool_call_id", "name"), TOOL),
+}
 
 
-class RowReason(Reason):
-    """What can be wrong with a message or a row."""
+class SkipReason(Reason):
+    """Why a row is left out by the user's own choice."""
 
-    UNKNOWN_ROLE = "unknown role"
-    MISSING_ROLE = "missing role"
-    CONTENT_IS_NOT_TEXT = "content is not text"
-    TOOL_CALLS_WITHOUT_TEXT = "tool calls without text"
-    MISSING_CONTENT = "missing content"
-    BLANK_CONTENT = "blank content"
-    EMPTY_CONVERSATION = "empty conversation"
-    NO_ASSISTANT_TURN = "no assistant turn"
-    MIXED_TYPES = "mixed types"
-
-
-# The reasons as numbers, in arrays over rows and messages; 0 is none.
-_REASONS = [None, *RowReason]
-_NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
+    NOT_CHOSEN = "not labelled true"
 
 
 def standardize(
@@ -69,171 +47,205 @@ def standardize(
     numbers: Sequence[int] | None = None,
     mixed: dict[str, dict[int, str]] | None = None,
     kind: str | None = None,
+    chosen: bool = False,
 ) -> SourceRows:
     """Turn raw rows into standardized ones, with contents exactly as they are and ids by content.
 
-    A system message without text says nothing and is left out. Scalar columns that are no part of the
-    conversation are kept; where one has a standard column's name, `source` becomes `origin`, `id` becomes
+    Only an assistant's reasoning is taken out of its content, where that begins with it between <think> and
+    </think>. A system message without text says nothing and is left out. Scalar columns that are no part of
+    the conversation are kept; where one has a standard column's name, `source` becomes `origin`, `id` becomes
     `origin_id` and so on. `numbers` are the rows' numbers for rejects (None: their positions); `mixed` holds
     values of another type than their column's, by column and position (see `sft.data.file_readers.Raw`).
-    `kind` is the rows' kind (None: `source`).
+    `kind` is the rows' kind (None: `source`); with `chosen` preference data is read as its chosen answers.
     Rejects and errors name the file by `label` (None: by `source`). Raises UserError where the columns have
-    no understood shape.
+    no understood layout.
     """
     label = label or source
-    used = _used_columns(raw.schema, label)
+    found = layouts.found(raw.schema, label, chosen)
+    used = {what: name for what, name in found.used.items() if what != "rejected"}
     odd: dict[int, str] = {}
     for name in used.values():
         odd |= (mixed or {}).get(name, {})
     mistyped = np.zeros(raw.num_rows, bool)
     mistyped[list(odd)] = True
-    lists, rejects, good, start = [], [], np.ones(raw.num_rows, bool), 0
-    for batch in raw.select(list(dict.fromkeys(used.values()))).to_batches(max_chunksize=_BATCH):
+    unwanted = ~np.asarray(pc.fill_null(raw[used["label"]], False)) if "label" in used else mistyped & False
+    media = [name for name in raw.column_names if name.lower() in MEDIA and name not in used.values()]
+    columns = list(dict.fromkeys([*used.values(), *media]))
+    lists, tools, rejects, good, start = [], [], [], np.ones(raw.num_rows, bool), 0
+    dropped: Counter[str] = Counter()
+    for batch in raw.select(columns).to_batches(max_chunksize=_BATCH):
         end = start + len(batch)
-        messages = _messages(batch, used, label)
-        codes, faults, culprits = _checked(messages, len(batch))
-        faults[mistyped[start:end]] = _NUMBERS[RowReason.MIXED_TYPES]
+        messages = messages_of(batch, used, label)
+        codes = _understood(messages)
+        dropped.update(messages.unused)
+        faults, culprits = _checked(messages, codes, len(batch))
+        faults[_multimodal(batch, media, messages)] = NUMBERS[RowReason.MULTIMODAL]
+        if "tools" in used:
+            of_rows, unreadable = converted(batch.column(used["tools"]), tools_json)
+            faults[unreadable & (faults == 0)] = NUMBERS[RowReason.UNREADABLE_TOOLS]
+        else:
+            of_rows = pa.nulls(len(batch), pa.string())
+        faults[mistyped[start:end]] = NUMBERS[RowReason.MIXED_TYPES]
+        faults[unwanted[start:end]] = 0
         for at in np.flatnonzero(faults).tolist():
-            reason = _REASONS[faults[at]]
+            reason = REASONS[faults[at]]
             detail = repr(messages.role[culprits[at]].as_py()) if reason == RowReason.UNKNOWN_ROLE else ""
             number = numbers[start + at] if numbers is not None else start + at
             text = odd.get(start + at) or _excerpt(batch, at)
             rejects.append(Reject(label, number, reason, text, detail))
-        good[start:end] = faults == 0
-        lists.append(_lists(messages, codes, faults == 0))
+        good[start:end] = (faults == 0) & ~unwanted[start:end]
+        lists.append(_lists(messages, codes, good[start:end]))
+        tools.append(of_rows.filter(pa.array(good[start:end])))
         start = end
-    table = standard_table(pa.chunked_array(lists, MESSAGES), source, kinds=kind)
-    return SourceRows(_with_extras(table, raw, set(used.values()), good), rejects)
+    table = standard_table(
+        pa.chunked_array(lists, MESSAGES), source, kinds=kind, tools=pa.chunked_array(tools, pa.string())
+    )
+    dropped.update(_dropped(raw, used, mixed or {}))
+    return SourceRows(
+        _with_extras(table, raw, set(found.used.values()), good),
+        rejects,
+        {SkipReason.NOT_CHOSEN: int(unwanted.sum())} if unwanted.any() else {},
+        [found.layout.name],
+        list(dict.fromkeys(used.values())),
+        {name: rows for name, rows in dropped.items() if rows},
+    )
 
 
-def _used_columns(schema: pa.Schema, label: str) -> dict[str, str]:
-    """Name the columns that the conversation is made from: by what they are, in the file's own spelling."""
-    names = {name.lower(): name for name in reversed(schema.names)}
-    used: dict[str, str] = {}
-    if "instruction" in names and "output" in names:
-        used = {"instruction": names["instruction"], "answer": names["output"]}
-        if "input" in names:
-            used["input"] = names["input"]
-    for question, answer in reversed(PAIRS):
-        if question in names and answer in names:
-            used = {"question": names[question], "answer": names[answer]}
-    for name in reversed(LISTS):
-        if name in names and message_columns.is_list(schema.field(names[name]).type):
-            used = {"list": names[name]}
-    if not used:
-        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise UserError(
-            f"{label}: the columns have no shape that is understood. Found: {columns or 'none'}. "
-            f"Understood: {_SHAPES}. Rename the columns, or write the rows as messages."
-        )
-    for name in reversed(SYSTEMS):
-        if name in names:
-            used["system"] = names[name]
-    return used
+def _understood(messages: MessageColumns) -> np.ndarray:
+    """Return each message's role code, having put tool calls and reasoning where they belong.
+
+    A further field that messages of the role do not have is left out, and its rows counted in `unused`.
+    """
+    codes, is_call = role_codes(messages.role)
+    is_call &= ~message_columns.blank(messages.content) & (messages.fault == 0)
+    if is_call.any():
+        where = pa.array(is_call)
+        calls, unreadable = converted(messages.content.filter(where), calls_json)
+        messages.further["tool_calls"] = pc.replace_with_mask(messages.of("tool_calls"), where, calls)
+        messages.content = pc.if_else(where, "", messages.content)
+        messages.fault[np.flatnonzero(is_call)[unreadable]] = NUMBERS[RowReason.UNREADABLE_CALLS]
+    for name, values in messages.further.items():
+        belongs = codes == _OF_ROLE[name]
+        stray = ~belongs & np.asarray(pc.is_valid(values))
+        if stray.any():
+            messages.further[name] = pc.if_else(pa.array(belongs), values, pa.scalar(None, values.type))
+            messages.unused[f"{name} of other roles"] = len(np.unique(messages.row[stray]))
+    if message_columns.anywhere(messages.content, "<think>"):
+        _take_thoughts(messages, codes)
+    return codes
 
 
-def _messages(batch: pa.RecordBatch, used: dict[str, str], label: str) -> MessageColumns:
-    """Collect a batch's messages, whatever the columns that hold them."""
-
-    def read(what: str, role: str) -> MessageColumns:
-        return message_columns.from_column(batch.column(used[what]), role, f"{label}: column {used[what]!r}")
-
-    if "list" in used:
-        parts = [read("list", "")]
-    elif "instruction" in used:
-        request = read("instruction", "user")
-        if "input" in used:
-            request = _with_input(request, read("input", "user"))
-        parts = [request, read("answer", "assistant")]
-    else:
-        parts = [read("question", "user"), read("answer", "assistant")]
-    messages = message_columns.joined(parts)
-    if "system" not in used:
-        return messages
-    has_own = np.zeros(len(batch), bool)
-    has_own[messages.row[_role_codes(messages.role) == _SYSTEM]] = True
-    system = read("system", "system")
-    wanted = ~has_own[system.row] & (~message_columns.blank(system.content) | system.not_text)
-    return message_columns.joined([system.take(wanted), messages])
+def _take_thoughts(messages: MessageColumns, codes: np.ndarray) -> None:
+    """Move what an answer begins with between <think> and </think> to its reasoning."""
+    reasoning = messages.of("reasoning")
+    thought = pc.extract_regex(messages.content, _THOUGHT)
+    taken = np.asarray(pc.and_(pc.is_valid(thought), pc.is_null(reasoning))) & (codes == ASSISTANT)
+    where = pa.array(taken)
+    said = pc.utf8_trim(pc.struct_field(thought, "reasoning"), "\n")
+    said = pc.if_else(pa.array(message_columns.blank(said)), pa.scalar(None, pa.string()), said)
+    messages.further["reasoning"] = pc.if_else(where, said, reasoning)
+    messages.content = pc.if_else(where, pc.struct_field(thought, "content"), messages.content)
 
 
-def _with_input(request: MessageColumns, given: MessageColumns) -> MessageColumns:
-    """Put Alpaca's optional input below the instruction."""
-    both = pc.binary_join_element_wise(request.content, given.content, "\n\n")
-    no_input, no_request = message_columns.blank(given.content), message_columns.blank(request.content)
-    content = pc.if_else(pa.array(no_request), given.content, both)
-    content = pc.if_else(pa.array(no_input), request.content, content)
-    return replace(request, content=content, not_text=request.not_text | given.not_text)
-
-
-def _role_codes(role: pa.Array) -> np.ndarray:
-    """Map roles, whatever they are called, to positions in _ROLES; _UNKNOWN or _MISSING for others."""
-    encoded = role.dictionary_encode()
-    codes = [
-        _CODES.get(name.strip().lower().replace("-", "_").replace(" ", "_"), _UNKNOWN)
-        for name in encoded.dictionary.to_pylist()
-    ]
-    indices = pc.fill_null(encoded.indices, len(codes)).to_numpy(zero_copy_only=False)
-    return np.array([*codes, _MISSING], np.int8)[indices]
-
-
-def _checked(messages: MessageColumns, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each message's role code, each row's fault (0: none) and each row's first faulty message."""
-    codes = _role_codes(messages.role)
+def _checked(messages: MessageColumns, codes: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's fault (0: none) and its first faulty message."""
     blank = message_columns.blank(messages.content)
+    missing = np.asarray(pc.is_null(messages.content))
+    calls = np.asarray(pc.is_valid(messages.of("tool_calls")))
+    needs_text = blank & (codes != SYSTEM) & ~calls
     faults = np.select(
         [
-            codes == _UNKNOWN,
-            codes == _MISSING,
-            messages.not_text,
-            blank & messages.calls,
-            blank & (codes != _SYSTEM) & pc.is_null(messages.content).to_numpy(zero_copy_only=False),
-            blank & (codes != _SYSTEM),
+            codes == UNKNOWN,
+            codes == MISSING,
+            messages.fault > 0,
+            needs_text & missing,
+            # A tool may have nothing to say.
+            needs_text & (codes != TOOL),
         ],
         [
-            _NUMBERS[RowReason.UNKNOWN_ROLE],
-            _NUMBERS[RowReason.MISSING_ROLE],
-            _NUMBERS[RowReason.CONTENT_IS_NOT_TEXT],
-            _NUMBERS[RowReason.TOOL_CALLS_WITHOUT_TEXT],
-            _NUMBERS[RowReason.MISSING_CONTENT],
-            _NUMBERS[RowReason.BLANK_CONTENT],
+            NUMBERS[RowReason.UNKNOWN_ROLE],
+            NUMBERS[RowReason.MISSING_ROLE],
+            messages.fault,
+            NUMBERS[RowReason.MISSING_CONTENT],
+            NUMBERS[RowReason.BLANK_CONTENT],
         ],
-        _NUMBERS[None],
+        NUMBERS[None],
     )
     # Of several faults of a row the first counts: it is assigned last.
     faulty = np.flatnonzero(faults)[::-1]
     of_row, culprits = np.zeros(rows, np.int8), np.zeros(rows, np.int64)
     of_row[messages.row[faulty]] = faults[faulty]
     culprits[messages.row[faulty]] = faulty
-    answered = np.zeros(rows, bool)
-    answered[messages.row[codes == _ASSISTANT]] = True
-    of_row[(of_row == 0) & ~answered] = _NUMBERS[RowReason.NO_ASSISTANT_TURN]
-    of_row[np.bincount(messages.row, minlength=rows) == 0] = _NUMBERS[RowReason.EMPTY_CONVERSATION]
-    return codes, of_row, culprits
+    for which, reason in (
+        (codes == ASSISTANT, RowReason.NO_ASSISTANT_TURN),
+        (np.asarray(pc.is_null(messages.of("trained"))), RowReason.NOTHING_TRAINED),
+    ):
+        answered = np.zeros(rows, bool)
+        answered[messages.row[(codes == ASSISTANT) & which]] = True
+        of_row[(of_row == 0) & ~answered] = NUMBERS[reason]
+    of_row[np.bincount(messages.row, minlength=rows) == 0] = NUMBERS[RowReason.EMPTY_CONVERSATION]
+    return of_row, culprits
+
+
+def _multimodal(batch: pa.RecordBatch, media: list[str], messages: MessageColumns) -> np.ndarray:
+    """Mark the rows with pictures and the like: a path or an address only where the text has its place."""
+    marked = np.zeros(len(batch), bool)
+    for name in media:
+        column = batch.column(name)
+        given = message_columns.has_value(column)
+        if message_columns.is_text(column.type):
+            placed = np.zeros(len(batch), bool)
+            places = pc.fill_null(pc.match_substring_regex(messages.content, _PLACEHOLDER), False)
+            placed[messages.row[np.asarray(places)]] = True
+            given &= placed
+        marked |= given
+    return marked
 
 
 def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.Array:
     """Build the good rows' conversations, without the system messages that say nothing."""
-    wanted = good[messages.row] & ~((codes == _SYSTEM) & message_columns.blank(messages.content))
+    wanted = good[messages.row] & ~((codes == SYSTEM) & message_columns.blank(messages.content))
     if not wanted.all():
         messages, codes = messages.take(wanted), codes[wanted]
     lengths = np.bincount(messages.row, minlength=len(good))[good]
-    role = pa.array(_ROLES).take(pa.array(codes))
     fields = list(MESSAGES.value_type)
-    given = [role, messages.content] + [pa.nulls(len(role), field.type) for field in fields[2:]]
-    values = pa.StructArray.from_arrays(given, fields=fields)
+    role = pa.array(ROLES).take(pa.array(codes))
+    content = pc.fill_null(messages.content, "") if messages.content.null_count else messages.content
+    further = [messages.of(field.name) for field in fields if field.name not in ("role", "content")]
+    values = pa.StructArray.from_arrays([role, content, *further], fields=fields)
     return message_columns.list_array(lengths, values, MESSAGES)
 
 
+def _dropped(raw: pa.Table, used: dict[str, str], mixed: dict[str, dict[int, str]]) -> dict[str, int]:
+    """Count by column the rows that have a value which is neither used nor kept."""
+    counts = {name: len(values) for name, values in mixed.items() if name not in used.values()}
+    for field in raw.schema:
+        if field.name in used.values() or _is_kept(field):
+            continue
+        rows = sum(int(message_columns.has_value(chunk).sum()) for chunk in raw[field.name].chunks)
+        counts[field.name] = counts.get(field.name, 0) + rows
+    return counts
+
+
+def _is_kept(field: pa.Field) -> bool:
+    if field.name == "choices" and message_columns.is_list(field.type):
+        return message_columns.is_text(field.type.value_type)
+    return _is_scalar(field.type) and field.name.lower() != "rejected"
+
+
 def _with_extras(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarray) -> pa.Table:
-    """Add the scalar columns that the conversation is not made from, renamed where a name is taken."""
-    extras = [field.name for field in raw.schema if field.name not in used and _is_scalar(field.type)]
+    """Add the scalar columns that the conversation is not made from, renamed where a name is taken.
+
+    Of lists of texts the `choices` that an answer is chosen from are kept, for multiple choice.
+    """
+    extras = [field.name for field in raw.schema if field.name not in used and _is_kept(field)]
     rows = raw.select(extras)
     if not good.all():
         rows = rows.filter(pa.array(good))
     for name, column in zip(extras, rows.columns, strict=True):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         kind = pa.string() if message_columns.is_text(kind) else kind
+        kind = kind if _is_scalar(kind) else pa.list_(pa.string())
         if name in SCHEMA.names:
             name = "origin" if name == "source" else f"origin_{name}"
         while name in table.column_names:
@@ -249,4 +261,8 @@ def _is_scalar(kind: pa.DataType) -> bool:
 
 
 def _excerpt(batch: pa.RecordBatch, at: int) -> str:
-    return json.dumps(batch.slice(at, 1).to_pylist()[0], ensure_ascii=False, default=str)
+    row = batch.slice(at, 1).to_pylist()[0]
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str)
+    except (RecursionError, TypeError):
+        return "(nested too deeply to be shown)"

@@ -1,5 +1,7 @@
 """Scoring a model on the tasks: which examples, how they are answered, and the scores."""
 
+import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -8,17 +10,21 @@ import pyarrow.compute as pc
 from pydantic import model_validator
 from tqdm.auto import tqdm
 
-from sft.core.errors import ParamError
+from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, Integer, Number, Params
-from sft.evaluation.metrics import OF_TEXTS
-from sft.tasks.metric_names import BITS_PER_BYTE
+from sft.core.row_schema import conversation
+from sft.evaluation.metrics import OF_TEXTS, READERS
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS, MULTIPLE_CHOICE
 from sft.tasks.task import Task
 
 if TYPE_CHECKING:
     from sft.evaluation.likelihood import Likelihood
     from sft.generation.generate import Answer, Prompt
 
-Example = dict[str, Any]  # a row of the pool: task, id, item, prompt and references
+Example = dict[str, Any]  # a row of the pool: see EXAMPLES in sft.data.holdout
+
+# What a model that thinks writes before its answer, from a tag that may be in the prompt.
+_THOUGHT = re.compile(r"\A(?:.*?</think>|<think>.*)\s*", re.DOTALL)
 
 
 class EvaluateParams(Params):
@@ -43,21 +49,51 @@ class EvaluateParams(Params):
 def choose(pool: pa.Table, tasks: Sequence[Task], params: EvaluateParams) -> dict[str, list[Example]]:
     """Take the examples of each task, the first `examples` of which are to be answered.
 
-    The pool is in hash-ranked order, so fewer are a part of more. Raises ParamError naming the task that has
-    not so many.
+    The pool is in hash-ranked order, so fewer are a part of more. Of a task that has fewer than are asked
+    for, all are taken (`too_few` says so). Raises ParamError naming a task that has none, UserError naming an
+    example whose reference a metric can make nothing of.
     """
-    name = "likelihood_examples" if params.likelihood_examples > params.examples else "examples"
-    wanted = getattr(params, name)
     chosen = {}
     for task in tasks:
         rows = pool.filter(pc.equal(pool["task"], task.name))
-        if len(rows) < wanted:
+        if not len(rows):
             raise ParamError(
-                f"evaluate.{name}: {wanted:,} a task are asked for, but {len(rows):,} of the task "
-                f"{task.name!r} are held out. Ask for fewer, or raise tasks.{task.name}.holdout."
+                f"tasks.{task.name}: no example of it is held out. Run standardize: dvc repro standardize"
             )
-        chosen[task.name] = rows.slice(0, wanted).to_pylist()
+        chosen[task.name] = rows.slice(0, max(params.examples, params.likelihood_examples)).to_pylist()
+        _check_references(task, chosen[task.name])
     return chosen
+
+
+def too_few(chosen: dict[str, list[Example]], params: EvaluateParams) -> list[str]:
+    """Say which tasks have fewer examples than are asked for."""
+    lines = []
+    for task, rows in chosen.items():
+        lacking = [
+            f"{wanted:,} of evaluate.{name}"
+            for name in ("examples", "likelihood_examples")
+            if (wanted := getattr(params, name)) > len(rows)
+        ]
+        if lacking:
+            lines.append(
+                f"{task}: {len(rows):,} examples, all that are held out, not the "
+                f"{' and the '.join(lacking)}. For more raise tasks.{task}.holdout."
+            )
+    return lines
+
+
+def _check_references(task: Task, rows: Sequence[Example]) -> None:
+    for name, read in READERS.items():
+        for row in rows if name in task.metrics else ():
+            for reference in row["references"]:
+                try:
+                    read(reference)
+                except ValueError as error:
+                    raise UserError(
+                        f"tasks.{task.name}.metrics: {name} cannot read a reference of the example "
+                        f"{row['id']} of {task.source}, {reference[:80]!r}: {error}. Mend the row, or leave "
+                        "out the metric."
+                    ) from error
 
 
 def answer(
@@ -75,7 +111,10 @@ def answer(
     from sft.generation.generate import Answer, Prompt, generate
     from sft.modeling.chat_template import prompt_ids
 
-    prompts = [Prompt(row["item"], prompt_ids(tokenizer, row["prompt"])) for row in rows]
+    prompts = []
+    for row in rows:
+        messages, tools = conversation({"messages": row["prompt"], "tools": row.get("tools")})
+        prompts.append(Prompt(row["item"], prompt_ids(tokenizer, messages, tools)))
     answers: list[list[Answer]] = [[] for _ in prompts]
     with tqdm(
         total=len(rows) * params.runs, desc=f"answering {task.name}", unit="answer", mininterval=1
@@ -104,15 +143,17 @@ def score(
     rows: list[Example],
     answered: list[tuple["Prompt", list["Answer"]]],
     likelihoods: list["Likelihood"],
+    right_choices: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
     """Score a task's answers, which are those to the first `rows`; `likelihoods` are of all `rows`.
 
-    Return one dict an answer, by example and run, each example's followed by the dict of its likelihood,
-    whose `run` is None.
+    So is whether the right choice is the likeliest, for a task that scores that. What a model thinks before
+    it answers is not scored. Return one dict an answer, by example and run, each example's followed by the
+    dict of its likelihood, whose `run` is None. Raises UserError for a score that is not finite.
     """
     answers = [(place, given) for place, (_, in_runs) in enumerate(answered) for given in in_runs]
     references = [rows[place]["references"] for place, _ in answers]
-    predictions = [given.text for _, given in answers]
+    predictions = [_THOUGHT.sub("", given.text) for _, given in answers]
     scores = {name: OF_TEXTS[name](references, predictions) for name in task.metrics if name in OF_TEXTS}
     of_example: list[list[dict[str, Any]]] = [[] for _ in rows]
     for number, (place, given) in enumerate(answers):
@@ -124,23 +165,46 @@ def score(
                 **{name: values[number] for name, values in scores.items()},
                 "tokens": given.tokens,
                 "finished": given.finished,
-                "prompt": rows[place]["prompt"],
-                "references": rows[place]["references"],
+                **_asked(rows[place]),
                 "prediction": given.text,
             }
         )
-    for row, likelihood, scored in zip(rows, likelihoods, of_example, strict=True):
+    for place, (row, likelihood, scored) in enumerate(zip(rows, likelihoods, of_example, strict=True)):
         scored.append(
             {
                 "task": task.name,
                 "id": row["id"],
                 "run": None,
                 BITS_PER_BYTE: likelihood.bits_per_byte,
+                **({MULTIPLE_CHOICE: right_choices[place]} if right_choices else {}),
                 "nll": likelihood.nll,
                 "reference_tokens": likelihood.tokens,
                 "reference_bytes": likelihood.bytes,
-                "prompt": row["prompt"],
-                "references": row["references"],
+                **_asked(row),
             }
         )
-    return [record for scored in of_example for record in scored]
+    records = [record for scored in of_example for record in scored]
+    check_finite(records)
+    return records
+
+
+def check_finite(records: Sequence[dict[str, Any]]) -> None:
+    """Raise UserError naming the first score that is no finite number, with its task and example."""
+    for record in records:
+        for name, value in record.items():
+            if name in METRICS and not math.isfinite(value):
+                raise UserError(
+                    f"{METRICS[name].label} of the example {record['id']} of the task {record['task']!r} is "
+                    f"{value}. The weights of the model or of the adapter hold numbers that are not finite, "
+                    "or it overflows in model.dtype: get the weights again, train with a lower "
+                    "train.learning_rate, or use another dtype."
+                )
+
+
+def _asked(row: Example) -> dict[str, Any]:
+    """Return what an example asks and what would be right, without the fields that it does not have."""
+    prompt = [
+        {key: value for key, value in message.items() if value is not None} for message in row["prompt"]
+    ]
+    optional = {key: row[key] for key in ("tools", "choices") if row.get(key) is not None}
+    return {"prompt": prompt, **optional, "references": row["references"]}

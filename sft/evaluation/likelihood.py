@@ -1,7 +1,9 @@
 """How likely a model finds an answer that it did not write: a metric without decoding noise."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,16 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sft.core.errors import UserError
-from sft.modeling.chat_template import EMPTY_THOUGHT, TemplateRefusal, encode, prompt_ids, render
+from sft.core.row_schema import conversation
+from sft.modeling.chat_template import (
+    EMPTY_THOUGHT,
+    TemplateRefusal,
+    encode,
+    end_of_turn,
+    prompt_ids,
+    render,
+)
+from sft.tasks.metric_names import MULTIPLE_CHOICE
 from sft.tasks.task import Task
 
 TOKENS = 4096  # in a batch, padding included: a fixed number, so that every machine batches alike
@@ -36,7 +47,7 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An example's prompt and first reference as token ids; `counted` are the places of the reference's text.
+    """An example's prompt and an answer as token ids; `counted` are the places of the answer's text.
 
     `bytes` are the text's, in UTF-8.
     """
@@ -51,25 +62,49 @@ def encoded(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> l
 
     The tokens of the reference's text count, and no others: not the token that ends the turn, nor what the
     chat template puts before the text. White space around a reference, which some templates strip, does not
-    count either.
+    count either. Of a tool call the text is what the template makes of it.
     Raises UserError where the chat template never shows which tokens are the assistant's, and naming an
     example that it refuses, does not show it in, or whose reference is empty.
     """
     rows = []
     for example in examples:
-        try:
-            rows.append(_encoded(tokenizer, example))
-        except TemplateRefusal as error:
-            raise UserError(
-                f"the example {example['id']} of the task {task.name!r} cannot be scored: {error}. Take it "
-                f"out of {task.source}, or name another source under tasks.{task.name}."
-            ) from error
+        with _named(task, example):
+            calls = example.get("calls")
+            rows.append(
+                _encoded(tokenizer, example, json.loads(calls) if calls else example["references"][0])
+            )
     return rows
+
+
+def encoded_choices(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> list[list[Encoded]]:
+    """Encode the choices of each example of a task that scores them, as `encoded` does references.
+
+    Of another task there are none.
+    """
+    if MULTIPLE_CHOICE not in task.metrics:
+        return []
+    rows = []
+    for example in examples:
+        with _named(task, example):
+            rows.append([_encoded(tokenizer, example, choice) for choice in example["choices"]])
+    return rows
+
+
+@contextmanager
+def _named(task: Task, example: dict[str, Any]) -> Iterator[None]:
+    """Name the example that the chat template refuses."""
+    try:
+        yield
+    except TemplateRefusal as error:
+        raise UserError(
+            f"the example {example['id']} of the task {task.name!r} cannot be scored: {error}. Take it "
+            f"out of {task.source}, or name another source under tasks.{task.name}."
+        ) from error
 
 
 @torch.inference_mode()
 def likelihoods(model: Any, tokenizer: Any, rows: Sequence[Encoded]) -> list[Likelihood]:
-    """Return the likelihood of each example's first reference, after its prompt."""
+    """Return the likelihood of each answer, after its prompt."""
     sums = [0.0] * len(rows)
     for places in _batches([len(row.ids) for row in rows]):
         longest = max(len(rows[n].ids) for n in places)
@@ -86,23 +121,49 @@ def likelihoods(model: Any, tokenizer: Any, rows: Sequence[Encoded]) -> list[Lik
     return [Likelihood(nats, len(row.counted), row.bytes) for nats, row in zip(sums, rows, strict=True)]
 
 
-def _encoded(tokenizer: Any, example: dict[str, Any]) -> Encoded:
-    reference = example["references"][0].strip()
-    if not reference:
+def right_choices(examples: Sequence[dict[str, Any]], choices: Sequence[Sequence[Likelihood]]) -> list[float]:
+    """Return 1 for each example whose reference is the likeliest of its choices, else 0.
+
+    The likelihood is the mean over a choice's characters, as in the acc_norm of EleutherAI's lm-eval: a sum
+    would favour short choices. Of equally likely ones the first counts.
+    """
+    right = []
+    for example, of_one in zip(examples, choices, strict=True):
+        texts = [choice.strip() for choice in example["choices"]]
+        nats = [likelihood.nats / len(text) for likelihood, text in zip(of_one, texts, strict=True)]
+        right.append(float(texts[nats.index(min(nats))] == example["references"][0].strip()))
+    return right
+
+
+def _encoded(tokenizer: Any, example: dict[str, Any], answer: str | list[dict[str, Any]]) -> Encoded:
+    """Encode an example's prompt with an answer to it: a text, or tool calls."""
+    text = answer if isinstance(answer, str) else ""
+    if not (text.strip() or isinstance(answer, list)):
         raise TemplateRefusal("its reference is empty")
-    messages = [*example["prompt"], {"role": "assistant", "content": example["references"][0]}]
-    whole = encode(tokenizer, messages)
-    start = len(prompt_ids(tokenizer, example["prompt"]))  # earlier answers in the prompt do not count
-    text = render(tokenizer, messages)
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+    prompt, tools = conversation({"messages": example["prompt"], "tools": example.get("tools")})
+    last = {"role": "assistant", "content": text}
+    messages = [*prompt, last if isinstance(answer, str) else {**last, "tool_calls": answer}]
+    whole = encode(tokenizer, messages, tools=tools)
+    start = len(prompt_ids(tokenizer, prompt, tools))  # earlier answers in the prompt do not count
+    rendered = render(tokenizer, messages, tools=tools)
+    offsets = tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
         "offset_mapping"
     ]
     begun = len(whole.input_ids) - len(offsets)  # a BOS that is none of the text
-    answer = next(n for n, ours in enumerate(whole.assistant_mask) if ours and n >= start)
-    at = _place(reference, text, offsets[answer - begun][0])
+    ours = [n for n, learned in enumerate(whole.assistant_mask) if learned and n >= start]
+    at = offsets[ours[0] - begun][0]
+    if isinstance(answer, str):
+        counted = text.strip()
+    else:
+        ends = [n for n in ours if whole.input_ids[n] == end_of_turn(tokenizer)]
+        stop = offsets[ends[-1] - begun][0] if ends else offsets[ours[-1] - begun][1]
+        counted = EMPTY_THOUGHT.sub("", rendered[at:stop].strip())
+    at = _place(counted, rendered, at)
     first = next(n for n, (_, stop) in enumerate(offsets) if stop > at)
-    last = next(n for n, (begin, _) in enumerate([*offsets, (len(text), 0)]) if begin >= at + len(reference))
-    return Encoded(whole.input_ids, range(first + begun, last + begun), len(reference.encode()))
+    last_one = next(
+        n for n, (begin, _) in enumerate([*offsets, (len(rendered), 0)]) if begin >= at + len(counted)
+    )
+    return Encoded(whole.input_ids, range(first + begun, last_one + begun), len(counted.encode()))
 
 
 def _place(reference: str, text: str, start: int) -> int:

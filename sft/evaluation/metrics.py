@@ -1,13 +1,16 @@
 """The functions of the metrics of answers; `sft.tasks.metric_names` has their names, labels and directions.
 
-A new metric is a function and a row here, and a row there. `likelihood` has the one metric that is none of an
+A new metric is a function and a row here, and a row there. `likelihood` has the metrics that are none of an
 answer's.
 """
 
+import re
+import string
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
-from sft.evaluation import recipe_format, rouge
+from sft.evaluation import json_answers, recipe_format, rouge, tool_calls
 
 # (the references of each, predictions) -> a score for each prediction: of several references the best.
 OfTexts = Callable[[Sequence[Sequence[str]], Sequence[str]], list[float]]
@@ -32,8 +35,38 @@ def whole_recipe(references: Sequence[Sequence[str]], predictions: Sequence[str]
     return [float(recipe_format.parse(prediction).complete) for prediction in predictions]
 
 
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def exact_match(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> list[float]:
+    """Return 1 for a prediction that is one of its references, else 0.
+
+    Both without case, ASCII punctuation, English articles and further white space, as SQuAD's script has it
+    (Rajpurkar et al. 2016).
+    """
+    return [
+        float(_squad(prediction) in map(_squad, of_one))
+        for of_one, prediction in zip(references, predictions, strict=True)
+    ]
+
+
+def _squad(text: str) -> str:
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
 OF_TEXTS: dict[str, OfTexts] = {
     **{variant: partial(rouge.f_measures, variant) for variant in rouge.VARIANTS},
     "chrf": chrf,
     "format": whole_recipe,
+    "exact_match": exact_match,
+    "json_valid": json_answers.valid,
+    "json_match": json_answers.match,
+    "tool_call": tool_calls.match,
+}
+
+# What reads a reference for a metric: ValueError where the metric can make nothing of it.
+READERS: dict[str, Callable[[str], Any]] = {
+    "json_match": json_answers.parse,
+    "tool_call": tool_calls.parse,
 }

@@ -1,8 +1,8 @@
 """Scores by example as CSV, without texts: small enough for Git, so that any two commits can be compared.
 
-A row is an answer, or, where `run` is empty, an example's likelihood: more examples may have one than have
-answers. `base_model` is how the base model's revision begins. Scores are rounded; whoever reports them reads
-them from here, so that all get the same numbers.
+A row is an answer, or, where `run` is empty, what is of an example by likelihoods: more examples may have
+that than have answers. `base_model` is how the base model's revision begins. Scores are rounded; whoever
+reports them reads them from here, so that all get the same numbers.
 """
 
 import csv
@@ -32,7 +32,7 @@ def short(revision: str | None) -> str:
 def as_csv(records: Sequence[dict[str, Any]], revision: str | None) -> str:
     """Write the records of `evaluate.score`, of all tasks, in their order; `revision` is the base model's."""
     own = [name for name in METRICS if name not in COMMON and any(name in record for record in records)]
-    scores = [*(name for name in COMMON if name != BITS_PER_BYTE), *own]
+    scores = [*(name for name in COMMON if METRICS[name].decoded), *own]
     file = io.StringIO()
     writer = csv.DictWriter(file, [*_FIRST, *scores, *_AFTER], restval="", lineterminator="\n")
     writer.writeheader()
@@ -64,7 +64,12 @@ def parse(text: str, name: str) -> Scores:
         where = f"line {number}"
         answer = row["run"] != ""
         run = _run(row["run"], name, where) if answer else 0
-        metrics = [key for key in row if key not in (*_FIRST, *_AFTER)] if answer else [BITS_PER_BYTE]
+        metrics = [
+            key
+            for key in row
+            if key == BITS_PER_BYTE or key not in (*_FIRST, *_AFTER)
+            if answer == (key not in METRICS or METRICS[key].decoded)
+        ]
         for metric in metrics:
             if row[metric] == "" and metric not in COMMON:
                 continue  # another task's own

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,9 @@ from sft.mixing.filters import REMOVED, Examples, FilterParams, filtered
 
 
 class MixParams(Params):
-    """`data`: how many rows the mix has, the seed that ranks them, and the filters before that."""
+    """`data`: how many rows the mix has or all, the seed that ranks them, and the filters before."""
 
-    size: Count
+    size: Literal["all"] | Count
     seed: Integer
     filters: FilterParams
 
@@ -128,18 +129,20 @@ def _scores(ids: pa.ChunkedArray, base: pa.Table, extra: pa.Table) -> pa.Array:
     return best["score_max"].combine_chunks().take(pc.index_in(ids, value_set=best["id"].combine_chunks()))
 
 
-def choose_members(pool: Pool, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Take the first `size` rows: of base, then of extra. A smaller size is a part of a larger one.
+def choose_members(pool: Pool, size: int | Literal["all"]) -> tuple[np.ndarray, np.ndarray]:
+    """Take the first `size` rows, or all: of base, then of extra. A smaller size is a part of a larger one.
 
     Raises UserError where there are not that many.
     """
     available = len(pool.base) + len(pool.extra)
+    if size == "all":
+        return pool.base, pool.extra
     if size > available:
         raise ParamError(
             f"data.size: {size:,} rows are asked for, but there are {available:,} "
             f"({len(pool.base):,} of base and {len(pool.extra):,} of extra, after duplicates, overlap "
-            f"and data.filters). Ask for {available:,} at most, add a source to data.extra, or loosen "
-            "a filter."
+            f"and data.filters). Ask for {available:,} at most or for all, add a source to data.extra, or "
+            "loosen a filter."
         )
     return pool.base[:size], pool.extra[: max(0, size - len(pool.base))]
 

@@ -3,245 +3,239 @@
 Training and generation share this code, so what a model is asked has the ids that it was trained on.
 """
 
-import datetime
-import re
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from sft.core.errors import UserError
+from sft.modeling.assistant_mask import (
+    EMPTY_THOUGHT,
+    Rendered,
+    UnprovenError,
+    end_of_turn,
+    find_turns,
+    loss_mask,
+    thoughts_of,
+)
+from sft.modeling.template_facts import PROBE, REASONING_KEY, THOUGHT, Reasoning, examine
+from sft.modeling.template_ids import tokenize
+from sft.modeling.template_rendering import Messages, TemplateRefusal, Tools, apply
 
-Messages = Sequence[Mapping[str, str]]
-
-# Llama 3's templates print the date: today's would change the tokens daily. This is their own fallback.
-DATE = datetime.datetime(2024, 7, 26)
-GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
-# What templates of reasoning models put before an answer that came without a thought.
-EMPTY_THOUGHT = re.compile(r"\A<think>\s*</think>\s*")
-PROBE = [
-    {"role": "user", "content": "Aq"},
-    {"role": "assistant", "content": "Bq"},
-    {"role": "user", "content": "Cq"},
-    {"role": "assistant", "content": "Dq"},
+__all__ = [
+    "EMPTY_THOUGHT",
+    "PROBE",
+    "Encoded",
+    "Fallback",
+    "Messages",
+    "TemplateRefusal",
+    "Thoughts",
+    "Tools",
+    "encode",
+    "end_of_turn",
+    "prompt_ids",
+    "render",
 ]
 
+Thoughts = Literal["train", "mask", "drop"]
+Fallback = Literal["text", "refuse"]
+# How a template that has no place for thoughts gets them: as the first part of the content.
+AS_TEXT = Reasoning("", "<think>\n", "\n</think>\n\n")
 
-class TemplateRefusal(UserError):
-    """The template takes other conversations but not this one: count the row and leave it out."""
-
-
-class _UnprovenError(Exception):
-    """Why the assistant's tokens of one conversation cannot be told apart."""
+NOT_PRINTED = {
+    "tools": "the chat template does not print tools",
+    "calls": "the chat template does not print tool calls",
+    "results": "the chat template does not print what a tool answers",
+}
+OTHER_MODEL = (
+    "Use a model whose chat template prints them (Llama 3.1 and later, Qwen 2.5 and later), or take tools "
+    "and what they answer out of the data."
+)
+FORGED = "a message holds a control token of the chat template"
+FORGED_ADVICE = (
+    "It would end a turn in its middle. If such rows hold another conversation as text, take it apart into "
+    "messages; else take the token out."
+)
+TEXT_BESIDE_CALLS = "the chat template prints no text beside tool calls"
+NO_PLACE = "the chat template has no place for reasoning"
+NO_PLACE_ADVICE = (
+    "Set train.reasoning_fallback to text (it stands before the answer, in <think> tags), or train.reasoning "
+    "to drop, or use a model whose chat template prints reasoning_content."
+)
+TOLD_APART_ADVICE = (
+    "Train on all tokens (train.loss_on: all), or give the model a chat template with {% generation %} tags."
+)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation's token ids and, of equal length, whether the assistant wrote each.
+    """One conversation's token ids and, of equal length, whether each is the assistant's and to be learned.
 
-    The assistant's are its content and the token that ends its turn, not the header before nor the
-    newline after. The mask is empty where none was asked for.
+    The assistant's are its thoughts, content and tool calls and the token that ends its turn, not the header
+    before nor the newline after. The mask is empty where none was asked for. `thoughtless_turns` counts the
+    turns that are not in it because the template leaves out their thoughts, as those of reasoning models do
+    with all turns before the last question.
     """
 
     input_ids: list[int]
     assistant_mask: list[bool]
+    thoughtless_turns: int = 0
 
 
-@dataclass(frozen=True)
-class _Template:
-    end: int | None  # id of the token that ends an assistant's turn
-    added_bos: int | None  # id of the BOS that the tokenizer by its own convention begins a text with
-    control: re.Pattern[str]  # the tokens that give a conversation its structure
-
-
-def render(tokenizer: Any, messages: Messages, add_generation_prompt: bool = False) -> str:
+def render(
+    tokenizer: Any, messages: Messages, add_generation_prompt: bool = False, tools: Tools | None = None
+) -> str:
     """Render with the tokenizer's chat template; any date in it is 26 Jul 2024.
 
+    `messages` and `tools` are as transformers' `apply_chat_template` takes them, thoughts are the key
+    `reasoning_content`. A template that has no place for thoughts gets them as text, in <think> tags before
+    the content.
     Raises TemplateRefusal where the template refuses the conversation (roles that must alternate, no
-    system role) or where a message's content holds one of the template's control tokens, which would
-    end the turn in its middle.
+    system role) or leaves out tools or calls, and where a message holds one of the template's control
+    tokens, which would end the turn in its middle.
     """
-    control = _template(tokenizer).control
-    for number, message in enumerate(messages, 1):
-        if token := control.search(message["content"]):
-            raise TemplateRefusal(
-                f"message {number} ({message['role']}) holds {token[0]}, a control token of the chat template"
-            )
-    return _apply(tokenizer, messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    handed = _handed(messages, _reasoning(tokenizer))
+    return _render(tokenizer, messages, handed, tools, add_generation_prompt)
 
 
-def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
+def prompt_ids(tokenizer: Any, messages: Messages, tools: Tools | None = None) -> list[int]:
     """Return the token ids that ask the model for the next assistant turn after `messages`.
 
     They begin the ids of the conversation with that turn, which `encode` proves where there are no
-    generation tags. Raises TemplateRefusal where the template refuses the conversation, or where a message
-    holds one of the template's control tokens.
+    generation tags. Raises TemplateRefusal as `render` does.
     """
-    return _tokenize(tokenizer, [render(tokenizer, messages, add_generation_prompt=True)])[0]
+    return tokenize(tokenizer, [render(tokenizer, messages, True, tools)])[0]
 
 
-def encode(tokenizer: Any, messages: Messages, mask: bool = True) -> Encoded:
-    """Return the token ids of a whole conversation and, with `mask`, which of them are the assistant's.
+def encode(
+    tokenizer: Any,
+    messages: Messages,
+    mask: bool = True,
+    tools: Tools | None = None,
+    trained: Sequence[bool | None] | None = None,
+    reasoning: Thoughts = "train",
+    fallback: Fallback = "text",
+) -> Encoded:
+    """Return the token ids of a whole conversation and, with `mask`, which of them the assistant learns.
 
     A BOS is added only if the tokenizer's own convention has one and the template prints none: never two.
 
     The mask comes from the template's {% generation %} tags where it has them. Else it is proven for
     each assistant turn: the ids of its prompt must begin the ids of the whole, and the answer must
-    follow at once. Raises UserError where the template never allows that, TemplateRefusal where only
-    this conversation does not.
+    follow at once. Messages that are False in `trained` are not in it. `reasoning` says whether thoughts are
+    in the mask, in the text only, or dropped; `fallback` what becomes of them where the template has no place
+    for them: text, as in `render`, or a refusal.
+    Raises UserError where the template never allows that, TemplateRefusal where only this conversation
+    does not, and as `render` does.
     """
-    text = render(tokenizer, messages)
+    if reasoning == "drop":
+        messages = [{k: v for k, v in message.items() if k != REASONING_KEY} for message in messages]
+    place = _reasoning(tokenizer)
+    if fallback == "refuse" and place is AS_TEXT and any(map(thoughts_of, messages)):
+        raise TemplateRefusal(NO_PLACE, advice=NO_PLACE_ADVICE)
+    handed = _handed(messages, place)
+    text = _render(tokenizer, messages, handed, tools)
     if not mask:
-        return Encoded(_tokenize(tokenizer, [text])[0], [])
+        return Encoded(tokenize(tokenizer, [text])[0], [])
+    rendered = Rendered(messages, handed, tools, place, text, trained or [None] * len(messages))
     try:
-        return _encode_masked(tokenizer, messages, text)
-    except _UnprovenError as reason:
-        raise _fault(tokenizer, str(reason)) from None
+        return _encode_masked(tokenizer, rendered, reasoning == "mask")
+    except UnprovenError as error:
+        raise _fault(tokenizer, error) from None
 
 
-def end_of_turn(tokenizer: Any) -> int:
-    """Return the id of the token that ends an assistant's turn, found by rendering one.
-
-    Raises UserError where the template ends the turn with no token of the tokenizer's own.
-    """
-    end = _template(tokenizer).end
-    if end is None:
-        raise UserError(
-            f"{tokenizer.name_or_path}: its chat template ends an assistant's turn with no special token, "
-            "so the model could not learn where to stop. Use a model, or a chat template, that has one."
-        )
-    return end
+def _encode_masked(tokenizer: Any, rendered: Rendered, hide_thoughts: bool = False) -> Encoded:
+    ids, turns = find_turns(tokenizer, rendered)
+    mask = loss_mask(tokenizer, rendered.text, ids, turns, hide_thoughts)
+    return Encoded(ids, mask, sum(not turn.as_written for turn in turns))
 
 
-def _encode_masked(tokenizer: Any, messages: Messages, text: str) -> Encoded:
-    if GENERATION_TAG.search(_source(tokenizer)):
-        return _encode_tagged(tokenizer, messages)
-    return _encode_proven(tokenizer, messages, text)
-
-
-def _encode_tagged(tokenizer: Any, messages: Messages) -> Encoded:
-    output = _apply(tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
-    mask = [bool(ours) for ours in output["assistant_masks"]]
-    # transformers gives up without a word where a tagged text begins or ends inside a token.
-    marked = sum(ours and not before for before, ours in pairwise([False, *mask]))
-    turns = sum(message["role"] == "assistant" for message in messages)
-    if marked != turns:
-        raise _UnprovenError(f"its generation tags mark the tokens of {marked} of {turns} assistant turns")
-    ids = _with_bos(tokenizer, output["input_ids"])
-    return Encoded(ids, [False] * (len(ids) - len(mask)) + mask)
-
-
-def _encode_proven(tokenizer: Any, messages: Messages, text: str) -> Encoded:
-    turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-    prompts = [render(tokenizer, messages[:turn], add_generation_prompt=True) for turn in turns]
-    for turn, prompt in zip(turns, prompts, strict=True):
-        if not text.startswith(prompt):
-            raise _UnprovenError(f"the prompt of message {turn + 1} is not how the whole conversation begins")
-        # Templates may trim an answer, but one that changes it would train on what nobody wrote.
-        content, rest = messages[turn]["content"].strip(), text[len(prompt) :].lstrip()
-        if not (rest.startswith(content) or EMPTY_THOUGHT.sub("", rest).startswith(content)):
-            raise _UnprovenError(f"message {turn + 1} does not follow its prompt as it was written")
-    ids, *begun = _tokenize(tokenizer, [text, *prompts])
-    end = end_of_turn(tokenizer)
-    mask = [False] * len(ids)
-    limits = [*map(len, begun), len(ids)][1:]
-    for turn, prompt_tokens, limit in zip(turns, begun, limits, strict=True):
-        start = len(prompt_tokens)
-        if ids[:start] != prompt_tokens:
-            raise _UnprovenError(f"the first token of message {turn + 1} merges with the header before it")
-        if end not in ids[start:limit]:
-            raise _UnprovenError(f"message {turn + 1} ends with another token than the last assistant turn")
-        stop = ids.index(end, start) + 1
-        mask[start:stop] = [True] * (stop - start)
-    return Encoded(ids, mask)
-
-
-def _fault(tokenizer: Any, reason: str) -> UserError:
-    """Blame the template if it fails on the plainest conversation too, else this conversation."""
-    try:
-        _encode_masked(tokenizer, PROBE, render(tokenizer, PROBE))
-    except (_UnprovenError, TemplateRefusal) as general:
-        return _ambiguous(tokenizer, str(general))
-    return TemplateRefusal(f"the assistant's tokens of this conversation cannot be told apart: {reason}")
-
-
-def _ambiguous(tokenizer: Any, reason: str) -> UserError:
+def _fault(tokenizer: Any, error: UnprovenError) -> UserError:
+    """Blame the template if it fails on the plainest conversations too, else this conversation."""
+    thinking = [PROBE[0], {**PROBE[1], REASONING_KEY: THOUGHT}]
+    general: Exception | None = None
+    # Of a model that always thinks, only a conversation with thoughts may be plain.
+    for messages in (PROBE, thinking) if examine(tokenizer).reasoning else (PROBE,):
+        try:
+            place = _reasoning(tokenizer)
+            handed = _handed(messages, place)
+            text = _render(tokenizer, messages, handed)
+            _encode_masked(tokenizer, Rendered(messages, handed, None, place, text, [None] * len(messages)))
+        except (UnprovenError, TemplateRefusal) as failed:
+            general = general or failed
+        else:
+            said = "the assistant's tokens of this conversation cannot be told apart"
+            return TemplateRefusal(f"{said}: {error.reason}", f"{said}: {error}", TOLD_APART_ADVICE)
     return UserError(
         f"{tokenizer.name_or_path}: the assistant's tokens cannot be told apart in its chat template: "
-        f"{reason}. Train on all tokens (train.loss_on: all), or give the model a chat template with "
-        "{% generation %} tags."
+        f"{general}. {TOLD_APART_ADVICE}"
     )
 
 
-def _tokenize(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    # verbose: whether a row is too long is the caller's business, so no warning of it.
-    output = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    return [_with_bos(tokenizer, ids) for ids in output["input_ids"]]
+def _reasoning(tokenizer: Any) -> Reasoning:
+    return examine(tokenizer).reasoning or AS_TEXT
 
 
-def _with_bos(tokenizer: Any, ids: list[int]) -> list[int]:
-    bos = _template(tokenizer).added_bos
-    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+def _handed(messages: Messages, place: Reasoning) -> Messages:
+    """Return the messages with their thoughts where the template reads them."""
+    if place.key == REASONING_KEY or not any(REASONING_KEY in message for message in messages):
+        return messages
+    handed = []
+    for message in map(dict, messages):
+        thoughts = (message.pop(REASONING_KEY, None) or "").strip()
+        if thoughts and place.key:
+            message[place.key] = thoughts
+        elif thoughts:
+            message["content"] = f"{place.opening}{thoughts}{place.closing}{message.get('content') or ''}"
+        handed.append(message)
+    return handed
 
 
-def _apply(tokenizer: Any, messages: Messages, **options: Any) -> Any:
-    import jinja2
+def _render(
+    tokenizer: Any,
+    messages: Messages,
+    handed: Messages,
+    tools: Tools | None = None,
+    add_generation_prompt: bool = False,
+) -> str:
+    """Render what is handed to the template, and prove that the text has what `messages` have."""
+    template = examine(tokenizer)
+    for where, part in _parts(messages, tools):
+        if token := template.control.search(part):
+            raise TemplateRefusal(
+                FORGED, f"{where} holds {token[0]}, a control token of the chat template", FORGED_ADVICE
+            )
+    calls = [message for message in messages if message.get("tool_calls")]
+    has = {"tools": tools, "calls": calls, "results": any(message["role"] == "tool" for message in messages)}
+    for name in NOT_PRINTED:
+        if has[name] and name in template.lacks:
+            raise TemplateRefusal(NOT_PRINTED[name], advice=OTHER_MODEL)
+    text = apply(tokenizer, handed, tools, tokenize=False, add_generation_prompt=add_generation_prompt)
+    if any(name not in text for name in _names(tools or ())):
+        raise TemplateRefusal(NOT_PRINTED["tools"], advice=OTHER_MODEL)
+    for message in calls:
+        if any(name not in text for name in _names(message["tool_calls"])):
+            raise TemplateRefusal(NOT_PRINTED["calls"], advice=OTHER_MODEL)
+        if (message.get("content") or "").strip() not in text:
+            raise TemplateRefusal(TEXT_BESIDE_CALLS)
+    thoughts = [*filter(None, map(thoughts_of, messages))] if template.reasoning is None else []
+    if thoughts and not any(thought in text for thought in thoughts):
+        raise TemplateRefusal(NO_PLACE, advice=NO_PLACE_ADVICE)
+    return text
 
-    if not messages:
-        raise TemplateRefusal("there is nothing before the assistant's first turn")
-    try:
-        return tokenizer.apply_chat_template(
-            list(messages),
-            date_string=DATE.strftime("%d %b %Y"),
-            strftime_now=DATE.strftime,
-            **options,
-        )
-    except jinja2.TemplateSyntaxError as error:
-        raise UserError(f"{tokenizer.name_or_path}: its chat template is not valid Jinja: {error}") from error
-    except jinja2.TemplateError as error:
-        raise TemplateRefusal(f"the chat template refuses this conversation: {error}") from error
+
+def _parts(messages: Messages, tools: Tools | None) -> Iterator[tuple[str, str]]:
+    """Yield every text that a template may print, and where it stands."""
+    for number, message in enumerate(messages, 1):
+        where = f"message {number} ({message['role']})"
+        for key in ("content", REASONING_KEY, "name"):
+            yield where, message.get(key) or ""
+        if message.get("tool_calls"):
+            yield where, json.dumps(message["tool_calls"], ensure_ascii=False)
+    if tools:
+        yield "tools", json.dumps(tools, ensure_ascii=False)
 
 
-def _source(tokenizer: Any) -> str:
-    try:
-        return tokenizer.get_chat_template()
-    except ValueError as error:
-        raise UserError(
-            f"{tokenizer.name_or_path}: the model has no chat template. Use an instruction-tuned model."
-        ) from error
-
-
-def _template(tokenizer: Any) -> _Template:
-    return _examine(tokenizer, _source(tokenizer))
-
-
-@lru_cache(maxsize=8)
-def _examine(tokenizer: Any, source: str) -> _Template:
-    """Learn the template's structure by rendering the probe; `source` only keys the cache."""
-    # Gemma lists runs of whitespace among its added tokens; those are text.
-    added = {
-        number: token.content
-        for number, token in tokenizer.added_tokens_decoder.items()
-        if token.content.strip()
-    }
-    if tokenizer.eos_token_id is not None:
-        added[tokenizer.eos_token_id] = tokenizer.eos_token
-    try:
-        text = _apply(tokenizer, PROBE, tokenize=False)
-        prompt = _apply(tokenizer, PROBE[:1], tokenize=False, add_generation_prompt=True)
-    except TemplateRefusal as error:
-        raise UserError(
-            f"{tokenizer.name_or_path}: its chat template takes no plain conversation of user and "
-            f"assistant: {error}. Use another model or chat template."
-        ) from error
-    _, _, tail = text.rpartition(PROBE[-1]["content"])
-    ids, prompt_tokens, tail_tokens = tokenizer([text, prompt, tail], add_special_tokens=False)["input_ids"]
-    control = sorted({added[number] for number in [*ids, *prompt_tokens] if number in added})
-    own = tokenizer("")["input_ids"][:1]
-    return _Template(
-        end=next((number for number in tail_tokens if number in added), None),
-        added_bos=own[0] if own and own[0] == tokenizer.bos_token_id else None,
-        # (?!) matches nothing: a template may have no control token at all.
-        control=re.compile("|".join(map(re.escape, control)) or "(?!)"),
-    )
+def _names(functions: Sequence[Any]) -> Iterator[str]:
+    for function in functions:
+        yield str((function.get("function") or function).get("name", ""))

@@ -114,7 +114,7 @@ def load_tokenizer(resolved: Resolved) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with quiet(), _readable(resolved, "tokenizer"):
+    with quiet(), readable(resolved, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True)
     tokenizer.name_or_path = resolved.reference  # what error messages name
     tokenizer.clean_up_tokenization_spaces = False  # it would take spaces out of generated text
@@ -175,7 +175,7 @@ def load_model(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, dtype),
         )
-    with quiet(), _readable(resolved, "model"):
+    with quiet(), readable(resolved, "model"):
         model: Any = AutoModelForCausalLM.from_pretrained(
             resolved.path,
             dtype=getattr(torch, dtype),
@@ -245,7 +245,8 @@ def check_4bit(kind: str) -> None:
 
 
 @contextmanager
-def _readable(resolved: Resolved, what: str) -> Iterator[None]:
+def readable(resolved: Resolved, what: str) -> Iterator[None]:
+    """Raise UserError in place of what transformers raises where it cannot read a model's files."""
     from safetensors import SafetensorError
 
     try:

@@ -13,6 +13,8 @@ from sft.tasks.metric_names import METRICS
 from sft.tasks.task import AVERAGE
 
 GREY, SHADE = "#57606a", "#eef4fd"
+# Panels side by side.
+MOST_BESIDE = 4
 
 
 @dataclass(frozen=True)
@@ -34,28 +36,31 @@ LOOKS = {
 
 
 def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
-    """Draw a panel a metric and a line a task: the difference from the base model, right being better."""
+    """Draw a panel a metric and a line a task: the difference from the base model, right being better.
+
+    Of many metrics those that only some tasks have stand in lines of their own below the others.
+    """
     metrics = list(dict.fromkeys(gain.metric for gain in gains))
-    tasks = list(dict.fromkeys(gain.task for gain in gains))
-    widths = [1.0 if METRICS[metric].common else 0.75 for metric in metrics]
-    figure, panels = plt.subplots(
-        1,
-        len(metrics),
-        figsize=(1.4 + 3.3 * sum(widths), 1.9 + 0.55 * len(tasks)),
-        sharey=True,
-        squeeze=False,
-        gridspec_kw={"width_ratios": widths},
-    )
-    for axes, metric in zip(panels[0], metrics, strict=True):
-        _panel(axes, metric, [gain for gain in gains if gain.metric == metric], tasks)
-    labels = ["average of tasks" if task == AVERAGE else task for task in tasks]
-    first = panels[0][0]
-    first.set_yticks(range(len(tasks)), labels)
-    first.set_ylim(len(tasks) - 0.5, -0.6)  # the first line on top
-    if AVERAGE in tasks:
-        first.get_yticklabels()[tasks.index(AVERAGE)].set_fontweight("bold")
+    beside = [metrics]
+    if len(metrics) > MOST_BESIDE:
+        common, own = ([m for m in metrics if METRICS[m].common == of_all] for of_all in (True, False))
+        beside = [common, *(own[n : n + MOST_BESIDE - 1] for n in range(0, len(own), MOST_BESIDE - 1))]
+    widths = [1.0 if METRICS[metric].common else 0.75 for metric in beside[0]]
+    tasks = [list(dict.fromkeys(gain.task for gain in gains if gain.metric in line)) for line in beside]
+    inches = [1.9 + 0.55 * len(of_line) for of_line in tasks]
+    width = max(1.4 + 3.3 * sum(widths), 9.5 if len(beside) > 1 else 0)
+    figure = plt.figure(figsize=(width, sum(inches)))
+    grid = figure.add_gridspec(len(beside), 1, height_ratios=inches) if len(beside) > 1 else None
+    for number, (line, of_line) in enumerate(zip(beside, tasks, strict=True)):
+        if grid is None:
+            panels = figure.subplots(
+                1, len(line), sharey=True, squeeze=False, gridspec_kw={"width_ratios": widths}
+            )[0]
+        else:
+            panels = grid[number].subgridspec(1, len(line)).subplots(sharey=True, squeeze=False)[0]
+        _line(panels, line, gains, of_line)
     head, *rest = title(gains)
-    characters = int(42 * sum(widths)) + 12  # of a line below the headline
+    characters = int(42 * (width - 1.4) / 3.3) + 12  # of a line below the headline
     below = "\n".join(line for part in rest for line in wrap(part, characters))
     height = figure.get_figheight()
     figure.text(0.02, 1 - 0.1 / height, head, fontsize=13, fontweight="bold", va="top")
@@ -84,6 +89,17 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
 def title(gains: Sequence[Gain]) -> list[str]:
     """Return the verdict: in a few words, and in a sentence."""
     return [headline(gains, "the base model"), sentence(gains, "the base model")]
+
+
+def _line(panels: Sequence[Any], metrics: Sequence[str], gains: Sequence[Gain], tasks: Sequence[str]) -> None:
+    """Draw panels side by side, with the same tasks."""
+    for axes, metric in zip(panels, metrics, strict=True):
+        _panel(axes, metric, [gain for gain in gains if gain.metric == metric], tasks)
+    first = panels[0]
+    first.set_yticks(range(len(tasks)), ["average of tasks" if task == AVERAGE else task for task in tasks])
+    first.set_ylim(len(tasks) - 0.5, -0.6)  # the first line on top
+    if AVERAGE in tasks:
+        first.get_yticklabels()[tasks.index(AVERAGE)].set_fontweight("bold")
 
 
 def _panel(axes: Any, metric: str, gains: Sequence[Gain], tasks: Sequence[str]) -> None:

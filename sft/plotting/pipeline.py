@@ -14,6 +14,8 @@ from sft.core.files import replacing
 from sft.tasks.metric_names import METRICS, ROUGE
 
 BASE, TUNED, ACCENT = "#9aa5b1", "#1f6feb", "#d9730d"
+# Of more groups of bars the panels stand below each other.
+MOST_BESIDE = 6
 
 
 def save(figure: Any, path: Path | str, dpi: int, top: float = 1.0, bottom: float = 0.0) -> None:
@@ -54,11 +56,15 @@ def rouge_bars(
 ) -> None:
     """Draw a panel a ROUGE variant: the base model's and the adapter's score on every task and on average.
 
-    Both are metrics by task and metric.
+    Both are metrics by task and metric. The panels stand side by side, of many tasks below each other.
     """
     tasks = list(tuned)
-    figure, panels = plt.subplots(1, len(ROUGE), figsize=(4 * len(ROUGE), 3.8), sharey=True, squeeze=False)
-    for axes, variant in zip(panels[0], ROUGE, strict=True):
+    shape, size = (1, len(ROUGE)), (4.0 * len(ROUGE), 3.8)
+    if down := len(tasks) > MOST_BESIDE:
+        shape, size = (len(ROUGE), 1), (0.8 * len(tasks) + 1, 2.3 * len(ROUGE) + 0.8)
+    figure, grid = plt.subplots(*shape, figsize=size, sharex=down, sharey=True, squeeze=False)
+    panels = grid.flatten()
+    for axes, variant in zip(panels, ROUGE, strict=True):
         for side, (label, color, metrics) in enumerate((("base", BASE, base), ("tuned", TUNED, tuned))):
             bars = axes.bar(
                 [place + (side - 0.5) * 0.42 for place in range(len(tasks))],
@@ -70,8 +76,13 @@ def rouge_bars(
             axes.bar_label(bars, fmt="{:.2f}", fontsize=7, padding=1)
         axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right")
         axes.set_title(METRICS[variant].label)
-    panels[0][0].set_ylabel("F-measure, mean over examples and runs")
-    panels[0][-1].legend(frameon=False)
+    label = "F-measure, mean over examples and runs"
+    if down:
+        figure.supylabel(label, fontsize=10)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False)
+    else:
+        panels[0].set_ylabel(label)
+        panels[-1].legend(frameon=False)
     save(figure, path, dpi)
 
 

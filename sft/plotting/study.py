@@ -8,6 +8,8 @@ from typing import Any
 from sft.plotting.pipeline import ACCENT, BASE, TUNED, plt, save
 from sft.tasks.metric_names import METRICS, Metric
 
+# Of more tasks the panels stand below each other.
+MOST_BESIDE = 6
 COLORS = [TUNED, ACCENT, "#2da44e", "#8250df", "#bf3989", "#57606a"]
 
 
@@ -33,14 +35,16 @@ def scaling(
 ) -> None:
     """Draw a study's scores by these metrics, which every condition has on every task.
 
-    `base` has the base model's score by task and metric, drawn as a dashed line.
+    `base` has the base model's score by task and metric, drawn as a dashed line. A line of panels is
+    a metric's, of many tasks a task's.
     """
     tasks = list(dict.fromkeys(task for curves in conditions for task, _ in curves.points))
-    figure, panels = plt.subplots(
-        len(metrics), len(tasks), figsize=(3.1 * len(tasks), 2.9 * len(metrics)), squeeze=False
-    )
-    for line, metric in zip(panels, metrics, strict=True):
-        for axes, task in zip(line, tasks, strict=True):
+    down = len(tasks) > MOST_BESIDE
+    shape = (len(tasks), len(metrics)) if down else (len(metrics), len(tasks))
+    size = (max(3.1 * shape[1], 2.2 * (len(conditions) + bool(base))), 2.9 * shape[0])
+    figure, panels = plt.subplots(*shape, figsize=size, squeeze=False)
+    for place, metric in enumerate(metrics):
+        for axes, task in zip(panels[:, place] if down else panels[place], tasks, strict=True):
             if (task, metric) in base:
                 axes.axhline(base[task, metric], color=BASE, linestyle="--", label="base model")
             for color, curves in zip(cycle(COLORS), conditions, strict=False):
@@ -48,12 +52,13 @@ def scaling(
             axes.set_title(task)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
             axes.margins(x=0.1)
-        line[0].set_ylabel(_label(METRICS[metric]))
+            if down or task == tasks[0]:
+                axes.set_ylabel(_label(METRICS[metric]))
     for axes in panels[-1]:
         axes.set_xlabel("data.size, rows")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False)
-    save(figure, path, 110, top=0.93)
+    save(figure, path, 110, top=1 - 0.07 * 2 / max(2, shape[0]))
 
 
 def _label(metric: Metric) -> str:

@@ -32,7 +32,7 @@ from sft.study.results import (
     scores_of,
     stacked,
 )
-from sft.tasks.metric_names import BITS_PER_BYTE
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
 # Metrics of every task that are tested, the primary endpoint's first.
@@ -249,7 +249,7 @@ def rows_of(study: Study) -> Iterator[Row]:
                     float(means.mean()),
                     float(np.mean(known)) if known else None,
                     float(means.std(ddof=1)) if len(means) > 1 else None,
-                    variance_shares(stacked(parts, configuration.results), metric != BITS_PER_BYTE),
+                    variance_shares(stacked(parts, configuration.results), METRICS[metric].decoded),
                     trained_on,
                     study.verdicts.get(Comparison(Pair(condition, size, condition, smallest), of, metric)),
                 )

@@ -8,7 +8,7 @@ from sft.statistics.variance import decoding_std, variance_shares
 from sft.study.comparison import Comparisons, compare
 from sft.study.results import Configuration, Result, averageable, parts_of, stacked
 from sft.study.wording import FAMILIES, caveats, configuration_name, share_cells, table
-from sft.tasks.metric_names import BITS_PER_BYTE
+from sft.tasks.metric_names import METRICS
 from sft.tasks.task import AVERAGE
 
 
@@ -74,7 +74,7 @@ def _means(comparisons: Comparisons) -> list[str]:
             spread = f" ± {sum(known) / len(known):.4f}" if known else ""
             whole = stacked(parts, configuration.results)
             mean = sum(float(part.mean()) for part in whole) / len(whole)
-            cells = " | ".join(share_cells(variance_shares(whole, metric != BITS_PER_BYTE)))
+            cells = " | ".join(share_cells(variance_shares(whole, METRICS[metric].decoded)))
             lines.append(
                 f"| {configuration_name(configuration)} | {task} | {metric} | {mean:.4f}{spread} | {cells} |"
             )

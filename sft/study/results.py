@@ -39,6 +39,7 @@ class TrainProvenance(Provenance):
     distinct_rows_seen: int
     tokens_seen: int
     epochs: float
+    rows_in_mix: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Result:
     @property
     def size(self) -> int:
         """The mix's rows."""
-        return parse_value(self.params["data"]["size"], Count, "data.size")
+        size = self.params["data"]["size"]
+        return self.trained["rows_in_mix"] if size == "all" else parse_value(size, Count, "data.size")
 
     @property
     def data(self) -> str | None:

@@ -1,27 +1,58 @@
 """The evaluation tasks, as params define them: one record a task, in their order there."""
 
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, model_validator
+from pydantic import BeforeValidator, ConfigDict, WithJsonSchema, model_validator
 
 from sft.core.errors import ParamError
-from sft.core.param_errors import fault
-from sft.core.params import Count, Params, Share, Text
+from sft.core.param_errors import fault, wanted
+from sft.core.params import Count, Params, Text, parse_value
 from sft.tasks.metric_names import COMMON, METRICS
 
 # What stands for all tasks beside their names, in metrics and in comparisons.
 AVERAGE = "average"
 
 
+def _share_or_count(value: Any) -> float | int:
+    """Tell a share from a count: 1 is one item, 1.0 all of them."""
+    number = value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value) if "." in value else int(value)
+    if type(number) in (int, float) and (number == 0 or (isinstance(number, float) and 0 < number <= 1)):
+        return float(number)
+    try:
+        return parse_value(value, Count, "")
+    except ParamError:
+        raise wanted("a share from 0 to 1 (0.2; 1.0 is all), nor a number of items (60)") from None
+
+
+# What is held out of a source: a share (a float from 0 to 1) or a number of items (an int).
+Holdout = Annotated[
+    float | int,
+    BeforeValidator(_share_or_count),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1},
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": r"^\d+(_\d+)*(\.\d+)?[kKmM]?$"},
+            ]
+        }
+    ),
+]
+
+
 class TaskParams(Params):
-    """`tasks.NAME`: the source of the held-out items, the share of them, an answer's limit in tokens, and the
-    metrics that this task has beyond the common ones.
+    """`tasks.NAME`: the source of the held-out items, the share or the number of them, an answer's limit in
+    tokens, and the metrics that this task has beyond the common ones.
     """
 
     model_config = ConfigDict(frozen=True)
 
     source: Text
-    holdout: Share
+    holdout: Holdout
     max_new_tokens: Count
     metrics: list[Text]
 

@@ -10,6 +10,7 @@ import numpy as np
 from sft.core.errors import ParamError
 from sft.core.params import Count, Number, parse_value
 from sft.modeling.labels import loss_tokens
+from sft.training.refusals import Refusals
 
 # From so many rows on, their mean length is taken for that of those to come.
 ENOUGH_FOR_A_MEAN = 256
@@ -24,7 +25,8 @@ class Reading:
 
     Each row has `input_ids` and `labels` of equal length, int32; `ids` and `kinds` are the rows' own.
     `tokens` counts all of theirs, `passed` the rows of the mix that were gone through, those left out and
-    those of further epochs included.
+    those of further epochs included. `thoughtless_turns` are assistant's turns that are not in the loss
+    because the chat template leaves out their thoughts.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -36,6 +38,8 @@ class Reading:
     dropped: dict[str, int] = field(
         default_factory=lambda: {"too_long": 0, "no_loss_tokens": 0, "refused_by_template": 0}
     )
+    refusals: Refusals = field(default_factory=Refusals)
+    thoughtless_turns: int = 0
 
     @property
     def loss_tokens(self) -> int:

@@ -17,6 +17,7 @@ from sft.core.errors import UserError
 from sft.core.seeded_order import order_of_copies
 from sft.training.budget import Budget, Reading
 from sft.training.mixture import Turns
+from sft.training.refusals import Refusals
 from sft.training.tokenizing import RowShape, Tokenized, Tokenizing, cores
 
 CHUNK = 256  # rows turned into Python objects at a time
@@ -74,6 +75,7 @@ class _Rows:
     def __init__(self, places: np.ndarray, ids: pa.ChunkedArray, seed: int, epochs: Iterable[int]) -> None:
         self.size, self.usable = len(places), False
         self.left_out: Counter[str] = Counter()
+        self.refusals = Refusals()
         self.block: deque[dict[str, Any]] = deque()
         self.tokenized: deque[Tokenized] = deque()
         self._places = (
@@ -124,7 +126,8 @@ class _Reader:
             while not self._met() and (kind := self.turns.take()) is not None:
                 progress.update(self._read_one(kind))
         if not self.reading.rows:
-            raise self._unusable(self.name, self.size, self.reading.dropped)
+            reading = self.reading
+            raise self._unusable(self.name, self.size, reading.dropped, reading.refusals)
         return self.reading
 
     def _met(self) -> bool:
@@ -144,14 +147,19 @@ class _Reader:
                 reading.kinds.append(tokenized.kind)
                 reading.tokens += len(tokenized.row["input_ids"])
                 reading.truncated += tokenized.truncated
+                reading.thoughtless_turns += tokenized.thoughtless_turns
                 rows.usable = True
                 return True
             reading.dropped[tokenized.row] += 1
+            if tokenized.refusal:
+                reading.refusals.add(tokenized.id, tokenized.refusal)
+                rows.refusals.add(tokenized.id, tokenized.refusal)
             rows.left_out[tokenized.row] += 1
             passed = rows.left_out.total()
             if self.endless and not rows.usable and passed >= min(rows.size, self.patience):
                 name = f"{self.name} of kind {kind}" if kind else self.name
-                raise self._unusable(name, rows.size, {**dict.fromkeys(reading.dropped, 0), **rows.left_out})
+                left_out = {**dict.fromkeys(reading.dropped, 0), **rows.left_out}
+                raise self._unusable(name, rows.size, left_out, rows.refusals)
             if self._met():
                 return False
         self.turns.leave_out(kind)
@@ -200,8 +208,17 @@ class _Reader:
                 return True
         return False
 
-    def _unusable(self, name: str, rows: int, left_out: Mapping[str, int]) -> UserError:
+    def _unusable(self, name: str, rows: int, left_out: Mapping[str, int], refusals: Refusals) -> UserError:
+        """Say of what none is usable, and what to do about the most frequent reason."""
+        length = f"train.max_length (now {self.shape.max_length})"
+        advice = {
+            "too_long": f"Raise {length}, or set train.too_long to truncate.",
+            "no_loss_tokens": f"Raise {length} if their answers begin after it; else look at the rows: "
+            "their answers are empty, or marked as not to be trained on.",
+            "refused_by_template": refusals.advised() if refusals.total() else "",
+        }
+        lines = "".join(f"\n  {line}" for line in refusals.lines())
+        most = max(left_out, key=lambda reason: left_out[reason])
         return UserError(
-            f"none of the {rows:,} {name} can be trained on: {dict(left_out)}. "
-            f"Raise train.max_length (now {self.shape.max_length}), or look at the rows and the template."
+            f"none of the {rows:,} {name} can be trained on: {dict(left_out)}.{lines}\n{advice[most]}"
         )

@@ -14,37 +14,50 @@ import pyarrow as pa
 
 from sft.core.errors import UserError
 from sft.core.row_schema import WIDE_MESSAGES, conversation, take_rows
-from sft.modeling.chat_template import TemplateRefusal, encode
+from sft.modeling.chat_template import Encoded, Fallback, TemplateRefusal, Thoughts, encode
 from sft.modeling.labels import IGNORED, loss_tokens
 from sft.training.budget import Row
+from sft.training.refusals import Refusal
 
 
 class Tokenized(NamedTuple):
-    """A row's id and kind, its tokens or why it is left out, and whether it was truncated."""
+    """A row's id and kind, its tokens or why it is left out, and whether it was truncated.
+
+    `refusal` is the template's, and `thoughtless_turns` those of its turns that are not in the loss because
+    the template leaves out their thoughts.
+    """
 
     id: str
     kind: str
     row: Row | str
-    truncated: bool
+    truncated: bool = False
+    refusal: Refusal | None = None
+    thoughtless_turns: int = 0
 
 
 @dataclass
 class RowShape:
-    """How a conversation becomes a row: its limit in tokens, what exceeds it, and where the loss is."""
+    """How a conversation becomes a row: its limit in tokens, what exceeds it, and where the loss is.
+
+    `reasoning` says whether the loss is over thoughts too, `fallback` what becomes of them where the chat
+    template has no place for them.
+    """
 
     max_length: int
     too_long: Literal["truncate", "drop"]
     loss_on: Literal["assistant", "all"]
+    reasoning: Thoughts = "train"
+    fallback: Fallback = "text"
 
 
 class Tokenizing:
-    """What it takes to tokenize rows of a table (`id`, `kind`, `messages`), by their places in it.
+    """What it takes to tokenize rows of a table (`id`, `kind`, `messages`, `tools`), by their places in it.
 
     A context: it ends the processes that it has started.
     """
 
     def __init__(self, table: pa.Table, tokenizer: Any, shape: RowShape) -> None:
-        table = table.select(["id", "kind", "messages"]).combine_chunks()
+        table = table.select(["id", "kind", "messages", "tools"]).combine_chunks()
         self.table = table.set_column(2, "messages", table["messages"].cast(WIDE_MESSAGES))
         self.tokenizer, self.shape = tokenizer, shape
         self._pool: ProcessPoolExecutor | None = None
@@ -62,8 +75,7 @@ class Tokenizing:
 
     def tokenize(self, row: dict[str, Any]) -> Tokenized:
         """Tokenize one of them."""
-        messages, _ = conversation(row)
-        return Tokenized(row["id"], row["kind"], *_labelled(messages, self.tokenizer, self.shape))
+        return _labelled(row, self.tokenizer, self.shape)
 
     def shared_out(self, parts: list[np.ndarray]) -> Iterator[list[Tokenized]]:
         """Tokenize the rows of each part in turn, on all cores: in forked processes.
@@ -103,19 +115,40 @@ def _tokenize(places: np.ndarray) -> list[Tokenized]:
     return [_of_process.tokenize(row) for row in _of_process.rows(places)]
 
 
-def _labelled(messages: list[dict], tokenizer: Any, shape: RowShape) -> tuple[Row | str, bool]:
-    """Tokenize one conversation, or say why it is left out; and tell whether it was truncated."""
-    on_assistant = shape.loss_on == "assistant"
+def _labelled(row: dict[str, Any], tokenizer: Any, shape: RowShape) -> Tokenized:
+    """Tokenize one row, or say why it is left out."""
+    name = (row["id"], row["kind"])
     try:
-        encoded = encode(tokenizer, messages, mask=on_assistant)
-    except TemplateRefusal:
-        return "refused_by_template", False
+        encoded, in_loss = _encoded(row, tokenizer, shape)
+    except TemplateRefusal as error:
+        refusal = Refusal(error.reason, str(error), error.advice)
+        return Tokenized(*name, "refused_by_template", refusal=refusal)
     ids = np.array(encoded.input_ids, dtype=np.int32)
     too_long = len(ids) > shape.max_length
     if too_long and shape.too_long == "drop":
-        return "too_long", False
-    labels = np.where(np.array(encoded.assistant_mask, dtype=bool), ids, IGNORED) if on_assistant else ids
+        return Tokenized(*name, "too_long")
+    labels = ids if in_loss is None else np.where(np.array(in_loss, dtype=bool), ids, IGNORED)
     ids, labels = ids[: shape.max_length], labels[: shape.max_length].astype(np.int32)
     if not loss_tokens(labels):
-        return "no_loss_tokens", False
-    return {"input_ids": ids, "labels": labels}, too_long
+        return Tokenized(*name, "no_loss_tokens", too_long)
+    tokens = {"input_ids": ids, "labels": labels}
+    return Tokenized(*name, tokens, too_long, thoughtless_turns=encoded.thoughtless_turns)
+
+
+def _encoded(row: dict[str, Any], tokenizer: Any, shape: RowShape) -> tuple[Encoded, list[bool] | None]:
+    """Return a row's tokens, and which of them are in the loss; None where all are."""
+    messages, tools = conversation(row)
+    trained = [message["trained"] for message in row["messages"]]
+    options: dict[str, Any] = {"tools": tools, "fallback": shape.fallback}
+    if shape.loss_on == "assistant":
+        encoded = encode(tokenizer, messages, True, **options, trained=trained, reasoning=shape.reasoning)
+        return encoded, encoded.assistant_mask
+    hidden = shape.reasoning == "mask" and any(message["reasoning"] for message in row["messages"])
+    if not hidden and False not in trained:
+        return encode(tokenizer, messages, False, **options, reasoning=shape.reasoning), None
+    # All but those of the assistant's tokens that are to be left out.
+    answers: Thoughts = "drop" if shape.reasoning == "drop" else "train"
+    encoded = encode(tokenizer, messages, True, **options, reasoning=answers)
+    learned = encode(tokenizer, messages, True, **options, trained=trained, reasoning=shape.reasoning)
+    both = zip(encoded.assistant_mask, learned.assistant_mask, strict=True)
+    return encoded, [not ours or kept for ours, kept in both]

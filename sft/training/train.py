@@ -82,6 +82,17 @@ def check_machine(params: TrainParams, model: ModelParams) -> None:
         )
 
 
+def check_positions(params: TrainParams, limit: int | None, reference: str) -> None:
+    """Raise ParamError if rows may be longer than the model has positions (None: it names no limit)."""
+    if limit is not None and params.max_length > limit:
+        raise ParamError(
+            f"train.max_length: {params.max_length:,} tokens are more than the {limit:,} positions that "
+            f"{reference} has (max_position_embeddings in its config.json, and its rope scaling). Set "
+            f"train.max_length to {limit:,} or less, so that longer rows are truncated or dropped "
+            "(train.too_long), or use a model with more positions."
+        )
+
+
 def _set_up(seed: int) -> None:
     """Prepare the packages: quiet, seeded, and without attention that plans anew for every length."""
     import torch

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from sft.core.errors import ParamError
-from sft.core.params import Count, Integer, Number, Params, Text
+from sft.core.params import Count, Integer, Number, Params, Share, Text
 from sft.training.budget import Budget
 from sft.training.lora import LoraParams
 
@@ -15,6 +15,8 @@ class TrainParams(Params):
 
     `batch_size` counts the rows of one optimizer step, whose loss is the mean over its loss tokens. It is
     cut into forward and backward passes of `micro_batch` rows, or of as many as fit the memory (`auto`).
+    `reasoning` says whether the loss is over thoughts too, `reasoning_fallback` what becomes of them where
+    the chat template has no place for them, `max_refused` which share of the rows read it may refuse.
     """
 
     engine: Literal["trl", "unsloth"]  # the names in sft.training.engines.ENGINES
@@ -25,6 +27,9 @@ class TrainParams(Params):
     max_length: Count
     too_long: Literal["truncate", "drop"]
     loss_on: Literal["assistant", "all"]
+    reasoning: Literal["train", "mask", "drop"]
+    reasoning_fallback: Literal["text", "refuse"]
+    max_refused: Share
     learning_rate: Number
     lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
     warmup_steps: Integer

@@ -10,6 +10,7 @@ import pytest
 
 from sft.core.errors import MissingFile, UserError
 from sft.core.files import (
+    json_lines,
     read_json,
     read_parquet,
     replacing,
@@ -148,3 +149,12 @@ def test_the_digest_of_a_file(tmp_path):
         sha256_of(tmp_path / "b.txt")
     with pytest.raises(UserError, match="cannot be read"):
         sha256_of(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_has_not_is_named(tmp_path, value):
+    with pytest.raises(UserError, match=r"m\.json: recipe\.scores\.1\.rouge1 would be (nan|-?inf), "):
+        write_json(tmp_path / "m.json", {"recipe": {"scores": [{}, {"rouge1": value}], "n": 1}})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        json_lines([{"rouge1": value}])
+    assert names(tmp_path) == []

@@ -137,7 +137,7 @@ def test_every_example_of_the_default_put_into_the_user_s_own_data_is_taken_out(
     metrics = {stage: read_json(f"metrics/{stage}.json") for stage in ("standardize", "mix")}
     assert metrics["mix"]["contamination"]["exact"] == 0
     assert {stage: len(list(leaves(values))) for stage, values in metrics.items()} == {
-        "standardize": 14,
+        "standardize": 15,
         "mix": 12,
     }
 
@@ -150,7 +150,7 @@ def test_base_that_is_nothing_but_examples(tmp_path: Path, monkeypatch: pytest.M
     )
     values = load(ROOT / "params.yaml")
     values["data"] |= {"base": ["data/raw/again.jsonl"], "extra": []}
-    values["tasks"] = {"mine": {**values["tasks"]["recipe"], "source": MINE, "holdout": 1, "metrics": []}}
+    values["tasks"] = {"mine": {**values["tasks"]["recipe"], "source": MINE, "holdout": 1.0, "metrics": []}}
     with pytest.raises(UserError) as caught:
         standardize.main(values)
     message = str(caught.value)

@@ -118,12 +118,12 @@ def test_mixed_types_within_messages(tmp_path):
         row("plain", "text"),
         row(parts, "text"),
         row("weight", "text", weight=1.5),
-        row("calls", "text", tool_calls=[{"arguments": {"x": 1}}]),
-        row("calls", "text", tool_calls=[{"arguments": {"x": "other type"}}]),
+        row("calls", "text", tool_calls=[{"name": "f", "arguments": {"x": 1}}]),
+        row("calls", "text", tool_calls=[{"name": "f", "arguments": {"x": "other type"}}]),
         row(5, "text"),
         row("one", 5),
         {"messages": "no list"},
-        row("silent", None, tool_calls=[{"arguments": {}}]),
+        row("silent", "", tool_calls=[{"name": "f", "arguments": {}}]),
         row(None, None),
     ]
     for name, content in (
@@ -131,12 +131,11 @@ def test_mixed_types_within_messages(tmp_path):
         ("rows.json", json.dumps(rows)),
     ):
         contents, rejects = chats(written(tmp_path, name, content))
-        assert [pair[0] for pair in contents] == ["plain", "in parts", "weight", "calls", "calls"]
+        assert [pair[0] for pair in contents] == ["plain", "in parts", "weight", "calls", "calls", "silent"]
         assert rejects == [
             (5, "mixed types"),
             (6, "mixed types"),
             (7, "mixed types"),
-            (8, "tool calls without text"),
             (9, "missing content"),
         ]
 
@@ -171,7 +170,7 @@ def test_missing_empty_and_unknown_files(tmp_path):
     assert "nothing in the file" in fault(written(tmp_path, "blank.json", " \n \n"))
     assert "nothing in the file" in fault(written(tmp_path, "empty.json.gz", gzip.compress(b"")))
     assert "holds no objects" in fault(written(tmp_path, "array.json", "[]"))
-    for name in ("rows.csv", "rows.parquet.gz", "rows.jsonl.bz2", "rows"):
+    for name in ("rows.txt", "rows.parquet.gz", "rows.jsonl.bz2", "rows"):
         assert "not a kind of file that is understood" in fault(written(tmp_path, name, LINES))
 
 

@@ -39,6 +39,11 @@ def items_of(rows):
     return set(rows["item"].to_pylist())
 
 
+def said(messages):
+    """Return messages without the fields that they do not have."""
+    return [{key: value for key, value in message.items() if value is not None} for message in messages]
+
+
 def held_out(rows, examples, extra=None, tasks=(), validation=0.0, floor=1, seed=42):
     """Split as the stage does: evaluation items first, then validation."""
     extra = rows.slice(0, 0) if extra is None else extra
@@ -73,7 +78,7 @@ def test_the_smaller_holdout_is_a_part_of_the_larger():
 
 
 def test_the_pool_has_one_example_a_held_out_item():
-    rows = standard()
+    rows = standard(items=1_200)
     examples = pooled(rows)
     items = [item for item in items_of(rows) if units("42:evaluation", pa.array([item]))[0] < 0.2]
     assert sorted(examples["item"].to_pylist()) == sorted(items)
@@ -81,7 +86,7 @@ def test_the_pool_has_one_example_a_held_out_item():
     for row in examples.to_pylist():
         number = row["item"].split(":")[1]
         assert row["references"] == [f"answer {number}"]
-        assert row["prompt"] == [{"role": "user", "content": f"question {number}, form 0"}]
+        assert said(row["prompt"]) == [{"role": "user", "content": f"question {number}, form 0"}]
 
 
 def test_the_pool_is_ranked_and_does_not_depend_on_row_order():
@@ -108,9 +113,11 @@ def test_a_dialogue_is_asked_for_its_second_answer():
         items=["d", "q"],
         tasks=["dialogue", "question"],
     )
-    whole = [task("dialogue", holdout=1), task("question", holdout=1)]
+    whole = [task("dialogue", holdout=1.0), task("question", holdout=1.0)]
     examples = {row["task"]: row for row in evaluation_pool({"source": rows}, whole, 42).to_pylist()}
-    assert examples["dialogue"]["prompt"] == turns[:3] and examples["dialogue"]["references"] == ["turn 3"]
+    assert said(examples["dialogue"]["prompt"]) == turns[:3] and examples["dialogue"]["references"] == [
+        "turn 3"
+    ]
     assert [m["role"] for m in examples["question"]["prompt"]] == ["system", "user"]
     assert examples["question"]["references"] == ["turn 1"]
 
@@ -264,7 +271,7 @@ def test_the_references_are_all_answers_to_the_question_the_example_s_own_first(
     sources = {"source": rows, "every": every, "none": table([dialogue("noun lorry?", "a lie")])}
     (example,) = (
         row
-        for row in evaluation_pool(sources, [task("mine", holdout=1)], 42).to_pylist()
+        for row in evaluation_pool(sources, [task("mine", holdout=1.0)], 42).to_pylist()
         if row["item"] == "word:lorry"
     )
     own = next(row for row in rows.to_pylist() if row["id"] == example["id"])
@@ -320,3 +327,84 @@ def test_a_row_with_a_blank_answer_is_no_example():
     rows = table([dialogue(f"question {n}", "\u2003" if n < 5 else f"answer {n}") for n in range(20)])
     pool = evaluation_pool({"source": rows}, [task("mine", holdout=1.0)], 42)
     assert sorted(pool["references"].to_pylist()) == sorted([f"answer {n}"] for n in range(5, 20))
+
+
+def asked(rows, **values):
+    """Return the examples of one task that holds out all of a source without marks."""
+    return evaluation_pool({"source": rows}, [task("mine", holdout=1.0, **values)], 42).to_pylist()
+
+
+def test_a_row_of_one_s_own_is_asked_for_its_last_answer():
+    turns = [{"role": role, "content": f"turn {n}"} for n, role in enumerate(["user", "assistant"] * 3)]
+    left_out = [*turns, {"role": "user", "content": "Sure?"}]
+    left_out.append({"role": "assistant", "content": "no", "trained": False})
+    for messages in (turns, [*turns, {"role": "user", "content": "unanswered"}], left_out):
+        (example,) = asked(table([messages]))
+        assert said(example["prompt"]) == turns[:5] and example["references"] == ["turn 5"]
+
+
+CALL = '[{"id": "1", "type": "function", "function": {"name": "find", "arguments": {"what": "salt"}}}]'
+TOOLS = '[{"type": "function", "function": {"name": "find"}}]'
+
+
+def test_a_tool_call_is_the_reference_where_calls_are_scored():
+    messages = [
+        {"role": "user", "content": "Is there salt?"},
+        {"role": "assistant", "content": "", "tool_calls": CALL},
+        {"role": "tool", "content": "yes", "tool_call_id": "1", "name": "find"},
+        {"role": "assistant", "content": "There is."},
+    ]
+    rows = table([messages], tools=pa.array([TOOLS]))
+    (example,) = asked(rows, metrics=("tool_call",))
+    assert said(example["prompt"]) == messages[:1] and (example["tools"], example["calls"]) == (TOOLS, CALL)
+    assert example["references"] == ['[{"name": "find", "arguments": {"what": "salt"}}]']
+    (example,) = asked(rows)
+    assert said(example["prompt"]) == messages[:3] and example["references"] == ["There is."]
+    assert example["tools"] == TOOLS and example["calls"] is None
+
+
+def test_a_number_of_items_is_held_out_and_a_smaller_one_is_a_part_of_it():
+    rows = table([dialogue(f"question {n}", f"answer {n}") for n in range(300)])
+    held = [items_of(evaluation_pool({"source": rows}, [task("mine", holdout=n)], 42)) for n in (1, 60, 300)]
+    assert [len(items) for items in held] == [1, 60, 300] and held[0] < held[1] < held[2]
+    with pytest.raises(UserError, match=r"^tasks\.mine\.holdout: 301 items are asked for, and .* has 300\. "):
+        evaluation_pool({"source": rows}, [task("mine", holdout=301)], 42)
+
+
+@pytest.mark.parametrize(("count", "least"), [(300, 32), (60, 12), (3, 0)])
+def test_a_share_holds_out_some_of_a_small_source(count, least):
+    rows = table([dialogue(f"question {n}", f"answer {n}") for n in range(count)])
+    if not least:
+        with pytest.raises(UserError, match=r"^tasks\.mine\.holdout: no item of source is held out"):
+            evaluation_pool({"source": rows}, [task("mine", holdout=0.005)], 42)
+        return
+    few = evaluation_pool({"source": rows}, [task("mine", holdout=0.005)], 42)
+    assert len(few) == least and items_of(few) < items_of(
+        evaluation_pool({"source": rows}, [task("mine", holdout=0.9)], 42)
+    )
+
+
+def test_a_source_without_a_task_has_its_floor_of_validation_rows():
+    """300 rows of one's own and a share of 0.003 would validate with none or one."""
+    for count, wanted in ((300, 30), (1000, 32), (9, 1), (2, 1)):
+        own = table([dialogue(f"mine {n}", f"answer {n}") for n in range(count)])
+        rows = pa.concat_tables([own, standard()])
+        params = HoldoutParams(seed=1, validation=0, validation_per_task=32)
+        parts = split(rows, rows.slice(0, 0), {}, params, [own])
+        assert len(parts.validation) == wanted and items_of(parts.validation) < items_of(own)
+
+
+def test_multiple_choice_takes_the_choices_of_a_column():
+    rows = table([dialogue("Which?", "b"), dialogue("What?", "c")])
+    rows = rows.append_column("choices", pa.array([["a", "b"], ["c", "d"]]))
+    assert {row["references"][0]: row["choices"] for row in asked(rows, metrics=("multiple_choice",))} == {
+        "b": ["a", "b"],
+        "c": ["c", "d"],
+    }
+    assert {row["choices"] for row in asked(rows)} == {None}
+    with pytest.raises(UserError, match=r"^tasks\.mine\.metrics: multiple_choice needs a column 'choices'"):
+        asked(rows.drop_columns("choices"), metrics=("multiple_choice",))
+    for choices in (["a", "d"], ["b"], None):
+        wrong = rows.set_column(len(rows.column_names) - 1, "choices", pa.array([choices, ["c", "d"]]))
+        with pytest.raises(UserError, match=r"of the row \w+ of source the answer is none of the column"):
+            asked(wrong, metrics=("multiple_choice",))

@@ -96,10 +96,7 @@ def test_system_column_comes_first_unless_the_conversation_has_its_own():
     ("alias", "role"),
     [(alias, "user") for alias in ("human", "User", "prompter", "INPUT")]
     + [(alias, "assistant") for alias in ("gpt", "ChatGPT", "bing", "bard", "model", "AI", "bot", "output")]
-    + [
-        (alias, "assistant")
-        for alias in ("chatbot", "Assistant ", "function_call", "function-call", "tool_call")
-    ]
+    + [(alias, "assistant") for alias in ("chatbot", "Assistant ")]
     + [(alias, "system") for alias in ("system", "system_prompt", "developer")]
     + [(alias, "tool") for alias in ("tool", "function", "function_response", "function-response", "ipython")]
     + [(alias, "tool") for alias in ("observation", "tool_response", "Tool Response")],
@@ -146,7 +143,7 @@ def test_rejects_name_row_and_reason_and_lose_nothing_else():
     assert len(set(read.table["id"].to_pylist())) == 2
 
 
-def test_tool_calls_need_text():
+def test_tool_calls_need_no_text():
     call = [{"function": {"name": "f", "arguments": "{}"}}]
     turns = [{"role": "user", "content": "q", "tool_calls": None}]
     silent = {"role": "assistant", "content": None, "tool_calls": call}
@@ -154,16 +151,18 @@ def test_tool_calls_need_text():
     no_call = {"role": "assistant", "content": "a", "tool_calls": []}
     nothing = {"role": "assistant", "content": None, "tool_calls": []}
     rows = [{"messages": [*turns, last]} for last in (silent, spoken, no_call, nothing)]
-    assert reasons(rows) == [(0, "tool calls without text"), (3, "missing content")]
+    assert reasons(rows) == [(3, "missing content")]
 
 
 def test_parts_that_are_no_text_are_rejected():
     def answered(*kinds: str) -> dict:
-        parts = [{"type": kind, "text": None if kind == "image" else "t"} for kind in kinds]
+        parts = [{"type": kind, "text": "t" if kind == "text" else None} for kind in kinds]
         return {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[:1]}]}
 
-    rows = [answered("text"), answered("text", "image"), answered("text", "text")]
-    assert reasons(rows) == [(1, "content is not text")]
+    kinds = [("text",), ("text", "image"), ("text", "text"), ("text", "tool_use"), ("text", "input_audio")]
+    multimodal = "multimodal row: only text is trained on"
+    wanted = [(1, multimodal), (3, "content is not text"), (4, multimodal)]
+    assert reasons([answered(*of_row) for of_row in kinds]) == wanted
 
 
 def test_content_that_is_no_text_is_rejected():
@@ -230,7 +229,7 @@ def test_string_types(kind):
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
-        ([{"text": "once", "label": 1}], "text (string), label (int64)"),
+        ([{"line": "once", "label": 1}], "line (string), label (int64)"),
         ([{"conversations": "q: a"}], "conversations (string)"),
         ([{"messages": [{"speaker": "a", "line": "b"}]}], "speaker"),
         ([{"messages": ["a", "b"]}], "string"),

@@ -1,6 +1,7 @@
 """Which examples are answered, and what an answer's record holds."""
 
 import json
+import math
 import re
 
 import pyarrow as pa
@@ -8,18 +9,19 @@ import pytest
 import sacrebleu
 
 from sft.core.errors import UserError
-from sft.evaluation import rouge
-from sft.evaluation.evaluate import EvaluateParams, answer, choose, score
-from sft.evaluation.likelihood import encoded, likelihoods
+from sft.evaluation import rouge, scores_file
+from sft.evaluation.evaluate import EvaluateParams, answer, check_finite, choose, score, too_few
+from sft.evaluation.likelihood import Likelihood, encoded, likelihoods
+from sft.generation.generate import Answer, Prompt
 from sft.modeling.loading import load_model, load_tokenizer, stop_token_ids
 from tests.tiny import save_model
 from tests.tiny import task as made
 
 TASKS = [
-    made("recipe", metrics=("format",), max_new_tokens=9, holdout=1),
-    made("definition", max_new_tokens=3, holdout=1),
-    made("dialogue", max_new_tokens=4, holdout=1),
-    made("question", max_new_tokens=5, holdout=1),
+    made("recipe", metrics=("format",), max_new_tokens=9, holdout=1.0),
+    made("definition", max_new_tokens=3, holdout=1.0),
+    made("dialogue", max_new_tokens=4, holdout=1.0),
+    made("question", max_new_tokens=5, holdout=1.0),
 ]
 PARAMS = EvaluateParams(examples=3, likelihood_examples=4, runs=2, seed=42, temperature=0.7, batch_size=2)
 
@@ -59,12 +61,24 @@ def test_fewer_examples_are_the_beginning_of_more(pool):
 @pytest.mark.parametrize("name", ["examples", "likelihood_examples"])
 def test_more_examples_than_are_held_out(pool, name):
     fewer = pool.filter([item != "dialogue:0" for item in pool["item"].to_pylist()])
-    choose(fewer, TASKS, asking(**{name: 5}))
-    with pytest.raises(UserError) as caught:
-        choose(fewer, TASKS, asking(**{name: 6}))
-    message = str(caught.value)
-    assert message.startswith(f"evaluate.{name}: 6 a task are asked for, but 5 of the task")
-    assert "'dialogue'" in message and "tasks.dialogue.holdout" in message
+    enough, more = (asking(**{name: count}) for count in (5, 6))
+    assert too_few(choose(fewer, TASKS, enough), enough) == []
+    chosen = choose(fewer, TASKS, more)
+    assert [len(rows) for rows in chosen.values()] == [6, 6, 5, 6]
+    (line,) = too_few(chosen, more)
+    assert line.startswith(f"dialogue: 5 examples, all that are held out, not the 6 of evaluate.{name}. ")
+    assert "raise tasks.dialogue.holdout" in line
+    with pytest.raises(UserError, match=r"^tasks\.riddle: no example of it is held out"):
+        choose(pool, [made("riddle")], enough)
+
+
+def test_a_reference_that_a_metric_cannot_read(pool):
+    wrong = made("recipe", metrics=("json_match",))
+    with pytest.raises(
+        UserError, match=r"^tasks\.recipe\.metrics: json_match cannot read a reference of .* re0"
+    ):
+        choose(pool, [wrong], PARAMS)
+    choose(pool, [made("recipe", metrics=("json_valid", "tool_call"))], PARAMS)
 
 
 def records_of(model, tokenizer, stops, examples, params, tasks=TASKS):
@@ -168,3 +182,41 @@ def test_an_example_that_cannot_be_scored_is_named(tmp_path, prompt, reference, 
     with pytest.raises(UserError, match=rf"the example 0123 of the task 'recipe' .*{reason}") as told:
         encoded(tokenizer, TASKS[0], [row])
     assert f"Take it out of {TASKS[0].source}" in str(told.value) and "tasks.recipe" in str(told.value)
+
+
+def given(text):
+    return Answer(prompt=0, run=0, text=text, tokens=3, finished=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("yes", 1), ("<think>\nno, no\n</think>\n\nyes", 1), ("no, no</think>yes", 1), ("<think>yes", 0)],
+)
+def test_what_is_thought_before_the_answer_is_not_scored(text, right):
+    row = {"id": "0", "prompt": [], "references": ["yes"]}
+    task = made("mine", metrics=("exact_match",))
+    record, _ = score(task, [row], [(Prompt("0", [1]), [given(text)])], [Likelihood(1.0, 1, 3)])
+    assert record["exact_match"] == right == record["rouge1"] and record["prediction"] == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_named(value):
+    row = {"id": "0a", "prompt": [], "references": ["yes"]}
+    with pytest.raises(
+        UserError, match=r"^bits per byte of the example 0a of the task 'mine' is (nan|inf)\. "
+    ):
+        score(made("mine"), [row], [], [Likelihood(value, 1, 3)])
+    check_finite([{"task": "mine", "id": "0a", "bits_per_byte": 1.0, "nll": value}])
+
+
+def test_a_task_by_choices_has_its_scores_in_the_file():
+    rows = [
+        {"id": f"{n}", "prompt": [], "references": ["yes"], "choices": ["no", "yes"], "tools": None}
+        for n in range(2)
+    ]
+    task = made("mine", metrics=("multiple_choice", "exact_match"))
+    records = score(task, rows, [(Prompt("0", [1]), [given("yes")])], [Likelihood(1.0, 1, 3)] * 2, [1.0, 0.0])
+    scores = scores_file.parse(scores_file.as_csv(records, None), "scores.csv")
+    assert scores["mine", "multiple_choice"].values.tolist() == [[1, 0]]
+    assert scores["mine", "exact_match"].values.tolist() == [[1]]
+    assert records[0]["choices"] == ["no", "yes"] and "tools" not in records[0]

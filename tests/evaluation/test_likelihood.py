@@ -1,13 +1,15 @@
 """The likelihood of references: of their text alone, each by itself whatever the batch, by any tokenizer."""
 
+import json
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from sft.core.errors import UserError
 from sft.evaluation import likelihood
-from sft.evaluation.likelihood import encoded, likelihoods
+from sft.evaluation.likelihood import encoded, encoded_choices, likelihoods, right_choices
 from sft.modeling.chat_template import encode, prompt_ids
 from sft.modeling.loading import load_model, load_tokenizer, resolve
 from tests.tiny import TEMPLATE, save_model, save_tokenizer, task
@@ -119,3 +121,57 @@ def test_what_a_template_puts_around_the_text_does_not_count(tmp_path, name, ref
     (found,) = likelihoods_of(model, tokenizer, [{"prompt": QUESTION, "references": [reference]}])
     assert found.bytes == found.tokens == len(reference.strip().encode())
     assert found.bits_per_byte == pytest.approx(BITS)
+
+
+# As Qwen's and Hermes' templates do.
+CALLING = """{%- if tools %}{{- '<|start|>system\n' + (tools | tojson) + '<|eot|>' }}{%- endif %}
+{%- for message in messages %}
+{{- '<|start|>' + message.role + '\n' + message.content }}
+{%- for call in message.tool_calls or [] %}
+{%- set said = {"name": call.function.name, "arguments": call.function.arguments} %}
+{{- '<tool_call>\n' + (said | tojson) + '\n</tool_call>' }}
+{%- endfor %}{{- '<|eot|>' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant\n' }}{%- endif %}"""
+CALLED = '[{"type": "function", "function": {"name": "find", "arguments": {"what": "salt"}}}]'
+OFFERED = '[{"type": "function", "function": {"name": "find", "parameters": {}}}]'
+
+
+def test_the_likelihood_of_a_tool_call_is_that_of_what_the_template_makes_of_it(tmp_path):
+    model, tokenizer = known(tmp_path, template=CALLING)
+    example = {
+        "id": "0",
+        "prompt": QUESTION,
+        "tools": OFFERED,
+        "references": ['[{"name": "find", "arguments": {"what": "salt"}}]'],
+        "calls": CALLED,
+    }
+    (rows,) = encoded(tokenizer, task("mine"), [example])
+    text = '<tool_call>\n{"name": "find", "arguments": {"what": "salt"}}\n</tool_call>'
+    assert tokenizer.decode([rows.ids[n] for n in rows.counted]) == text and rows.bytes == len(text)
+    assert tokenizer.decode(rows.ids).startswith("<|start|>system\n[{")
+    (found,) = likelihoods(model, tokenizer, [rows])
+    assert found.bits_per_byte == pytest.approx(BITS)
+    asked = {"tools": json.loads(OFFERED), "add_generation_prompt": True, "return_dict": False}
+    assert rows.ids[: rows.counted[0]] == tokenizer.apply_chat_template(QUESTION, **asked)
+
+
+def test_a_template_that_prints_no_tools_refuses_the_example(tmp_path):
+    _, tokenizer = known(tmp_path)
+    example = {"id": "0b", "prompt": QUESTION, "tools": OFFERED, "references": ["Yes."], "calls": None}
+    with pytest.raises(UserError, match=r"^the example 0b of the task 'mine' cannot be scored: .* tools"):
+        encoded(tokenizer, task("mine"), [example])
+
+
+def test_the_likeliest_choice_by_its_characters(tmp_path):
+    """By hand: of a byte model 9 bits a byte, so of ASCII all choices are equal, and others cost more."""
+    model, tokenizer = known(tmp_path)
+    examples = [
+        {"prompt": QUESTION, "references": [reference], "choices": ["nö", "no, never", "yes"]}
+        for reference in ("no, never", "nö", "yes")
+    ]
+    mine = task("mine", metrics=("multiple_choice",))
+    choices = encoded_choices(tokenizer, mine, examples)
+    found = [likelihoods(model, tokenizer, rows) for rows in choices]
+    assert [one.tokens for one in found[0]] == [3, 9, 3]
+    assert right_choices(examples, found) == [1, 0, 0]
+    assert encoded_choices(tokenizer, task("mine"), examples) == []

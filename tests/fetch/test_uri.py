@@ -19,6 +19,11 @@ from sft.fetch.uri import Address, parse
         ("./data/raw/x/#*.json", ("file", "data/raw/x", None, None, "*.json")),
         ("/tmp/a.jsonl", ("file", "/tmp/a.jsonl", None, None, None)),
         ("..", ("file", "..", None, None, None)),
+        ("data/raw/a.jsonl#chosen", ("file", "data/raw/a.jsonl", None, None, None, True)),
+        ("data/raw/x#*.json#chosen", ("file", "data/raw/x", None, None, "*.json", True)),
+        ("hf://datasets/a/b@main#chosen", ("dataset", "a/b", "main", None, None, True)),
+        ("hf://datasets/a/b@main#*/train/*#chosen", ("dataset", "a/b", "main", None, "*/train/*", True)),
+        ("pypi://a==1#x/*#chosen", ("pypi", "a", "1", None, "x/*", True)),
     ],
 )
 def test_parse(uri, parts):

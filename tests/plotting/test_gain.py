@@ -90,3 +90,26 @@ def test_each_number_is_drawn(tmp_path):
     ):
         assert picture([replace(GAINS[0], **change), *GAINS[1:]]) != first, change
     assert picture(GAINS[:1]) != first
+
+
+OWN = ["format", "exact_match", "json_valid", "json_match", "tool_call", "multiple_choice"]
+
+
+def test_many_metrics_of_nine_tasks_stand_in_lines_that_fit_a_page(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(gain, "save", lambda figure, *_, **__: drawn.append(figure))
+    tasks = [f"task_{n}" for n in range(9)]
+    found = [
+        made(task, metric, 0.1, Outcome.BETTER) for metric in ("bits_per_byte", "rouge1") for task in tasks
+    ]
+    found += [made(task, metric, 0.1, Outcome.BETTER) for task, metric in zip(tasks, OWN, strict=False)]
+    forest(tmp_path / "gain.png", found, 50)
+    (figure,) = drawn
+    assert figure.get_figwidth() < 11 and len(figure.axes) == 8
+    by_title = {axes.get_title(): axes for axes in figure.axes}
+    labels = {
+        title: [label.get_text() for label in axes.get_yticklabels()] for title, axes in by_title.items()
+    }
+    assert labels["bits per byte"] == tasks
+    assert labels["recipe format"] == tasks[:3] and labels["JSON fields' F1"] == tasks[3:6]
+    plt.close(figure)

@@ -91,3 +91,15 @@ def test_length_edges(longest):
     assert edges[0] == 1 and edges == sorted(set(edges)) and edges[-1] > longest
     assert len(edges) == 1 or edges[-2] <= longest
     assert {2**n for n in range(3, 18) if 2**n <= longest} <= set(edges)
+
+
+@pytest.mark.parametrize(("count", "wider"), [(1, True), (9, False)])
+def test_rouge_of_any_number_of_tasks(tmp_path, count, wider):
+    """Of nine tasks the panels stand below each other, so that every number has room."""
+    scores = {
+        task: {"rouge1": 0.2, "rouge2": 0.1, "rougeL": 0.2}
+        for task in ["average", *(f"a_task_with_a_long_name_{n}" for n in range(count))]
+    }
+    pipeline.rouge_bars(tmp_path / "rouge.png", scores, scores, 50)
+    width, height = size((tmp_path / "rouge.png").read_bytes())
+    assert width <= 600 and (width > 2 * height) == wider

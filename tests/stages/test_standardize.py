@@ -1,8 +1,10 @@
 """The standardize stage in this process, on files alone."""
 
 import json
+import random
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from sft.core.files import read_parquet
@@ -11,10 +13,12 @@ from stages import paths, standardize
 from tests.imports import ROOT
 
 
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: list[str]) -> None:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: list[str], extra: list[str] | None = None
+) -> None:
     """Run it on files of 20 rows each, with a task whose source is not trained on."""
     values = load(ROOT / "params.yaml")
-    values["data"] |= {"base": base, "extra": []}
+    values["data"] |= {"base": base, "extra": extra or []}
     values["data"]["holdout"]["validation"] = 0.25
     values["tasks"] = {"mine": values["tasks"]["question"] | {"source": "data/raw/asked.jsonl"}}
     monkeypatch.chdir(tmp_path)
@@ -37,9 +41,87 @@ def test_files_of_one_name_are_told(
     )
 
 
+def test_what_is_left_out_is_told_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    ask, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    rows: list[dict] = [{"messages": [ask, {**answer, "content": f"a{n}"}], "tags": []} for n in range(400)]
+    rows[7] |= {"tags": ["x"]}
+    rows[8]["messages"] = [ask, answer, ask]
+    rows[9]["messages"] = [ask, {**answer, "weight": 0}]
+    Path(tmp_path, "data/raw").mkdir(parents=True)
+    Path(tmp_path, "data/raw/chats.json").write_text(json.dumps(rows))
+    run(tmp_path, monkeypatch, ["data/raw/other.jsonl"], ["data/raw/chats.json"])
+    none = "no assistant message is trained (weight 0, or train false)"
+    assert (
+        f"data/raw/chats.json (OpenAI messages): rejected: 1 {none}; dropped: tags, in 1 of its rows; "
+        "ending with a user's message, which no answer follows: 1\n"
+    ) in capsys.readouterr().out
+    sources = json.loads(Path(paths.PROVENANCE_STANDARDIZE).read_text())["sources"]
+    found = sources["data/raw/chats.json"]
+    assert found["layouts"] == ["OpenAI messages"] and found["used"] == ["messages"]
+    assert (found["dropped"], found["ends_on_user"], found["reasons"]) == ({"tags": 1}, 1, {none: 1})
+    assert sources["data/raw/other.jsonl"]["layouts"] == ["pairs"]
+
+
 def test_without_a_task_that_is_trained_on_the_validation_rows_are_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     run(tmp_path, monkeypatch, ["data/raw/other.jsonl"])
     rows = len(read_parquet(paths.VALIDATION))
     assert rows and f"validation  {rows:>9,} rows\n" in capsys.readouterr().out
+
+
+def test_near_copies_of_what_is_held_out_leave_training_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """60 texts of one's own, each there a second time with a word changed."""
+    mine = "data/raw/mine.jsonl"
+    values = load(ROOT / "params.yaml")
+    values["data"] |= {"base": [mine], "extra": []}
+    values["tasks"] = {"mine": values["tasks"]["question"] | {"source": mine, "holdout": 12}}
+    monkeypatch.chdir(tmp_path)
+    Path(mine).parent.mkdir(parents=True)
+    draw = random.Random(0)
+    texts = [[f"word{draw.randint(0, 5_000)}" for _ in range(80)] for _ in range(60)]
+    copies = [[*text[:40], "changed", *text[41:]] for text in texts]
+    rows = [{"prompt": " ".join(text[:20]), "completion": " ".join(text[20:])} for text in texts + copies]
+    Path(mine).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    standardize.main(values)
+    metrics = json.loads(Path(paths.METRICS_STANDARDIZE).read_text())
+    (held, left, validated) = (
+        {words[:100] for words in texts_of(read_parquet(path))}
+        for path in (paths.EVALUATION, paths.BASE, paths.VALIDATION)
+    )
+    assert not (held | validated) & left and metrics["evaluation"] == {"mine": 12}
+    near = metrics["near_held_out"]
+    assert near > 20 and near + metrics["base_rows"] + 12 + metrics["validation"]["mine"] == 120
+    assert json.loads(Path(paths.PROVENANCE_STANDARDIZE).read_text())["near_held_out"] == {mine: near}
+    assert f"near        {near:>9,} rows nearly repeat a held-out one" in capsys.readouterr().out
+
+
+def texts_of(rows: pa.Table) -> list[str]:
+    """Return what the user says first."""
+    column = "prompt" if "prompt" in rows.column_names else "messages"
+    return [messages[0]["content"] for messages in rows[column].to_pylist()]
+
+
+def test_choices_reach_the_examples_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = "data/raw/mine.jsonl"
+    values = load(ROOT / "params.yaml")
+    values["data"] |= {"base": [mine], "extra": []}
+    asked = {"source": mine, "holdout": 10, "metrics": ["multiple_choice"]}
+    values["tasks"] = {"mine": values["tasks"]["question"] | asked}
+    monkeypatch.chdir(tmp_path)
+    Path(mine).parent.mkdir(parents=True)
+    rows = [
+        {"question": f"What is {n} + {n}?", "choices": [str(2 * n), str(n)], "answer": str(2 * n)}
+        for n in range(40)
+    ]
+    Path(mine).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    standardize.main(values)
+    examples = read_parquet(paths.EVALUATION).to_pylist()
+    assert len(examples) == 10 and all(row["choices"][0] == row["references"][0] for row in examples)
+    assert (
+        "choices" not in read_parquet(paths.BASE).column_names + read_parquet(paths.VALIDATION).column_names
+    )

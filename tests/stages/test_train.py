@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ from sft.training import tokenizing
 from sft.training.engines import ENGINES
 from sft.training.kinds_read import KindRead, summary
 from stages import paths, train
+from tests.chat_templates import ANSWER, ASKED, CALL, CHATML, RESULT, TOOLS, published
 from tests.tiny import dialogue, save_model, table
 from tests.training.test_train import PARAMS
 
@@ -40,6 +42,11 @@ def values(tmp_path, monkeypatch):
     }
 
 
+def write_mix(conversations, **columns):
+    made = table(conversations, **columns)
+    pq.write_table(made.replace_schema_metadata({"kinds": json.dumps({"made": len(made)})}), paths.MIX)
+
+
 def read(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
@@ -59,6 +66,53 @@ def test_metrics_are_few_and_the_record_has_the_rest(values):
     assert record["epochs"] == 8 / 30 and record["device"] and record["versions"]["torch"]
     assert record["base_model"] == {"reference": "tiny", "resolved": None, "weights": "F32"}
     assert read(f"{paths.ADAPTER}/adapter_config.json")["revision"] is None
+
+
+def test_refused_rows_are_in_the_record_and_on_screen(values, capsys):
+    conversations = [dialogue(f"Question {n}?", "B" * 9 if n % 4 else "<|eot|>") for n in range(12)]
+    write_mix(conversations)
+    values["train"]["max_refused"] = 0.5
+    values["train"]["budget"] = "1 epoch"
+    values["train"]["batch_size"] = values["train"]["micro_batch"] = 1
+    train.main(values)
+    reason = "a message holds a control token of the chat template"
+    record = written()
+    assert record["refused"] == {reason: 3} and record["dropped"]["refused_by_template"] == 3
+    assert len(record["refused_examples"][reason]) == 3
+    assert record["position_limit"] == 2048 and record["thoughtless_turns"] == 0
+    said = capsys.readouterr().out
+    assert f"refused     3 rows: {reason}\n                the first is row " in said
+    assert "truncated at 80 tokens (the model has 2,048 positions)" in said
+    values["train"]["max_refused"] = 0.2
+    with pytest.raises(ParamError, match=r"train\.max_refused: .* 3 of the 12 rows read \(25\.00%\)"):
+        train.main(values)
+
+
+def test_rows_longer_than_the_model_has_positions(values):
+    values["train"]["max_length"] = 2049
+    with pytest.raises(ParamError, match=r"train\.max_length: 2,049 tokens .* 2,048 positions that tiny has"):
+        train.main(values)
+
+
+def test_tool_calls_and_thoughts_are_trained_on(values, tmp_path):
+    """The whole stage on a model whose template prints both, with an answer that is not trained on."""
+    control = [*CHATML, "<|endoftext|>"]
+    save_model(tmp_path / "tiny", control=control, template=published("qwen3"))
+    called = {**CALL, "tool_calls": json.dumps(CALL["tool_calls"]), "reasoning": "I look it up."}
+    rows = [
+        [{**ASKED, "content": f"City {n}?"}, called, RESULT, {**ANSWER, "trained": False}] for n in range(8)
+    ]
+    write_mix(rows, tools=pa.array([json.dumps(TOOLS)] * 8))
+    values["train"].update(max_length=2048, budget="2 steps")
+    values["data"]["weights"] = "proportional"
+    train.main(values)
+    record = written()
+    run = (
+        "<think>\nI look it up.\n</think>\n\n<tool_call>\n"
+        '{"name": "get_weather", "arguments": {"city": "Orléans"}}\n</tool_call><|im_end|>'
+    )
+    length = len(run.encode()) - sum(len(mark) - 1 for mark in control if mark in run)
+    assert record["loss_tokens_seen"] == 8 * length and record["refused"] == {}
 
 
 def test_a_mix_that_does_not_name_its_kinds_is_older(values):

@@ -57,6 +57,7 @@ def result(
             "distinct_rows_seen": 480,
             "tokens_seen": 38_400,
             "epochs": 480 / parse_value(size, Count, "size"),
+            "rows_in_mix": parse_value(size, Count, "size"),
         },
         {"device": device, "versions": {"torch": "2"}},
         base,

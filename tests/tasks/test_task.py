@@ -31,7 +31,10 @@ def test_the_default_has_four_in_the_order_of_the_file() -> None:
     ("tasks", "message"),
     [
         ({}, "tasks: there is none"),
-        ({"riddle": {**RIDDLE, "holdout": 1.5}}, "tasks.riddle.holdout: 1.5 is not a number from 0 to 1"),
+        (
+            {"riddle": {**RIDDLE, "holdout": 1.5}},
+            "tasks.riddle.holdout: 1.5 is not a share from 0 to 1 (0.2; 1.0",
+        ),
         ({"riddle": {**RIDDLE, "max_new_tokens": 0}}, "tasks.riddle.max_new_tokens: 0 is not a positive"),
         (
             {"riddle": {**RIDDLE, "metrics": ["bleu"]}},
@@ -55,3 +58,28 @@ def test_what_is_no_task(tasks, message) -> None:
     with pytest.raises(ParamError) as caught:
         read(tasks)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (0.2, 0.2),
+        ("0.2", 0.2),
+        (1, 1),
+        ("1", 1),
+        (1.0, 1.0),
+        ("1.0", 1.0),
+        (60, 60),
+        ("1k", 1000),
+        (100.0, 100),
+    ],
+)
+def test_a_share_or_a_number_is_held_out(written, meant) -> None:
+    (found,) = read({"riddle": {**RIDDLE, "holdout": written}})
+    assert (found.holdout, type(found.holdout)) == (meant, type(meant))
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "half", None, float("nan"), [0.2]])
+def test_what_is_neither(wrong) -> None:
+    with pytest.raises(ParamError, match=r"^tasks\.riddle\.holdout: .* is not a share from 0 to 1 \("):
+        read({"riddle": {**RIDDLE, "holdout": wrong}})

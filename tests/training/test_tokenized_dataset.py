@@ -1,5 +1,6 @@
 """The training budget: what is read, in which order, what is left out, and where the loss is."""
 
+import json
 import os
 import signal
 import sys
@@ -9,14 +10,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
 from sft.core.seeded_order import order
+from sft.modeling.chat_template import encode
 from sft.modeling.labels import IGNORED
 from sft.modeling.loading import load_tokenizer
 from sft.training import tokenized_dataset, tokenizing
 from sft.training.budget import Budget, Reading
+from sft.training.refusals import Refusal, Refusals, check
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
+from tests.chat_templates import (
+    ANSWER,
+    ASKED,
+    CALL,
+    RESULT,
+    THOUGHTS,
+    TOOL_CHAT,
+    TOOLS,
+    published,
+    tokenizer_of,
+)
 from tests.tiny import TEMPLATE, dialogue, save_model, table
 
 ASSISTANT = RowShape(512, "truncate", "assistant")
@@ -271,6 +285,63 @@ def test_labels(tokenizer):
     assert reading.tokens == len(row["input_ids"]) == reading.loss_tokens + 1  # the first is never predicted
 
 
+@pytest.mark.parametrize("loss_on", ["assistant", "all"])
+def test_what_is_not_trained_is_not_in_the_loss(tokenizer, loss_on):
+    """An answer marked so, and thoughts where these are only read: of all tokens, and of the assistant's."""
+    messages = [*dialogue("Aq", "Bq"), *dialogue("Cq", "Dq")]
+    messages[1]["trained"] = False
+    messages[3]["reasoning"] = "Eq"
+    mix = table([messages])
+    thought = "<think>\nEq\n</think>\n\n"
+
+    def learned(**options):
+        (row,) = read(mix, rows(1), tokenizer, RowShape(512, "truncate", loss_on, **options), 42).rows
+        shown = [int(t) if int(t) != IGNORED else tokenizer.pad_token_id for t in row["labels"]]
+        return tokenizer.decode(shown).replace(tokenizer.pad_token, "")
+
+    around = ("<|start|>user\nAq<|eot|><|start|>assistant\n", "<|start|>user\nCq<|eot|><|start|>assistant\n")
+    before = "".join(around) if loss_on == "all" else ""
+    assert learned() == f"{before}{thought}Dq<|eot|>"
+    assert learned(reasoning="mask") == f"{before}Dq<|eot|>"
+    assert learned(reasoning="drop") == f"{before}Dq<|eot|>"
+    with pytest.raises(UserError, match="no place for reasoning") as told:
+        learned(fallback="refuse")
+    assert "train.reasoning_fallback to text" in str(told.value) and "max_length" not in str(told.value)
+
+
+def test_a_row_without_a_trained_answer_has_no_loss_tokens(tokenizer):
+    untrained = dialogue("Aq", "Bq")
+    untrained[1]["trained"] = False
+    with pytest.raises(UserError, match="'no_loss_tokens': 1") as told:
+        read(table([untrained]), rows(1), tokenizer, ASSISTANT, 42)
+    assert "marked as not to be trained on" in str(told.value)
+
+
+def test_tools_reach_the_template(tmp_path):
+    tokenizer = tokenizer_of(tmp_path, published("qwen2_5"), pad_token="<|im_start|>")
+    calls = [{key: json.dumps(value) if key == "tool_calls" else value for key, value in CALL.items()}]
+    mix = table([[ASKED, *calls, RESULT, ANSWER]], tools=pa.array([json.dumps(TOOLS)]))
+    (row,) = read(mix, rows(1), tokenizer, RowShape(4096, "truncate", "assistant"), 42).rows
+    whole = encode(tokenizer, TOOL_CHAT, tools=TOOLS)
+    assert row["input_ids"].tolist() == whole.input_ids
+    assert (row["labels"] != IGNORED).tolist() == whole.assistant_mask
+    (bare,) = read(
+        mix.set_column(1, "tools", pa.nulls(1, pa.string())),
+        rows(1),
+        tokenizer,
+        RowShape(4096, "truncate", "assistant"),
+        42,
+    ).rows
+    assert len(bare["input_ids"]) < len(row["input_ids"])
+
+
+def test_turns_without_their_thoughts_are_counted(tmp_path):
+    tokenizer = tokenizer_of(tmp_path, published("qwen3"), pad_token="<|im_start|>")
+    messages = [{"reasoning" if k == "reasoning_content" else k: v for k, v in m.items()} for m in THOUGHTS]
+    reading = read(table([messages, messages]), rows(2), tokenizer, ASSISTANT, 42)
+    assert reading.thoughtless_turns == 2
+
+
 def test_tokens_are_counted(tokenizer):
     reading = read(numbered(9), rows(5), tokenizer, ASSISTANT, 42)
     # <|start|>user\nQuestion 1?<|eot|><|start|>assistant\nAnswer 1.<|eot|>: bytes, and 4 control tokens.
@@ -323,6 +394,42 @@ def test_what_the_template_refuses_is_counted(tokenizer):
     assert again.dropped["refused_by_template"] >= 2
 
 
+def test_refusals_have_reasons_and_first_examples(tokenizer):
+    mix = table(
+        [dialogue(f"{n} <|eot|>", "B") for n in range(5)]
+        + [[{"role": "assistant", "content": f"Hi {n}"}] for n in range(2)]
+        + [dialogue("Aq", "B")]
+    )
+    reading = read(mix, Budget(1, "epochs"), tokenizer, ASSISTANT, 42)
+    forged, alone = "a message holds a control token of the chat template", "there is nothing before the"
+    assert reading.refusals.counts == {forged: 5, f"{alone} assistant's first turn": 2}
+    assert reading.dropped["refused_by_template"] == reading.refusals.total() == 7
+    first = [row for row in ordered(mix, "42:0") if row in mix["id"].to_pylist()[:5]][:3]
+    said = "message 1 (user) holds <|eot|>, a control token of the chat template"
+    assert reading.refusals.examples[forged] == [{"row": row, "detail": said} for row in first]
+    lines = list(reading.refusals.lines())
+    assert lines[0] == f"5 rows: {forged}" and lines[1] == f"    the first is row {first[0]}: {said}"
+    assert lines[2].startswith(f"2 rows: {alone}") and "end a turn" in reading.refusals.advised()
+    check(reading.refusals, reading.passed, 7 / 8)
+    with pytest.raises(ParamError) as told:
+        check(reading.refusals, reading.passed, 0.5)
+    assert str(told.value).startswith(
+        "train.max_refused: the chat template refuses 7 of the 8 rows read (87.50%), more than 50.00%."
+    )
+    assert all(line in str(told.value) for line in lines)
+
+
+def test_a_template_that_says_something_else_of_every_row(tokenizer):
+    refusals = Refusals()
+    for n in range(30):
+        refusals.add(f"row {n}", Refusal(f"reason {n}", "", ""))
+    assert len(refusals.counts) == 21 and refusals.counts["other reasons"] == 10
+
+
+def test_no_refusal_is_within_any_limit():
+    check(Refusals(), 0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("conversation", "shape", "reason"),
     [
@@ -334,7 +441,12 @@ def test_what_the_template_refuses_is_counted(tokenizer):
 def test_no_usable_row(tokenizer, conversation, shape, reason):
     with pytest.raises(UserError, match=r"none of the 3 mix rows can be trained on") as caught:
         read(table([conversation] * 3), rows(1), tokenizer, shape, 42)
-    assert reason in str(caught.value) and f"now {shape.max_length}" in str(caught.value)
+    # What to do fits the reason.
+    assert reason in str(caught.value)
+    assert (f"Raise train.max_length (now {shape.max_length})" in str(caught.value)) == (
+        "refused" not in reason
+    )
+    assert ("message 1 (user) holds <|eot|>" in str(caught.value)) == ("refused" in reason)
 
 
 def test_a_template_that_tells_no_answer_apart_is_an_error_not_a_dropped_row(tmp_path):
