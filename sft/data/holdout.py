@@ -18,7 +18,7 @@ from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params, Share
 from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, SCHEMA, take_rows
 from sft.core.seeded_order import order, units
-from sft.tasks.metric_names import MULTIPLE_CHOICE
+from sft.tasks.metric_names import MULTIPLE_CHOICE, TOOL_CALL
 from sft.tasks.task import Task
 
 
@@ -120,7 +120,7 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
         at = (
             None
             if row["item"] in examples
-            else _reference(row["messages"], marked, "tool_call" in task.metrics)
+            else _reference(row["messages"], marked, TOOL_CALL in task.metrics)
         )
         if at is None:
             continue

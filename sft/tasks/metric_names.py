@@ -30,6 +30,8 @@ BITS_PER_BYTE = "bits_per_byte"
 # 1 where the reference is the likeliest of the row's choices, by the mean over its characters: lm-eval's
 # acc_norm.
 MULTIPLE_CHOICE = "multiple_choice"
+# 1 for an answer with the reference's tool calls.
+TOOL_CALL = "tool_call"
 
 _ALL = (
     Metric(BITS_PER_BYTE, "bits per byte", lower_is_better=True, decoded=False),
@@ -46,8 +48,7 @@ _ALL = (
     Metric("json_valid", "JSON valid", common=False, format=".0%", share=True),
     # F1 of the reference's fields.
     Metric("json_match", "JSON fields' F1", common=False),
-    # 1 for an answer with the reference's tool calls.
-    Metric("tool_call", "tool call", common=False, format=".0%", share=True),
+    Metric(TOOL_CALL, "tool call", common=False, format=".0%", share=True),
     Metric(MULTIPLE_CHOICE, "multiple choice", common=False, format=".0%", share=True, decoded=False),
 )
 METRICS = {metric.name: metric for metric in _ALL}

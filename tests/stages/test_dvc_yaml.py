@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -160,8 +161,13 @@ def written() -> set[str]:
     return {out if isinstance(out, str) else next(iter(out)) for out in outs}
 
 
+def constants(module: ModuleType) -> list[str]:
+    """Return the texts that a module names in capitals."""
+    return [value for name, value in vars(module).items() if name.isupper() and isinstance(value, str)]
+
+
 def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
-    named = [value for module in (paths, plot) for name, value in vars(module).items() if name.isupper()]
+    named = [path for module in (paths, plot) for path in constants(module)]
     assert len(named) == len(set(named)) and set(named) == written() | {paths.RAW}
 
 

@@ -150,11 +150,7 @@ def test_a_source_that_the_index_has_not(repo: Repo) -> None:
         ("data.extra", ["data/raw/../mine.jsonl"], "data/raw/../mine.jsonl: not under data/raw/"),
         ("tasks", {}, "params.yaml: tasks: there is none"),
         ("tasks.recipe.holdout", 0, "params.yaml: tasks.recipe.holdout: no item of pypi://ovos"),
-        (
-            "tasks.recipe.holdout",
-            1.5,
-            "params.yaml: tasks.recipe.holdout: 1.5 is not a share from 0 to 1 (0.2",
-        ),
+        ("tasks.recipe.holdout", 1.5, "params.yaml: tasks.recipe.holdout: 1.5 is not a share from 0 to 1"),
         ("tasks.recipe", {"size": 3}, "params.yaml: tasks.recipe.size: a key in here cannot be called size"),
         ("tasks.recipe.metrics", ["rouge3"], "params.yaml: tasks.recipe.metrics: 'rouge3' is no metric"),
         ("tasks.recipe.source", "mine.jsonl", "mine.jsonl: not under data/raw/"),
