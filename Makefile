@@ -2,6 +2,7 @@
 # make test    install into .venv, lint and run the tests; make test-full also runs those that take long
 # make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
 # make preset NAME=thorough   put a preset's values into params.yaml
+# make harness TASKS="ifeval arc_easy"   standard benchmarks by lm-eval; HARNESS="--limit 200"
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
@@ -18,7 +19,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test test-full lint lock preset study chat browser install
+.PHONY: repro test test-full lint lock preset study harness chat browser install install-harness
 
 repro: install
 	.venv/bin/dvc repro
@@ -28,12 +29,12 @@ PYTEST := .venv/bin/pytest --numprocesses logical --maxprocesses 4 --dist workst
 # Where there is a GPU, its tests come afterwards, one by one: some take all of its memory.
 APART := $(if $(filter requirements.txt,$(REQUIREMENTS)),--ignore tests/test_gpu.py)
 
-test: lint browser
+test: lint browser install-harness
 	$(PYTEST) $(APART)
 	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
 # The marker given last counts: without one, nothing is left out.
-test-full: lint browser
+test-full: lint browser install-harness
 	$(PYTEST) -m "" $(APART)
 	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
@@ -51,8 +52,8 @@ UV := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-an
 lock:
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet $(PIP_ARGS) "$$(grep ^uv== requirements-cpu.txt)"
-	$(UV) $(LOCK) requirements-cpu.txt --output-file constraints.txt
-	$(UV) $(LOCK) requirements.txt --output-file constraints-gpu.txt
+	$(UV) $(LOCK) requirements-cpu.txt requirements-harness.txt --output-file constraints.txt
+	$(UV) $(LOCK) requirements.txt requirements-harness.txt --output-file constraints-gpu.txt
 
 CHAT ?=
 chat: install
@@ -73,10 +74,23 @@ STUDY ?=
 study: install
 	.venv/bin/python -m scripts.study $(STUDY)
 
+TASKS ?= ifeval arc_easy
+HARNESS ?=
+harness: install-harness
+	.venv/bin/python -m scripts.harness --tasks $(TASKS) $(HARNESS)
+
 install: $(STAMP)
 
 $(STAMP): requirements.txt requirements-cpu.txt requirements-app.txt requirements-model.txt constraints.txt constraints-gpu.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install $(PIP_ARGS) -r $(REQUIREMENTS) -c $(CONSTRAINTS)
+	@touch $@
+
+# lm-eval is no part of the pipeline, so `make repro` does without it.
+HARNESS_STAMP := .venv/installed-harness
+install-harness: install $(HARNESS_STAMP)
+
+$(HARNESS_STAMP): requirements-harness.txt $(STAMP)
+	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-harness.txt -c $(CONSTRAINTS)
 	@touch $@

@@ -1,10 +1,12 @@
 """How the default's weights, learning rate and budget were chosen: candidates scored on validation rows.
 
-    python -m benchmarks.default_values FOLDER [--jobs 6] [--only NAME ...]        after dvc repro mix
+    python -m benchmarks.default_values FOLDER [--jobs 6] [--only PATTERN]        after dvc repro mix
 
 Every candidate is trained and evaluated by the stages in a folder of its own, with params.yaml but for what
 CANDIDATES changes. The rows held out for validation stand where the evaluation examples are, so the choice
-has not seen the examples that the metrics are of. Prints a table in Markdown; finished candidates are kept.
+has not seen the examples that the metrics are of. --only takes the candidates in whose names a regular
+expression is found. Prints a table in Markdown. A candidate that is finished, with these very params, is
+kept; where one fails, its folder's log.txt says why, and the exit status is 1.
 """
 
 import argparse
@@ -24,8 +26,10 @@ import pyarrow.compute as pc
 from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, mapping
 from sft.data.holdout import evaluation_pool
+from sft.statistics.significance import TESTED_ROUGE
 from sft.study.plan import applied
-from sft.tasks.task import Task, TaskParams, tasks_of
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
+from sft.tasks.task import AVERAGE, Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import PARAMS
 
@@ -48,6 +52,8 @@ SEEDS = [
     *product(("some",), (1e-3, 2e-3, 4e-3), (4,), (100,), (42, 43, 44)),
     *product(("some",), (2e-3,), (4,), (60, 140), (42, 43, 44)),
 ]
+# As many as every task has.
+EXAMPLES = {"evaluate.examples": 23, "evaluate.likelihood_examples": 23}
 CANDIDATES: dict[str, dict[str, Any]] = {
     f"{name} {rate} {batch}x {thousands}k seed{seed}": {
         "data.weights": dict(zip(KINDS, WEIGHTS[name], strict=True)),
@@ -55,9 +61,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         "train.batch_size": batch,
         "train.budget": f"{thousands}k tokens",
         "train.seed": seed,
-        # As many as every task has.
-        "evaluate.examples": 23,
-        "evaluate.likelihood_examples": 23,
+        **EXAMPLES,
     }
     for name, rate, batch, thousands, seed in dict.fromkeys([*GRID, *SEEDS])
 }
@@ -70,10 +74,13 @@ def of_task(held_out: pa.Table, task: Task) -> pa.Table:
     return evaluation_pool({task.source: rows}, [task.model_copy(update={"holdout": 1.0})], seed=0)
 
 
-def prepared(folder: Path, changes: dict[str, Any]) -> Path:
-    """Make a candidate's folder, with its params, the mix and the validation rows in both places."""
-    values = applied(load(PARAMS), {name: value for name, value in changes.items() if name != "data.weights"})
-    values["data"]["weights"] = changes.get("data.weights", values["data"]["weights"])
+def finished(folder: Path, metrics: str, values: dict[str, Any]) -> bool:
+    """Tell whether a run of these params has written its metrics, which it does at its end."""
+    return (folder / metrics).exists() and load(folder / PARAMS) == values
+
+
+def prepare(folder: Path, values: dict[str, Any]) -> None:
+    """Make a run's folder, with its params, the mix and the validation rows in both places."""
     for name in ("data/holdout", "metrics", "models", "plots", "provenance", "scores"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for path in (paths.MIX, paths.VALIDATION):
@@ -81,8 +88,9 @@ def prepared(folder: Path, changes: dict[str, Any]) -> Path:
             (folder / path).symlink_to(Path(path).resolve())
     held_out, tasks = read_parquet(paths.VALIDATION), tasks_of(mapping(values, "tasks", TaskParams))
     write_parquet(str(folder / paths.EVALUATION), pa.concat_tables([of_task(held_out, t) for t in tasks]))
+    for metrics in (paths.METRICS_BASELINE, paths.METRICS_EVALUATE):  # of other params
+        (folder / metrics).unlink(missing_ok=True)
     (folder / PARAMS).write_text(json.dumps(values, indent=2) + "\n")  # JSON is YAML
-    return folder
 
 
 def run(folder: Path, *stages: tuple[str, ...]) -> None:
@@ -94,47 +102,57 @@ def run(folder: Path, *stages: tuple[str, ...]) -> None:
             subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=True)
 
 
-def candidate(folder: Path, base: Path, changes: dict[str, Any]) -> None:
+def candidate(folder: Path, base: Path, values: dict[str, Any]) -> None:
     """Train and evaluate a candidate, if that is not done."""
-    if not (folder / paths.METRICS_EVALUATE).exists():
-        prepared(folder, changes)
+    if not finished(folder, paths.METRICS_EVALUATE, values):
+        prepare(folder, values)
         (folder / paths.SCORES_BASELINE).write_text((base / paths.SCORES_BASELINE).read_text())
         run(folder, ("stages.train",), ("stages.evaluate", "adapter"))
 
 
-def row(name: str, scores: dict[str, Any]) -> str:
-    """Return a row of the table: bits per byte and ROUGE-1 of every task, and the recipes' format."""
-    tasks = [task for task in scores if task != "average"]
-    cells = [f"{scores[task][metric]:.3f}" for metric in ("bits_per_byte", "rouge1") for task in tasks]
-    return f"| {name} | {' | '.join(cells)} | {scores['recipe']['format']:.0%} |"
+def table(scores: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a table of runs: bits per byte and ROUGE-1 of every task, and the recipes' format."""
+    tasks = [task for task in next(iter(scores.values())) if task != AVERAGE]
+    columns = [(task, metric) for metric in (BITS_PER_BYTE, TESTED_ROUGE) for task in tasks]
+    columns.append(("recipe", "format"))
+    head = ["run", *(f"{METRICS[metric].label}, {task}" for task, metric in columns)]
+    rows = [
+        [name, *(f"{of[task][metric]:{METRICS[metric].format}}" for task, metric in columns)]
+        for name, of in scores.items()
+    ]
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def main() -> None:
-    """Evaluate the base model once, then every candidate; print the table."""
+def main(given: list[str] | None = None) -> int:
+    """Evaluate the base model once, then every candidate; print the table; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", default="", help="a regular expression that the candidates' names match")
-    arguments = parser.parse_args()
-    chosen = {n: c for n, c in CANDIDATES.items() if re.search(arguments.only, n)}
-    base = arguments.folder / "base"
-    if not (base / paths.METRICS_BASELINE).exists():
-        run(prepared(base, next(iter(chosen.values()))), ("stages.evaluate", "base"))
+    parser.add_argument("--only", default="", metavar="PATTERN", help="found in the candidates' names")
+    arguments = parser.parse_args(given)
+    chosen = {name: changes for name, changes in CANDIDATES.items() if re.search(arguments.only, name)}
+    if not chosen:
+        first = next(iter(CANDIDATES))
+        parser.error(f"--only {arguments.only!r} is in no candidate's name, such as {first!r}")
+    values, base = load(PARAMS), arguments.folder / "base"
+    of_base = applied(values, EXAMPLES)
+    if not finished(base, paths.METRICS_BASELINE, of_base):
+        prepare(base, of_base)
+        run(base, ("stages.evaluate", "base"))
+    folders = {name: arguments.folder / name.replace(" ", "_") for name in chosen}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        done = {
-            n: pool.submit(candidate, arguments.folder / n.replace(" ", "_"), base, c)
-            for n, c in chosen.items()
+        jobs = {
+            name: pool.submit(candidate, folders[name], base, applied(values, changes))
+            for name, changes in chosen.items()
         }
-    for name, job in done.items():
-        if job.exception():
-            print(f"{name}: {job.exception()}", file=sys.stderr)
-    print(f"| run | {'bits per byte: '} tasks | ROUGE-1: tasks | format |")
-    print(row("base model", read_json(str(base / paths.METRICS_BASELINE))))
-    for name in chosen:
-        metrics = arguments.folder / name.replace(" ", "_") / paths.METRICS_EVALUATE
-        if metrics.exists():
-            print(row(name, read_json(str(metrics))))
+    faults = {name: job.exception() for name, job in jobs.items() if job.exception()}
+    for name, fault in faults.items():
+        print(f"{name}: {fault}", file=sys.stderr)
+    metrics = {"base model": base / paths.METRICS_BASELINE}
+    metrics |= {name: folders[name] / paths.METRICS_EVALUATE for name in chosen if name not in faults}
+    print("\n".join(table({name: read_json(str(path)) for name, path in metrics.items()})))
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

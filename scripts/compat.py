@@ -3,6 +3,8 @@
 tests/scripts/test_compat.py touches each and says where to look when a version moves it.
 """
 
+import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -22,6 +24,16 @@ def experiment_commits(name: str) -> list[str]:
     )
     pattern = re.compile(rf"(\w+) refs/exps/\w{{2}}/\w{{38}}/{re.escape(name)}")
     return [found[1] for line in listed.stdout.splitlines() if (found := pattern.fullmatch(line))]
+
+
+def folder_hash(folder: Path) -> str:
+    """Return the MD5 by which dvc.lock names a folder's content."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = [
+        {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(folder).as_posix()}
+        for path in files
+    ]
+    return f"{hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest()}.dir"
 
 
 def data_files(folder: Path, under: str) -> list[str]:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts import raw_data
-from scripts.raw_data import LOCK
 from scripts.revisions import Side
 from sft.core.errors import UserError
 from sft.core.params import load
-from stages.cli import PIPELINE
+from stages.cli import LOCK, PIPELINE
 from stages.paths import RAW
 
 # Of an output: it is not here. That is no change.

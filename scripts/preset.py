@@ -14,7 +14,7 @@ from sft.core.files import replacing
 from sft.core.params import load
 from stages.cli import described
 
-# What is one value or a mapping of names that depend on others (the kinds of the sources): replaced whole.
+# Replaced whole: its names depend on data.base and data.extra.
 REPLACED = ("data.weights",)
 
 

@@ -2,24 +2,44 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from scripts.compat import data_files
 from scripts.revisions import git
+from sft.core.errors import UserError
 from sft.core.params import load
+from stages.cli import LOCK
 from stages.paths import RAW
-
-LOCK = "dvc.lock"
 
 
 def absent(folder: Path) -> dict[str, str]:
-    """Return files and folders under data/raw that DVC tracks and `folder` lacks, with their MD5 hashes."""
-    found = {}
+    """Return files and folders under data/raw that DVC tracks and `folder` lacks, with their MD5 hashes.
+
+    Raises UserError for a .dvc file that does not name them.
+    """
+    found: dict[str, str] = {}
     for pointer in git("ls-files", "-z", f"{RAW}/*.dvc", folder=folder).split("\0"):
-        path = pointer.removesuffix(".dvc")
-        if pointer and (folder / pointer).exists() and not (folder / path).exists():
-            found[path] = load(folder / pointer)["outs"][0]["md5"]
+        if pointer and (folder / pointer).exists():
+            tracked = _tracked(folder, pointer)
+            found |= {path: digest for path, digest in tracked.items() if not (folder / path).exists()}
     return found
+
+
+def _tracked(folder: Path, pointer: str) -> dict[str, str]:
+    """Return what a .dvc file tracks, by its path in the repository, with its MD5 hash."""
+    written = load(folder / pointer)
+    try:
+        of = Path(pointer).parent / written.get("wdir", ".")
+        outs = {Path(os.path.normpath(of / out["path"])).as_posix(): out["md5"] for out in written["outs"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{pointer}: damaged: it does not name a path and an MD5 hash in `outs` ({error}). Get it from "
+            "Git again, or make it anew: dvc add"
+        ) from error
+    if not all(isinstance(digest, str) for digest in outs.values()):
+        raise UserError(f"{pointer}: damaged: an MD5 hash is no text. Get it from Git again, or: dvc add")
+    return outs
 
 
 def is_changed(folder: Path, read: str, lacking: dict[str, str]) -> bool | None:

@@ -12,6 +12,7 @@ only the first (stale) or none (never). It is 1 for an error, such as an unknown
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +60,10 @@ class Comparison:
 
     @property
     def worse_by_itself(self) -> list[Gain]:
-        """What was not tested, but lies below 0 with its whole interval; the gate names it and stays open."""
+        """What was not tested, though the uncorrected interval excludes 0 on the worse side.
+
+        The gate names it and does not fail.
+        """
         untested = (gain for gain in self.found or [] if gain.outcome is Outcome.NOT_TESTED)
         return [gain for gain in untested if gain.by_itself is Outcome.WORSE]
 
@@ -89,10 +93,24 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {described(error)}", file=sys.stderr)
         return 1
-    if len("\n".join([*shown, *below, last])) > LONGEST:
-        below = ["What describes the runs is too long for a comment: `dvc metrics diff` has the metrics.", ""]
-    print("\n".join([*shown, *below, last]))
+    print(fitted(shown, below, last))
     return status
+
+
+def fitted(shown: list[str], below: list[str], last: str) -> str:
+    """Put a report together; where it is too long for a comment, leave out what is `below`, then more."""
+    if _length(shown, below, last) > LONGEST:
+        below = ["What describes the runs is too long for a comment: `dvc metrics diff` has the metrics.", ""]
+    if _length(shown, below, last) > LONGEST:
+        unfolded = re.sub("<details>.*?</details>", "", "\n".join(shown), flags=re.DOTALL)
+        shown = [*unfolded.split("\n"), "The tables' other rows are too long for a comment.", ""]
+    while shown and _length(shown, below, last) > LONGEST:  # a cell may be of any length
+        del shown[max(range(len(shown)), key=lambda number: len(shown[number]))]
+    return "\n".join([*shown, *below, last])
+
+
+def _length(shown: list[str], below: list[str], last: str) -> int:
+    return len("\n".join([*shown, *below, last]))
 
 
 def compare(base: Side, head: Side, branch: str) -> Comparison:
@@ -122,10 +140,13 @@ def _not_compared(why: str) -> Comparison:
 
 
 def _one_sided(after: Scores, before: Scores) -> str:
-    names = ({f"{task} by {METRICS[metric].label}" for task, metric in side} for side in (after, before))
-    ours, theirs = names
-    one_sided = sorted(ours ^ theirs)
+    one_sided = sorted(f"{task} by {_label(metric)}" for task, metric in after.keys() ^ before.keys())
     return f"Not compared, for one side lacks it: {', '.join(map(code, one_sided))}." if one_sided else ""
+
+
+def _label(metric: str) -> str:
+    """Return the metric's label; its name where another commit's scores have it and this code does not."""
+    return METRICS[metric].label if metric in METRICS else metric
 
 
 def _how_to_get_scores(branch: str) -> str:
@@ -182,15 +203,19 @@ def gate(lock: Freshness, compared: Comparison, fail_on: str) -> tuple[str, int]
     if lock.unchecked:
         said.append(f"data/raw was not checked, for this clone lacks {', '.join(map(code, lock.unchecked))}")
     if compared.worse:
-        names = ", ".join(f"{gain.task} by {METRICS[gain.metric].label}" for gain in compared.worse)
-        said.append(f"significantly worse: {names}")
+        said.append(f"significantly worse: {_names(compared.worse)}")
     elif not compared.judged:
         said.append("whether a task got worse is not known")
     else:
         said.append("no task got significantly worse")
-    if names := ", ".join(f"{of.task} by {METRICS[of.metric].label}" for of in compared.worse_by_itself):
+    if compared.worse_by_itself:
+        names = _names(compared.worse_by_itself)
         said.append(f"not tested, though worse by its own 95% interval: {names}")
     return f"**Gate {'failed' if status else 'passed'}** (--fail-on {fail_on}): {'; '.join(said)}.", status
+
+
+def _names(found: list[Gain]) -> str:
+    return ", ".join(f"{gain.task} by {METRICS[gain.metric].label}" for gain in found)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from scripts.markdown import code, fold, table
 from scripts.revisions import Side, github
 from sft.core.errors import UserError
 from sft.core.params import parse
-from sft.statistics.gains import AVERAGE, Gain
+from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
 from sft.tasks.metric_names import METRICS
+from sft.tasks.task import AVERAGE
 from stages.cli import PARAMS
 
 PICTURE = "plots/gain.png"

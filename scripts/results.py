@@ -16,10 +16,9 @@ from sft.core import params
 from sft.core.errors import UserError
 from sft.evaluation import scores_file
 from sft.study.results import Inputs, Result
-from stages.cli import PARAMS
+from stages.cli import LOCK, PARAMS
 from stages.paths import PROVENANCE_EVALUATE, PROVENANCE_TRAIN, SCORES_BASELINE, SCORES_EVALUATE
 
-LOCK = "dvc.lock"
 INPUTS = "inputs.json"  # what of the lock a result's `inputs` are; of runs without DVC, and of published ones
 SCORED_BY = ("standardize", "mix", "train", "baseline", "evaluate")  # the stages that a result comes from
 

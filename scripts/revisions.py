@@ -1,5 +1,6 @@
 """The two sides of a comparison, as Git has them: commits and the workspace, their files and addresses."""
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -41,9 +42,9 @@ class Side:
 
     def committed(self, path: str) -> bool:
         """Tell whether `commit` has the file, and this side has it unchanged."""
-        if _run("cat-file", "-e", f"{self.commit}:{path}").returncode:
+        if not succeeds("cat-file", "-e", f"{self.commit}:{path}"):
             return False
-        return not self.workspace or not _run("diff", "--quiet", self.commit, "--", path).returncode
+        return not self.workspace or succeeds("diff", "--quiet", self.commit, "--", path)
 
 
 def resolve(revision: str) -> str:
@@ -100,19 +101,26 @@ def checked_out(commit: str) -> Iterator[Path]:
     """Yield a temporary folder that has the files of a commit; the workspace stays as it is."""
     with TemporaryDirectory(prefix="report-") as folder:
         path = Path(folder) / "worktree"
-        git("worktree", "add", "--quiet", "--detach", str(path), commit)
         try:
+            # No hooks: one after a checkout may fail, or do what is for the workspace only.
+            no_hooks = ("-c", f"core.hooksPath={os.devnull}")
+            git(*no_hooks, "worktree", "add", "--quiet", "--detach", str(path), commit)
             yield path
         finally:
-            git("worktree", "remove", "--force", str(path))
+            succeeds("worktree", "remove", "--force", str(path))
 
 
 def git(*arguments: str, folder: Path | str = ".") -> str:
     """Return what a Git command prints; raise UserError with Git's own words where it fails."""
     result = _run(*arguments, folder=folder)
     if result.returncode:
-        raise UserError(f"git {arguments[0]} failed: {result.stderr.decode(errors='replace').strip()}")
+        raise UserError(f"git {' '.join(arguments)} failed: {result.stderr.decode(errors='replace').strip()}")
     return result.stdout.decode()
+
+
+def succeeds(*arguments: str) -> bool:
+    """Tell whether a Git command exits with 0."""
+    return not _run(*arguments).returncode
 
 
 def _run(*arguments: str, folder: Path | str = ".") -> subprocess.CompletedProcess[bytes]:

@@ -28,6 +28,7 @@ from typing import Any
 
 from scripts.compat import experiment_reference
 from scripts.results import INPUTS, Source
+from scripts.revisions import git, succeeds
 from sft.core.errors import UserError
 from sft.core.files import replacing, write_csv, write_json, write_text
 from sft.core.params import load, parse
@@ -93,7 +94,7 @@ def run_all(runs: list[Run], values: dict[str, Any]) -> dict[str, str]:
     """Do the runs one after another; return the commit of each one's experiment."""
     if not shutil.which("dvc"):
         raise UserError("dvc is not on the PATH. Activate the environment: . .venv/bin/activate")
-    head = _git("rev-parse", "HEAD").strip()
+    head = git("rev-parse", "HEAD").strip()
     commits = {}
     for number, run in enumerate(runs, 1):
         name = f"study-{run.name}"
@@ -102,21 +103,21 @@ def run_all(runs: list[Run], values: dict[str, Any]) -> dict[str, str]:
             print(f"[{number}/{len(runs)}] {run.name}: finished", flush=True)
         else:
             print(f"[{number}/{len(runs)}] {run.name} ...", flush=True)
-            changes = [f"--set-param={param}={_set(value)}" for param, value in run.changes.items()]
-            _git("update-ref", "-d", new)  # left over from a run that was killed
+            changes = [change for param, value in run.changes.items() for change in set_params(param, value)]
+            git("update-ref", "-d", new)  # left over from a run that was killed
             if subprocess.run(["dvc", "exp", "run", "--temp", "--name", f"{name}-new", *changes]).returncode:
                 raise UserError(f"{run.name} failed, see above. Mend it and run this command again.")
-            _git("update-ref", ref, new)  # only now: an earlier result is kept until there is another
-            _git("update-ref", "-d", new)
-        commits[run.name] = _git("rev-parse", ref).strip()
+            git("update-ref", ref, new)  # only now: an earlier result is kept until there is another
+            git("update-ref", "-d", new)
+        commits[run.name] = git("rev-parse", ref).strip()
     return commits
 
 
 def finished(ref: str, params: dict[str, Any]) -> bool:
     """Tell whether there is an experiment of these params and the workspace's own code."""
-    if not _git_ok("rev-parse", "--quiet", "--verify", ref):
+    if not succeeds("rev-parse", "--quiet", "--verify", ref):
         return False
-    if parse(_git("show", f"{ref}:{PARAMS}"), f"{PARAMS} of {ref}") != params:
+    if parse(git("show", f"{ref}:{PARAMS}"), f"{PARAMS} of {ref}") != params:
         return False
     stages = load(PIPELINE)["stages"].values()
     inputs = {path for stage in stages for path in stage.get("deps", [])}
@@ -126,7 +127,7 @@ def finished(ref: str, params: dict[str, Any]) -> bool:
         for kind in ("outs", "metrics", "plots")
         for path in stage.get(kind, [])
     }
-    return _git_ok("diff", "--quiet", ref, "--", PIPELINE, *sorted(inputs - outputs))
+    return succeeds("diff", "--quiet", ref, "--", PIPELINE, *sorted(inputs - outputs))
 
 
 def write(out: Path, sources: dict[str, Source]) -> None:
@@ -188,19 +189,15 @@ def _check_free(out: Path, names: set[str]) -> None:
         )
 
 
-def _set(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def set_params(param: str, value: Any) -> list[str]:
+    """Return DVC's arguments that give a param its value.
 
-
-def _git(*arguments: str) -> str:
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    if result.returncode:
-        raise UserError(f"git {' '.join(arguments)} failed: {result.stderr.strip()}")
-    return result.stdout
-
-
-def _git_ok(*arguments: str) -> bool:
-    return subprocess.run(["git", *arguments], capture_output=True).returncode == 0
+    DVC merges a mapping into the one that is there, unless that is replaced by something else before.
+    """
+    if not isinstance(value, dict):
+        return [f"--set-param={param}={value if isinstance(value, str) else json.dumps(value)}"]
+    entries = ", ".join(f"{key}: {json.dumps(of)}" for key, of in value.items())  # keys without quotes
+    return [f"--set-param={param}=none", f"--set-param={param}={{{entries}}}"]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from stages.paths import RAW
 
 PARAMS = "params.yaml"
 PIPELINE = "dvc.yaml"
+LOCK = "dvc.lock"
 # The groups of params whose names the user chooses: dvc.yaml lists such a group, of all others the leaves.
 GROUPS = ("tasks", "data.weights")
 

@@ -173,11 +173,18 @@ def check_same_base(reference: str, revision: str | None, baseline: str) -> None
 
     That is so where an unpinned one moved, or where a stage before has not run since the param changed.
     """
-    config = read_json(Path(paths.ADAPTER) / "adapter_config.json")
-    if config["base_model_name_or_path"] != reference:
+    path = Path(paths.ADAPTER) / "adapter_config.json"
+    config = read_json(path)
+    trained_on = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if trained_on is None:
+        raise UserError(
+            f"{path}: damaged: it does not say what base model it was trained on. "
+            "Train it again: dvc repro train"
+        )
+    if trained_on != reference:
         raise ParamError(
-            f"model.reference: it is {reference}, but {paths.ADAPTER} was trained on "
-            f"{config['base_model_name_or_path']}. Run the stages before: dvc repro"
+            f"model.reference: it is {reference}, but {paths.ADAPTER} was trained on {trained_on}. "
+            "Run the stages before: dvc repro"
         )
     trained, scored = config.get("revision"), scores_file.base_model(baseline, paths.SCORES_BASELINE)
     if trained is None and revision is not None:
@@ -347,7 +354,8 @@ def answers_in_words(of_run: dict[str, Any]) -> list[str]:
     """Say task by task what was scored."""
     return [
         f"{task}: {counts['examples']:,} examples answered, {counts['mean_tokens']:.0f} tokens on average, "
-        f"{counts['finished']:.0%} ended before the limit; likelihood of {counts['likelihood_examples']:,}"
+        f"{counts['finished']:.0%} ended before the limit; bits per byte from "
+        f"{counts['likelihood_examples']:,} references"
         for task, counts in of_run["tasks"].items()
     ]
 

@@ -103,8 +103,8 @@ def main(values: dict[str, Any]) -> None:
     provenance = MixProvenance(
         removed=counts,
         removed_by_source=by_source(removed),
-        sources=by_value(mix["source"]),
-        kinds=by_value(mix["kind"]),
+        sources=sorted_counts(mix["source"]),
+        kinds=sorted_counts(mix["kind"]),
     )
     write_json(paths.METRICS_MIX, asdict(metrics))
     write_json(paths.PROVENANCE_MIX, asdict(provenance))
@@ -115,7 +115,7 @@ def with_kinds(mix: pa.Table, base: pa.Table, extra: pa.Table, pool: Pool) -> pa
     """Add to the mix's schema all kinds that there are, with the rows that the largest mix has of each."""
     kinds = dict.fromkeys([*pc.unique(base["kind"]).to_pylist(), *pc.unique(extra["kind"]).to_pylist()], 0)
     for rows, left in ((base, pool.base), (extra, pool.extra)):
-        for kind, count in by_value(rows["kind"].take(pa.array(left))).items():
+        for kind, count in sorted_counts(rows["kind"].take(pa.array(left))).items():
             kinds[kind] += count
     return mix.replace_schema_metadata({"kinds": json.dumps(kinds, sort_keys=True)})
 
@@ -153,8 +153,8 @@ def by_source(removed: pa.Table) -> dict[str, dict[str, int]]:
     return counts
 
 
-def by_value(column: pa.ChunkedArray) -> dict[str, int]:
-    """Count the rows by what is in a column, sorted."""
+def sorted_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """Count the rows by what is in a column, sorted; none is null."""
     return dict(sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(column).to_pylist()))
 
 
@@ -173,7 +173,7 @@ def print_summary(metrics: MixMetrics, provenance: MixProvenance, params: MixPar
         print(f"  {kind:<28} {count:>9,}  {count / metrics.rows:6.1%}")
     print(
         f"contaminated {found.exact:>5,} rows hold an evaluation example; {found.question_only:,} have its "
-        f"question and another answer, {found.over_half:,} more than half of its runs of {RUN} words"
+        f"question and another answer, {found.over_half:,} more than half of its words, by runs of {RUN}"
     )
 
 

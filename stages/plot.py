@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, read_text, write_csv
 from sft.core.params import Count, Params, Text, section
 from sft.core.row_schema import conversation
@@ -22,6 +23,7 @@ from sft.modeling.chat_template import TemplateRefusal, render
 from sft.plotting import gain, pipeline
 from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
+from sft.tasks.metric_names import METRICS
 from stages import paths
 from stages.cli import run
 
@@ -73,11 +75,25 @@ def plot_gain(dpi: int) -> None:
 
 
 def gain_of(row: dict[str, str]) -> Gain:
-    """Read one row of plots/gain.csv."""
-    low, high, p = (float(row[name]) if row[name] else None for name in ("low", "high", "p"))
-    before, after, difference = (float(row[name]) for name in ("before", "after", "difference"))
-    outcome = Outcome(row["verdict"])
-    return Gain(row["task"], row["metric"], before, after, difference, low, high, p, outcome, note="")
+    """Read one row of plots/gain.csv; raise UserError where it is damaged."""
+    try:
+        low, high, p = (float(row[name]) if row[name] else None for name in ("low", "high", "p"))
+        before, after, difference = (float(row[name]) for name in ("before", "after", "difference"))
+        task, metric, outcome, note = row["task"], row["metric"], Outcome(row["verdict"]), row["note"]
+    except KeyError as error:
+        raise _damaged(f"it has no column {error}") from error
+    except (ValueError, TypeError) as error:  # TypeError: a line that is cut off
+        raise _damaged(str(error)) from error
+    if metric not in METRICS:
+        raise _damaged(f"{metric!r} is no metric")
+    return Gain(task, metric, before, after, difference, low, high, p, outcome, note)
+
+
+def _damaged(what: str) -> UserError:
+    return UserError(
+        f"{paths.GAIN}: damaged, or older than this code: {what}. Run the stage that writes it: "
+        "dvc repro evaluate"
+    )
 
 
 def plot_loss(dpi: int) -> None:

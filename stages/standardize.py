@@ -307,7 +307,7 @@ def taken(base: pa.Table, extra: pa.Table, left: Split) -> dict[str, int]:
     return {
         "base": len(base) - len(left.base),
         "extra": len(extra) - len(left.extra),
-        "for_validation_per_task": left.for_floor,
+        "for_validation_per_task": left.for_validation_per_task,
     }
 
 
@@ -328,7 +328,7 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
         if count < params.validation_per_task:
             print(
                 f"            {task} has {count:,} rows for validation, not {params.validation_per_task:,}: "
-                "half of what its source has is left to train on."
+                "at least half of what its source has is left to train on."
             )
     dropped = metrics["contaminated"]
     out = sum(dropped[reason] for reason in EXACT)

@@ -283,13 +283,13 @@ def report(
         print(
             f"            on {recorded.validation_rows:,} rows, not the {params.validation_rows:,} of "
             f"train.validation_rows: {len(mix.held_out):,}{of_kinds} are held out, and of these left out: "
-            f"{listed(validation.dropped)}"
+            f"{above_0(validation.dropped)}"
         )
     limit = recorded.position_limit
     of_positions = f" (the model has {limit:,} positions)" if limit else ""
     print(
         f"too long    {recorded.truncated:,} truncated at {params.max_length:,} tokens{of_positions}; "
-        f"left out: {listed(recorded.dropped)}"
+        f"left out: {above_0(recorded.dropped)}"
     )
     for number, line in enumerate(reading.refusals.lines()):
         print(f"{'' if number else 'refused':<12}{line}")
@@ -300,8 +300,8 @@ def report(
         )
 
 
-def listed(counts: Mapping[str, int]) -> str:
-    """Write counts by name as text."""
+def above_0(counts: Mapping[str, int]) -> str:
+    """Write the counts above 0 by name as text."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
 
 

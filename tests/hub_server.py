@@ -14,7 +14,7 @@ from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from urllib.parse import unquote, urlsplit
 
-_API = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?")
+_API = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?")
 _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -86,9 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
         if match := _API.fullmatch(path):
-            kind, repo, view, revision = match.groups()
+            kind, repo, view, revision, folder = match.groups()
             if self._found(kind, repo, revision or "main"):
-                self._api(kind, repo, view == "tree")
+                self._api(kind, repo, view == "tree", folder)
         elif match := _FILE.fullmatch(path):
             kind, repo, revision, name = match.groups()
             if self._found(kind or "models", repo, revision):
@@ -106,8 +106,13 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         return False
 
-    def _api(self, kind: str, repo: str, tree: bool) -> None:
+    def _api(self, kind: str, repo: str, tree: bool, folder: str | None) -> None:
         files = self.hub.files(kind, repo)
+        if folder:
+            files = {name: path for name, path in files.items() if name.startswith(f"{folder}/")}
+            if not files:
+                self._error(404, "EntryNotFound", "Entry not found")
+                return
         if tree:
             self._json(
                 [

@@ -15,7 +15,6 @@ _WANTED = {
     "int_type": "a whole number",
     "list_type": "a list",
     "model_type": "a mapping",
-    "string_pattern_mismatch": "a short name of letters, digits and _",
     "string_too_short": "a text",
     "string_type": "a text",
 }

@@ -12,6 +12,7 @@ from sft.core.param_errors import fault, wanted
 T = TypeVar("T")
 _COUNT = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)([km]?)", re.IGNORECASE)
 _A_COUNT = "a positive whole number such as 100000, 100_000, 100k or 1.5M"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _UNHASHED = ("size", "nfiles")
 
 
@@ -48,6 +49,12 @@ def _count(value: Any) -> int:
     if not 0 < number < float("inf") or number != int(number):
         raise wanted(_A_COUNT)
     return int(number)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise wanted("a short name of small letters, digits and _, beginning with a letter")
+    return text
 
 
 def all_hashed(values: Any) -> Any:
@@ -98,6 +105,11 @@ Count = Annotated[
 # A text that is not empty.
 Text = Annotated[str, Field(min_length=1)]
 
+# A short name.
+Name = Annotated[
+    str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})
+]
+
 # Values by short names. A pipeline may list such a mapping as one param, so no key in it, however deep,
 # may be one that a cache of runs leaves out of its hashes.
-ByName = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], T], BeforeValidator(all_hashed)]
+ByName = Annotated[dict[Name, T], BeforeValidator(all_hashed)]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params, Share
-from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, SCHEMA
+from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, SCHEMA, take_rows
 from sft.core.seeded_order import order, units
 from sft.tasks.metric_names import MULTIPLE_CHOICE, TOOL_CALL
 from sft.tasks.task import Task
@@ -60,13 +60,13 @@ VALIDATION = [name for name in SCHEMA.names if name not in HOLDOUT_ONLY]
 class Split:
     """Rows to train on, of base and of extra, and those held out for validation.
 
-    `for_floor` counts the rows that would be trained on if only the share were held out.
+    `for_validation_per_task` counts the rows that would be trained on if only the share were held out.
     """
 
     base: pa.Table
     extra: pa.Table
     validation: pa.Table
-    for_floor: int
+    for_validation_per_task: int
 
 
 def evaluation_pool(sources: Mapping[str, pa.Table], tasks: Sequence[Task], seed: int) -> pa.Table:
@@ -116,7 +116,7 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
     marked = rows["task"].null_count < len(rows)
     rows = rows.filter(pc.is_in(rows["item"], value_set=held)).select(columns)
     examples: dict[str, dict] = {}
-    for row in rows.take(order(seed, rows["id"])).to_pylist():
+    for row in take_rows(rows, order(seed, rows["id"])).to_pylist():
         at = (
             None
             if row["item"] in examples
@@ -248,36 +248,47 @@ def split(
     `forms` are the rows of the form of each task that is trained on, by the task's name; `others` those of
     each of base's sources that no task is made from. Held out are the share of base's items, and so many more
     that `validation_per_task` distinct rows are there of each task, or half of what it has, and of each other
-    source, or a tenth of it. All by the same seeded hash. Raises ParamError where nothing of base is left.
+    source, or a tenth of it. An item with which they would have more than half is not held out for it. All by
+    the same seeded hash. Raises ParamError where nothing of base is left.
     """
     seed = f"{params.seed}:validation"
-    shared = _first(seed, pc.unique(base["item"]), params.validation)
+    items = pc.unique(base["item"])
+    shared = items.filter(pa.array(units(seed, items) < params.validation))
     chosen = [shared]
     for rows, part in [*((rows, 2) for rows in forms.values()), *((rows, 10) for rows in others)]:
-        rows = rows.take(pa.array(_first_of_each(rows["id"])))
-        wanted = min(params.validation_per_task, max(len(rows) // part, min(1, len(rows) - 1)))
-        if wanted > 0:
-            last = np.partition(units(seed, rows["item"]), wanted - 1)[wanted - 1]
-            chosen.append(_first(seed, pc.unique(rows["item"]), last, including=True))
+        distinct = rows["item"].filter(_first_of_each(rows["id"]))
+        wanted = min(params.validation_per_task, max(len(distinct) // part, min(1, len(distinct) - 1)))
+        chosen.append(_enough(seed, distinct, wanted))
     items = pc.unique(pa.concat_arrays(chosen))
     tables = [base, extra, *forms.values()]
     held, by_share = given_away(items, tables), given_away(shared, tables)
     parts = [_of_task(rows, name) for name, rows in forms.items()] + [base.select(VALIDATION)]
     validation = pa.concat_tables(parts)
     validation = validation.filter(pc.is_in(validation["item"], value_set=items))
-    validation = validation.take(pa.array(_first_of_each(validation["id"])))
+    validation = validation.filter(_first_of_each(validation["id"]))
     left = Split(without(base, held), without(extra, held), validation, 0)
     for rows, after in ((base, left.base), (extra, left.extra)):
-        left.for_floor += len(without(rows, by_share)) - len(after)
+        left.for_validation_per_task += len(without(rows, by_share)) - len(after)
     if not len(left.base):
         raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
     return left
 
 
-def _first(seed: str, items: pa.Array, limit: float, including: bool = False) -> pa.Array:
-    """Return the items whose seeded number is below `limit`, or equal to it."""
-    numbers = units(seed, items)
-    return items.filter(pa.array(numbers <= limit if including else numbers < limit))
+def _enough(seed: str, items: pa.ChunkedArray, wanted: int) -> pa.Array:
+    """Return the first items by seeded hash that have `wanted` rows; `items` are those of all rows.
+
+    One with which they would have more than half of the rows is passed over.
+    """
+    counted = pc.value_counts(items)
+    unique, counts = counted.field("values"), counted.field("counts").to_numpy()
+    chosen: list[int] = []
+    for place in order(seed, unique):
+        held = int(counts[chosen].sum())
+        if held >= wanted:
+            break
+        if held + counts[place] <= len(items) // 2:
+            chosen.append(place)
+    return unique.take(pa.array(chosen, pa.int64()))
 
 
 def _of_task(rows: pa.Table, name: str) -> pa.Table:
@@ -287,6 +298,12 @@ def _of_task(rows: pa.Table, name: str) -> pa.Table:
     return rows.set_column(VALIDATION.index("task"), "task", marks)
 
 
-def _first_of_each(ids: pa.ChunkedArray) -> np.ndarray:
-    """Return the row number of each id's first row, ascending."""
-    return np.sort(np.unique(np.asarray(ids), return_index=True)[1])
+def _first_of_each(ids: pa.ChunkedArray) -> pa.Array:
+    """Tell of each row whether it is its id's first.
+
+    To filter by, not to take: Arrow joins a column's chunks to take from them, and 32-bit offsets overflow
+    beyond 2 GiB of text.
+    """
+    first = np.zeros(len(ids), bool)
+    first[np.unique(np.asarray(ids), return_index=True)[1]] = True
+    return pa.array(first)

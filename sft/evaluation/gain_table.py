@@ -26,6 +26,7 @@ def as_rows(found: Sequence[Gain]) -> list[dict[str, Any]]:
             "high": rounded(gain.high),
             "p": "" if gain.p is None else f"{gain.p:.3g}",
             "verdict": gain.outcome.value,
+            "note": gain.note,
         }
         for gain in found
     ]
@@ -52,11 +53,9 @@ def lines(found: Sequence[Gain]) -> list[str]:
 
 def _cells(gain: Gain) -> str:
     plain = METRICS[gain.metric].format
-    signed = f"+{plain}"
+    signed = f"+z{plain}"  # z: no -0.000
     levels = f"{gain.before:{plain}} -> {gain.after:{plain}}"
     interval = ""
     if gain.low is not None and gain.high is not None:
         interval = f"95% interval {gain.low:{signed}} to {gain.high:{signed}}"
-    return (
-        f"{levels:>14}  {gain.difference:>{signed.replace('+', '+7')}}  {interval:<32}  {gain.outcome.value}"
-    )
+    return f"{levels:>14}  {gain.difference:>+z7{plain}}  {interval:<32}  {gain.outcome.value}"

@@ -75,11 +75,15 @@ def forest(path: Path | str, gains: Sequence[Gain], dpi: int) -> None:
         bbox_to_anchor=(1, 0),
     )
     figure.text(
-        0.02, 0.02, "bars: 95% interval, paired over examples; numbers: base model → adapter", fontsize=8.5,
+        0.02,
+        0.02,
+        "numbers: base model → adapter; bars: 95% interval over the examples,\nof this one training: "
+        "another seed gives another adapter",
+        fontsize=9,
         color=GREY,
-    )  # fmt: skip
+    )
     taken = 0.45 + 0.19 * len(below.splitlines())  # inches
-    save(figure, path, dpi, top=1 - taken / height, bottom=0.25 / height)
+    save(figure, path, dpi, top=1 - taken / height, bottom=0.3 / height)
 
 
 def title(gains: Sequence[Gain]) -> list[str]:

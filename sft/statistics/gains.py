@@ -18,7 +18,7 @@ from sft.statistics.intervals import (
     compare_adapters,
 )
 from sft.statistics.scores import Scores, aligned, signed
-from sft.statistics.significance import ROUGE, Outcome, Verdict, is_tested, verdicts
+from sft.statistics.significance import TESTED_ROUGE, Outcome, Verdict, is_tested, verdicts
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
@@ -47,7 +47,7 @@ class Gain:
 
     @property
     def by_itself(self) -> Outcome | None:
-        """Better or worse where the interval, which no number of tests corrects, leaves 0 out."""
+        """Better or worse where the interval, which no number of tests corrects, excludes 0."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return None
         better = (self.difference < 0) == METRICS[self.metric].lower_is_better
@@ -89,7 +89,7 @@ def compared(after: Scores, before: Scores) -> dict[tuple[str, str], dict[str, P
     if not found:
         raise UserError(NOTHING)
     pairs: dict[tuple[str, str], dict[str, Pair]] = {}
-    for metric in sorted(found, key=lambda metric: (metric != BITS_PER_BYTE, metric != ROUGE, metric)):
+    for metric in sorted(found, key=lambda metric: (metric != BITS_PER_BYTE, metric != TESTED_ROUGE, metric)):
         if METRICS[metric].common and len(found[metric]) > 1:
             pairs[AVERAGE, metric] = found[metric]
         pairs |= {(task, metric): {task: pair} for task, pair in found[metric].items()}
@@ -156,16 +156,17 @@ def headline(found: Sequence[Gain], than: str) -> str:
 def sentence(found: Sequence[Gain], than: str) -> str:
     """Put the verdict into one sentence; `than` is what was compared with, such as "the base model".
 
-    It names every task that got better or worse, in either family, those that were not tested though their
-    own interval leaves 0 out, and what could not be judged and why.
+    It names every task that got better or worse, in either family, or did not differ significantly, those
+    that were not tested though their own interval excludes 0, and what could not be judged and why.
     """
     if found and not any(gain.difference for gain in found):
         return f"The same scores as {than} on every task."
     if found and all(gain.outcome is Outcome.NOT_JUDGED for gain in found):
-        return f"{headline(found, than)}: {', '.join(sorted({gain.note for gain in found}))}."
-    better, worse = (
+        notes = sorted({gain.note for gain in found} - {""})
+        return f"{': '.join([headline(found, than), *([', '.join(notes)] if notes else [])])}."
+    better, worse, neither = (
         listed(found, [gain for gain in found if gain.outcome is outcome])
-        for outcome in (Outcome.BETTER, Outcome.WORSE)
+        for outcome in (Outcome.BETTER, Outcome.WORSE, Outcome.NO_DIFFERENCE)
     )
     if better:
         clauses = [f"Better than {than} in {better}", *([f"but worse in {worse}"] if worse else [])]
@@ -173,25 +174,19 @@ def sentence(found: Sequence[Gain], than: str) -> str:
         clauses = [f"Worse than {than} in {worse}"]
     else:
         clauses = [headline(found, than)]
-    if (better or worse) and (rest := _not_told_apart(found)):
-        clauses.append(f"no significant difference on {', '.join(rest)}")
+    if (better or worse) and neither:
+        clauses.append(f"no significant difference in {neither}")
     clauses += [*_not_tested(found), *_not_judged(found)]
     return f"{'; '.join(clauses)}."
 
 
-def _not_told_apart(found: Sequence[Gain]) -> list[str]:
-    """List the tasks that were tested, and on which nothing is significant."""
-    told = {gain.task for gain in found if gain.outcome in (Outcome.BETTER, Outcome.WORSE)}
-    tested = dict.fromkeys(gain.task for gain in found if gain.outcome is Outcome.NO_DIFFERENCE)
-    return [task for task in tested if task not in {*told, AVERAGE}]
-
-
 def _not_tested(found: Sequence[Gain]) -> list[str]:
-    closed = [gain for gain in found if gain.outcome is Outcome.NOT_TESTED]
-    if not closed:
+    untested = [gain for gain in found if gain.outcome is Outcome.NOT_TESTED]
+    if not untested:
         return []
-    apart = [f"{gain.task} ({gain.by_itself.value})" for gain in closed if gain.by_itself]
-    though = f", though the uncorrected 95% interval leaves 0 out on {', '.join(apart)}" if apart else ""
+    differing = [f"{gain.task} ({gain.by_itself.value})" for gain in untested if gain.by_itself]
+    where = ", ".join(differing)
+    though = f", though the uncorrected 95% interval excludes 0 on {where}" if differing else ""
     return [f"bits per byte do not differ significantly on average, so they were not tested by task{though}"]
 
 
@@ -201,12 +196,12 @@ def _not_judged(found: Sequence[Gain]) -> list[str]:
     clauses = []
     for note in dict.fromkeys(gain.note for gain in refused):
         names = listed(found, [gain for gain in refused if gain.note == note])
-        clauses.append(f"not judged: {names}" + (f" ({note})" if note else ""))
+        clauses.append(f"not judged in {names}" + (f" ({note})" if note else ""))
     return clauses
 
 
 def listed(found: Sequence[Gain], some: Sequence[Gain]) -> str:
-    """Name the metrics of some of what was found, each with where: on average, on tasks."""
+    """Name the metrics of some of what was found, to come after "in": each with on average, on tasks."""
     parts = []
     for metric in dict.fromkeys(gain.metric for gain in some):
         of_metric = [gain for gain in found if gain.metric == metric]
@@ -216,8 +211,10 @@ def listed(found: Sequence[Gain], some: Sequence[Gain]) -> str:
         elif not METRICS[metric].common and len(of_metric) == 1:  # one task's own
             where = ""
         else:
-            tasks = [task for task in named if task != AVERAGE]
-            places = ["on average"] * (AVERAGE in named) + ([f"on {', '.join(tasks)}"] if tasks else [])
-            where = f" {' and '.join(places)}"
+            where = f" {_and(['on average' if task == AVERAGE else f'on {task}' for task in named])}"
         parts.append(f"{METRICS[metric].label}{where}")
-    return ", ".join(parts)
+    return ", and in ".join([", in ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)

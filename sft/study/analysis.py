@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sft.core.errors import UserError
-from sft.statistics.significance import ROUGE, Verdict, verdicts
+from sft.statistics.significance import TESTED_ROUGE, Verdict, verdicts
 from sft.statistics.variance import decoding_std, variance_shares
 from sft.study.comparison import configurations_differ, what_is_tested
 from sft.study.results import (
@@ -36,7 +36,7 @@ from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
 # Metrics of every task that are tested, the primary endpoint's first.
-COMPARED_BY = (BITS_PER_BYTE, ROUGE)
+COMPARED_BY = (BITS_PER_BYTE, TESTED_ROUGE)
 
 
 @dataclass(eq=False)

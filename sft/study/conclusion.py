@@ -36,8 +36,8 @@ def conclusion(study: Study, results: list[Result]) -> str:
     judged = list(study.verdicts.values())
     if refused := sum(verdict.outcome is Outcome.NOT_JUDGED for verdict in judged):
         sentences += [
-            f"{refused} of the {len(judged)} pre-registered comparisons could not be made yet, for lack of "
-            "replicates or examples."
+            f"{refused} of the {len(judged)} pre-registered comparisons could not be made yet, for the "
+            "reasons in the table."
         ]
     model = results[0].params["model"]["reference"]
     sentences += [f"This speaks of {model} on this data and these tasks only."]

@@ -12,9 +12,14 @@ from ruamel.yaml.error import YAMLError
 
 from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, parse_value
+from sft.study.results import WEIGHTS
 
 # What the base model's scores depend on: these are the same in every run, so it is evaluated once.
 _SHARED = ("model.", "evaluate.", "tasks.", "data.holdout.")
+
+
+# Characters of a value in a run's name, before the hash that tells it from others that begin alike.
+LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def _in_name(value: Any) -> str:
     text = str(value)
     if re.fullmatch(r"[\w.-]+", text):  # with the sign: 1 and -1 are not one run
         return text
-    return f"{_slug(text)}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return f"{_slug(text)[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _slug(text: str) -> str:
@@ -131,6 +136,6 @@ def _group(values: dict[str, Any], name: str) -> dict[str, Any]:
     at: Any = values
     for group in groups:
         at = at.get(group) if isinstance(at, dict) else None
-    if not isinstance(at, dict) or leaf not in at or isinstance(at[leaf], dict):
+    if not isinstance(at, dict) or leaf not in at or (isinstance(at[leaf], dict) and name != WEIGHTS):
         raise ParamError(f"{name}: no such param. Is it misspelt?")
     return at

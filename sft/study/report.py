@@ -7,6 +7,7 @@ from sft.study.analysis import COMPARED_BY, Condition, Row, Study, apart_too_far
 from sft.study.conclusion import conclusion
 from sft.study.results import Result
 from sft.study.wording import (
+    FAMILIES,
     PARTS,
     caveats,
     condition_name,
@@ -52,14 +53,7 @@ def markdown(
     lines += [f"Would new trainings, with other seeds, on new examples, differ? {_directions()}", ""]
     lines += table((pair_name(of.pair), of.task, of.metric, study.verdicts[of]) for of in study.verdicts)
     family = len(study.verdicts)
-    lines += [
-        "",
-        f"p is corrected for all {family} comparisons that the study makes, in two families of 5% each:",
-    ]
-    lines += [
-        "bits per byte (the average first, the tasks only where it is significant), and the answers (Holm)."
-    ]
-    lines += [""]
+    lines += ["", f"p is corrected for all {family} comparisons that the study makes, {FAMILIES}.", ""]
     if pairs := apart_too_far(study.conditions):
         names = "; ".join(f"{condition_name(first)} and {condition_name(second)}" for first, second in pairs)
         lines += [f"Beside one another only, for they differ in more than one param: {names}.", ""]

@@ -9,16 +9,18 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from sft.core.params import Count, leaves, parse_value
+from sft.core.params import Count, Number, leaves, parse_value
 from sft.statistics.outliers import far_out
 from sft.statistics.scores import Scores, aligned
-from sft.statistics.significance import ROUGE
+from sft.statistics.significance import TESTED_ROUGE
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 
 # What a training has read, by the names in its provenance.
 Amount = Literal["rows_seen", "distinct_rows_seen", "epochs", "tokens_seen"]
 AMOUNTS: tuple[Amount, ...] = ("rows_seen", "distinct_rows_seen", "epochs", "tokens_seen")
+# A param of its own, though it is a mapping: of how often training reads rows of each kind.
+WEIGHTS = "data.weights"
 # In a configuration's `apart`: what tells its data from those of results with the same params.
 DATA = "data"
 
@@ -197,7 +199,7 @@ def grouped(results: Sequence[Result]) -> list[Configuration]:
 
     The standardized data is meant: which rows of it the mix takes is data.seed's, and a replicate's own.
     """
-    flat = [{name: _at(result.params, name) for name in leaves(result.params)} for result in results]
+    flat = [_flat(result.params) for result in results]
     names = sorted({name for params in flat for name in params} - {"data.seed", "train.seed"})
     differing = [name for name in names if len({str(params.get(name)) for params in flat}) > 1]
     data: dict[tuple[str, ...], list[str]] = {}  # by params, what is known of the data
@@ -248,7 +250,7 @@ def outlying(configurations: Sequence[Configuration], scores: ByResult) -> list[
     """List the replicates that lie far out, by what is tested of the tasks' average."""
     found = []
     for metric in averageable(scores):
-        if metric not in (BITS_PER_BYTE, ROUGE):
+        if metric not in (BITS_PER_BYTE, TESTED_ROUGE):
             continue
         groups = [replicate_means(scores, AVERAGE, metric, of.results) for of in configurations]
         for place, index in far_out(groups):
@@ -256,6 +258,19 @@ def outlying(configurations: Sequence[Configuration], scores: ByResult) -> list[
             name = configurations[place].results[index].name
             found.append(FarOut(name, metric, float(groups[place][index]), others))
     return found
+
+
+def _flat(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the params by their dotted names; data.weights, where it is a mapping, is one, and a text.
+
+    Kinds that are not read are left out of it.
+    """
+    flat = {name: _at(params, name) for name in leaves(params) if not name.startswith(f"{WEIGHTS}.")}
+    weights = params["data"].get("weights")
+    if isinstance(weights, dict):
+        numbers = {kind: parse_value(weight, Number, f"{WEIGHTS}.{kind}") for kind, weight in weights.items()}
+        flat[WEIGHTS] = ", ".join(f"{kind} {number:g}" for kind, number in sorted(numbers.items()) if number)
+    return flat
 
 
 def _at(params: dict[str, Any], name: str) -> Any:

@@ -116,7 +116,7 @@ def caveats(
         )
     if unknown := [result.name for result in results if result.inputs is None]:
         lines.append(
-            "Not checked, for want of a dvc.lock: whether the same data and code made "
+            "Not checked, for what they were made from is not recorded: whether the same data and code made "
             f"{', '.join(unknown)} as the others."
         )
     lines += [_far_out_words(of) for of in outlying(configurations, scores)]

@@ -11,9 +11,8 @@ class Metric:
     """One metric: its `label` in figures, and the format of its mean and of its differences.
 
     A `common` metric is one of every task; another is one of the tasks that name it. One that is not a
-    `headline` is left out of the metrics files. `unit` is what it is counted in, for axes and tables, or "".
-    Of a `share` an answer scores 0 or 1. One that is not `decoded` is of an example, by the model's
-    likelihoods: no answer is decoded for it, so it has no runs.
+    `headline` is left out of the metrics files. Of a `share` an answer scores 0 or 1. One that is not
+    `decoded` is of an example, by the model's likelihoods: no answer is decoded for it, so it has no runs.
     """
 
     name: str
@@ -22,7 +21,6 @@ class Metric:
     headline: bool = True
     lower_is_better: bool = False
     format: str = ".3f"
-    unit: str = ""
     share: bool = False
     decoded: bool = True
 

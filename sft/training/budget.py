@@ -81,7 +81,7 @@ class Budget:
 
     def met(self, reading: Reading, mix_rows: int) -> bool:
         """Tell whether what has been read is enough."""
-        if len(reading.rows) % self.batch_size:
+        if not reading.rows or len(reading.rows) % self.batch_size:
             return False
         done = {
             "steps": len(reading.rows) / self.batch_size,

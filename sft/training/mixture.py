@@ -2,15 +2,18 @@
 
 import difflib
 import heapq
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from sft.core.errors import ParamError
 from sft.core.param_errors import wanted
 from sft.core.param_types import all_hashed
 from sft.core.params import Number, Params
+
+_KIND = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def _not_negative(number: float) -> float:
@@ -19,8 +22,16 @@ def _not_negative(number: float) -> float:
     return number
 
 
+def _kind(text: str) -> str:
+    if not _KIND.fullmatch(text):
+        raise wanted("a name of letters, digits, _ and -")
+    return text
+
+
 Weight = Annotated[Number, AfterValidator(_not_negative), WithJsonSchema({"type": "number", "minimum": 0})]
-Kind = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Kind = Annotated[
+    str, AfterValidator(_kind), WithJsonSchema({"type": "string", "pattern": f"^{_KIND.pattern}$"})
+]
 Weights = Literal["proportional"] | Annotated[dict[Kind, Weight], BeforeValidator(all_hashed)]
 
 
@@ -46,7 +57,7 @@ def weights_of_kinds(weights: Weights, in_mix: Mapping[str, int], known: list[st
         raise ParamError(
             f"data.weights: no source of data.base and data.extra has rows of the kinds "
             f"{', '.join(kind + _near(kind, known) for kind in unknown)}. They have: {', '.join(known)}. "
-            f"Delete the lines of the others, or set data.weights to proportional.{add}"
+            f"Delete the lines of kinds that no source has, or set data.weights to proportional.{add}"
         )
     if without:
         raise ParamError(

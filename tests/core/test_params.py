@@ -256,6 +256,10 @@ def test_a_mapping():
         ({"first": {"rank": "x", "names": []}}, "tasks.first.rank: 'x' is not a number."),
         ({"first": {"rnak": 1, "names": []}}, "tasks.first.rank: missing. Is 'rnak' meant to be 'rank'?"),
         ({"the first": {"rank": 1, "names": []}}, "tasks.the first: 'the first' is not a short name of"),
+        (
+            {"First": {"rank": 1, "names": []}},
+            "tasks.First: 'First' is not a short name of small letters, digits and _, beginning with",
+        ),
         ({"a.b": {"rank": 1, "names": []}}, "tasks.a.b: 'a.b' is not a short name of"),
         (
             {"size": {"rank": 1, "names": []}},

@@ -62,7 +62,7 @@ def test_shares_of_the_items_are_held_out():
         assert {name.split(":")[0] for name in held} <= {"recipe"}
         assert abs(len(held) - share * 1_000) <= 50 and (share != 1 or len(held) == 1_000)
     parts = held_out(rows, NONE, validation=0.25)
-    assert abs(len(parts.validation) / len(rows) - 0.25) < 0.03 and parts.for_floor == 0
+    assert abs(len(parts.validation) / len(rows) - 0.25) < 0.03 and parts.for_validation_per_task == 0
     assert len(parts.validation) + len(parts.base) == len(rows)
 
 
@@ -177,7 +177,7 @@ def test_every_task_has_its_floor_of_validation_rows():
             parts.base
         )
         lost = len(shared.base) - len(parts.base)
-        assert parts.for_floor == 2 * lost > 0  # base and extra are the same rows here
+        assert parts.for_validation_per_task == 2 * lost > 0  # base and extra are the same rows here
 
 
 def most_of(parts, floor):
@@ -193,13 +193,45 @@ def test_the_floor_leaves_half_of_a_small_task():
     assert set(parts.validation["task"].to_pylist()) == {"mine"}
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("floor", [1, 2, 5])
+def test_the_floor_leaves_half_of_a_task_whose_rows_are_of_few_items(seed, floor):
+    rows = table(
+        [dialogue(f"question {n}", f"answer {n}") for n in range(10)],
+        items=["large"] * 7 + ["small", "tiny", "tiny"],
+    )
+    parts = held_out(rows, NONE, tasks=[task("mine")], floor=floor, seed=seed)
+    assert 1 <= len(parts.validation) <= 3 and "large" in items_of(parts.base)
+    assert len(parts.validation) >= min(floor, 3)
+
+
+def test_a_task_of_one_item_is_left_to_train_on():
+    rows = table([dialogue(f"question {n}", f"answer {n}") for n in range(10)], items=["one"] * 10)
+    parts = held_out(rows, NONE, tasks=[task("mine")], floor=2)
+    assert (len(parts.validation), len(parts.base)) == (0, 10)
+
+
+def test_the_floor_of_a_task_with_more_than_2_gib_of_text():
+    (chunk,) = table([dialogue("question", "a" * 2**20)])["messages"].chunks
+    count = 2**11 + 10  # chunks that are one in memory
+    rows = table([dialogue(f"{n}", "yes") for n in range(count)])
+    rows = rows.set_column(0, "messages", pa.chunked_array([chunk] * count))
+    parts = split(
+        table([dialogue("base", "yes")]),
+        rows.slice(0, 0),
+        {"mine": rows},
+        HoldoutParams(seed=1, validation=0, validation_per_task=4),
+    )
+    assert len(parts.validation) == 4
+
+
 def test_the_floor_counts_distinct_rows_and_takes_a_task_that_is_not_trained_on():
     rows = table([dialogue(f"question {n % 50}", "yes") for n in range(100)])
     other = table([dialogue(f"other {n}", "yes") for n in range(100)])
     forms = {"mine": rows, "theirs": other}
     parts = split(rows, rows.slice(0, 0), forms, HoldoutParams(seed=1, validation=0, validation_per_task=10))
     assert len(parts.validation) == 20 == len(items_of(parts.validation))
-    assert len(parts.base) == 80 == parts.for_floor * 4
+    assert len(parts.base) == 80 == parts.for_validation_per_task * 4
     assert parts.validation.schema.names == ["messages", "tools", "source", "kind", "id", "item", "task"]
 
 

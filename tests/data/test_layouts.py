@@ -524,9 +524,9 @@ def test_what_is_nested_deeply_in_an_unused_column_is_left_out():
     # So deep that Arrow's parser would end the process.
     for opening, closing in (("[", "]"), ('{"a":', "}")):
         deeper = line % (opening * 100_000 + "1" + closing * 100_000)
-        loaded = read(line % "1" + deeper + line % "2")
+        loaded = read(deeper + '{"prompt": "q", "completion": "a"}\n' * 2)
         assert len(loaded.table) == 2
-        assert rejected(loaded) == [(1, "invalid JSON: line 2: nested too deeply")]
+        assert rejected(loaded) == [(0, "invalid JSON: line 1: nested too deeply")]
 
 
 @pytest.mark.parametrize("depth", [30, 500, 900])

@@ -1,5 +1,7 @@
 """The gain over the base model as people read it, and as a file."""
 
+from dataclasses import replace
+
 from sft.evaluation.gain_table import as_rows, lines
 from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
@@ -25,6 +27,11 @@ def test_as_people_read_it():
     ]
 
 
+def test_nothing_is_minus_zero():
+    tiny = replace(FOUND[1], difference=-0.0001, low=-0.0002, outcome=Outcome.NO_DIFFERENCE)
+    assert "  +0.000  95% interval +0.000 to -0.050 " in lines([tiny])[2]
+
+
 def test_a_shared_note_stands_once():
     gated = [
         Gain(task, "bits_per_byte", 1.5, 1.5, 0.0, None, None, None, Outcome.NOT_TESTED, "as the average")
@@ -43,6 +50,7 @@ def test_as_a_file():
     rows = as_rows(FOUND)
     assert rows[0] == {
         **{"task": "average", "metric": "bits_per_byte", "before": 1.5, "after": 1.25, "difference": -0.25},
-        **{"low": -0.375, "high": -0.125, "p": "0.000123", "verdict": "better"},
+        **{"low": -0.375, "high": -0.125, "p": "0.000123", "verdict": "better", "note": ""},
     }
-    assert [rows[2][name] for name in ("low", "high", "p", "verdict")] == ["", "", "", "not judged"]
+    last = [rows[2][name] for name in ("low", "high", "p", "verdict", "note")]
+    assert last == ["", "", "", "not judged", "too few examples"]

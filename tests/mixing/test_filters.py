@@ -16,6 +16,7 @@ from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, section
 from sft.core.row_schema import standard_table
 from sft.data.holdout import EXAMPLES
+from sft.mixing.filters import FilterParams, filtered
 from sft.mixing.near_duplicates import PERMUTATIONS, banding
 from stages import mix
 from tests.imports import ROOT
@@ -421,3 +422,16 @@ def test_filters_survive_set_param_and_presets(tmp_path: Path) -> None:
     (tmp_path / "presets/english.yaml").write_text("data:\n  filters:\n    languages:\n    - en\n")
     assert preset.apply("english", path, tmp_path / "presets") == ["data.filters.languages: any -> [en]"]
     assert load(path)["data"]["filters"] == {**OFF, "languages": ["en"]}
+
+
+def test_what_an_answer_calls_and_thinks_is_said_too() -> None:
+    def asked(**fields: str) -> list[dict]:
+        return [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", **fields}]
+
+    calls = '[{"type": "function", "function": {"name": "add"}}]'
+    rows = table([asked(tool_calls=calls), asked(), asked(reasoning="two words"), asked(content="a")])
+    rows = rows.append_column("part", pa.array(["base"] * len(rows)))
+    params = FilterParams(**{**OFF, "placeholders": "remove", "min_words": 3})
+    kept, removed = filtered(rows, params, 42)
+    assert kept.tolist() == [0]
+    assert removed["filter"].to_pylist() == ["min_words", "min_words", "placeholders"]

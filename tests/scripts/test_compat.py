@@ -29,6 +29,11 @@ def test_the_commit_of_an_experiment(repo: Repo, monkeypatch: pytest.MonkeyPatch
     assert compat.experiment_commits("m.ne") == [] == compat.experiment_commits("stash")
 
 
+def test_the_hash_of_a_folder(built: Repo) -> None:
+    where = LOOK_AT.format("dvc_data/hashfile/tree.py (Tree.digest)")
+    assert compat.folder_hash(built.path / "models/adapter") == built.lock()["train"]["models/adapter"], where
+
+
 def test_the_files_that_dvc_sees(built: Repo) -> None:
     where = LOOK_AT.format("dvc/ignore.py (DvcIgnoreFilter.find)")
     assert (built.path / "data/raw/README.md").exists()  # .dvcignore names it

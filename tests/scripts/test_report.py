@@ -13,7 +13,7 @@ import pytest
 
 from scripts import report_sections as sections
 from scripts.dvc_gate import Freshness
-from scripts.report import STALE, WORSE, Comparison, gate, main
+from scripts.report import STALE, WORSE, Comparison, fitted, gate, main
 from scripts.revisions import git, github
 from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
@@ -102,6 +102,9 @@ def test_a_lock_that_is_behind(origin: Repo, tmp_path: Path) -> None:
     text, status = report(repo, "--base", "origin/trunk", "--head", "origin/better")
     assert status == 0 and "dvc.lock is up to date" in text and "train.budget" not in text
     repo.git("switch", "--quiet", "better")
+    # The workspace's hooks are not for the other revision's folder.
+    (repo.path / ".git" / "hooks" / "post-checkout").write_text("#!/bin/sh\nexit 1\n")
+    (repo.path / ".git" / "hooks" / "post-checkout").chmod(0o755)
     assert report(repo, "--base", "origin/trunk", "--head", "origin/stale")[1] == STALE
 
 
@@ -204,6 +207,20 @@ def test_what_cannot_be_compared_is_said_and_the_rest_shown(
     )
 
 
+def test_a_task_s_own_metric_that_a_branch_removes(origin: Repo, tmp_path: Path) -> None:
+    """The base's scores are read by the branch's code, which knows the metric no more."""
+    before = scores(2).replace(",format,", ",gone,", 1)
+    repo = clone(origin, tmp_path / "clone", "trunk")
+    write(repo, SCORES_EVALUATE, before)
+    repo.commit("the metric was there")
+    write(repo, SCORES_EVALUATE, scores(3))
+    text, _ = report(repo, "--base", "HEAD")
+    assert "Not compared, for one side lacks it: `recipe by gone`, `recipe by recipe format`." in text
+    write(repo, SCORES_EVALUATE, before.replace(",0.3", ",0.4"))  # on both sides, it is not compared either
+    text, _ = report(repo, "--base", "HEAD")
+    assert "| `recipe` | ROUGE-1 " in text and "Not compared, for" not in text and "by gone" not in text
+
+
 def test_a_base_that_has_scores_by_now_is_to_be_merged(origin: Repo, tmp_path: Path) -> None:
     repo = clone(origin, tmp_path / "clone", "old")
     write(repo, SCORES_EVALUATE, scores(6))
@@ -232,6 +249,18 @@ def test_a_long_report_shows_a_page_and_fits_into_a_comment(origin: Repo, tmp_pa
     text, status = report(repo, "--base", "origin/trunk")
     assert len(text) < 65_536 and status == STALE and "too long for a comment" in text
     assert text.splitlines()[-1].startswith("**Gate failed**")
+
+
+def test_a_report_of_any_length_fits_into_a_comment() -> None:
+    wide = ["| " + "x" * 60_000 + " |"]
+    folded = ["<details><summary>more</summary>", "", *wide, "", "</details>", ""]
+    shown = ["Better.", "", "| a |", *folded]
+    assert fitted(shown, ["below", ""], "last") == "\n".join([*shown, "below", "", "last"])
+    text = fitted([*shown, *folded], ["below", ""], "last")
+    assert text.startswith("Better.\n\n| a |\n") and text.endswith("last") and "<details>" not in text
+    assert "other rows are too long" in text and "below" not in text
+    text = fitted(["Better.", "", *wide, *wide], [], "last")
+    assert len(text) < 65_536 and text.startswith("Better.\n") and text.endswith("last")
 
 
 def test_what_cannot_be_judged_is_not_called_fine() -> None:

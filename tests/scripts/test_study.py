@@ -8,6 +8,11 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+from scripts.study import set_params
+from sft.core.params import load
 from tests.pipeline_repo import Repo, from_cache, ran, wait_for
 
 STUDY = (
@@ -15,6 +20,14 @@ STUDY = (
     *("--condition", "train.budget=1 epoch", "train.batch_size=50"),
 )
 NAMES = ["1-epoch-batch_size-50-60-0", "1-epoch-batch_size-50-90-0"]
+
+
+@pytest.mark.parametrize("value", ["proportional", {"a-b": 0.5, "recipes": 1}, "1 epoch", 3])
+def test_a_param_is_replaced(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("data: {weights: {recipes: 2, words: 1}}\n")
+    apply_overrides(path, [text.removeprefix("--set-param=") for text in set_params("data.weights", value)])
+    assert load(path) == {"data": {"weights": value}}
 
 
 def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:

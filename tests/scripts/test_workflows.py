@@ -26,6 +26,7 @@ GH = """#!/bin/sh
 echo "$@" >> "$LOG"
 for body in "$@"; do case "$body" in body=@*) cp "${body#body=@}" "$POSTED" ;; esac; done
 case "$*" in *PATCH*|*POST*) ;; *) printf "$FOUND" ;; esac
+exit "${GH_STATUS:-0}"
 """
 
 
@@ -70,15 +71,18 @@ def test_a_report_is_posted_once_and_then_updated_and_the_job_fails_after_it(
     result = runner.run(step(REPORT, "report", "Compare"))
     assert result.returncode == 0, result.stderr
     assert runner.outputs() == {"status": str(WORSE)}
-    post = step(REPORT, "report", "Post")
-    assert runner.run(post).returncode == 0
+    post, done = step(REPORT, "report", "Post"), {"STATUS": str(WORSE)}
+    assert runner.run(post, **done).returncode == 0
     assert "--method POST repos/me/it/issues/7/comments" in runner.read("LOG")
     lines = runner.read("POSTED").splitlines()
     assert "worse" in lines[0] and lines[-1] == "<!-- dvc-report -->"
     assert "\n".join(lines[:-2]) + "\n" == runner.read("GITHUB_STEP_SUMMARY")
-    assert runner.run(post, FOUND="11\\n12\\n").returncode == 0
+    assert runner.run(post, FOUND="11\\n12\\n", **done).returncode == 0
     assert "--method PATCH repos/me/it/issues/comments/11" in runner.read("LOG")
-    gate = runner.run(step(REPORT, "report", "Gate"), STATUS=str(WORSE))
+    # Not one more comment where GitHub does not say which there are.
+    (tmp_path / "runner" / "LOG").unlink()
+    assert runner.run(post, GH_STATUS="1", **done).returncode == 1 and "POST" not in runner.read("LOG")
+    gate = runner.run(step(REPORT, "report", "Gate"), **done)
     assert gate.returncode == WORSE and gate.stdout.startswith("**Gate failed**")
 
 
@@ -88,6 +92,25 @@ def test_a_report_that_cannot_be_made_fails_the_job_at_once(origin: Repo, tmp_pa
     )
     result = runner.run(step(REPORT, "report", "Compare"))
     assert result.returncode == 1 and "origin/nowhere: no such revision" in result.stderr
+
+
+def test_a_report_that_cannot_be_made_takes_the_place_of_an_earlier_one(origin: Repo, tmp_path: Path) -> None:
+    env = {"BASE": "nowhere", "FAIL_ON": "never", "PULL": "7", "GITHUB_REPOSITORY": "me/it"}
+    env |= {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_RUN_ID": "5", "FOUND": "11"}
+    runner = Runner(clone(origin, tmp_path / "clone", "worse"), tmp_path / "runner", **env)
+    post = step(REPORT, "report", "Post")
+    assert runner.run(post, STATUS="").returncode == 0  # what the report imports could not be installed
+    link = "[its run](https://github.com/me/it/actions/runs/5)"
+    assert runner.read("POSTED") == (
+        f"**The report failed**, so nothing is known of this commit: {link} has the rest.\n\n"
+        "<!-- dvc-report -->\n"
+    )
+    runner.run(step(REPORT, "report", "Compare"))
+    assert runner.run(post, STATUS="").returncode == 0
+    assert "--method PATCH repos/me/it/issues/comments/11" in runner.read("LOG")
+    assert "\n\n    error: origin/nowhere: no such revision here." in runner.read("POSTED")
+    (condition,) = [each["if"] for each in REPORT["jobs"]["report"]["steps"] if each.get("run") == post]
+    assert condition.startswith("!cancelled() && ")  # without it, a step runs after no failure
 
 
 def test_the_report_needs_only_what_the_job_installs(built: Repo) -> None:
@@ -154,6 +177,20 @@ def test_the_pull_request_of_a_branch_is_found(built: Repo, tmp_path: Path, foun
     assert "-f head=me:mine" in runner.read("LOG")
 
 
+def test_a_pull_request_that_github_does_not_tell_of_is_not_taken_for_none(
+    built: Repo, tmp_path: Path
+) -> None:
+    env = {"BRANCH": "mine", "PULL": "", "BASE": "", "DEFAULT": "main", "GITHUB_REPOSITORY": "me/it"}
+    runner = Runner(built, tmp_path / "runner", GITHUB_REPOSITORY_OWNER="me", GH_STATUS="1", **env)
+    assert runner.run(step(EXPERIMENT, "plan", "Find")).returncode == 1
+
+
+def test_a_part_of_a_pipe_that_fails_fails_its_step() -> None:
+    """GitHub runs a step by `bash -eo pipefail` only where the shell is named."""
+    for workflow in (REPORT, EXPERIMENT):
+        assert workflow["defaults"] == {"run": {"shell": "bash"}}
+
+
 def test_no_experiment_is_committed_to_the_default_branch(built: Repo, tmp_path: Path) -> None:
     env = {"BRANCH": "main", "PULL": "", "BASE": "", "DEFAULT": "main", "GITHUB_REPOSITORY": "me/it"}
     runner = Runner(built, tmp_path / "runner", GITHUB_REPOSITORY_OWNER="me", **env)
@@ -165,7 +202,8 @@ def test_no_experiment_is_committed_to_the_default_branch(built: Repo, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("result", "state"), [("success", "success"), ("failure", "failure"), ("cancelled", "failure")]
+    ("result", "state"),
+    [("success", "success"), ("failure", "failure"), ("cancelled", "error"), ("skipped", "error")],
 )
 def test_an_experiment_s_commit_gets_the_check_of_a_report(
     built: Repo, tmp_path: Path, result: str, state: str
@@ -176,6 +214,7 @@ def test_an_experiment_s_commit_gets_the_check_of_a_report(
     assert runner.run(step(EXPERIMENT, "status", "Put")).returncode == 0
     said = runner.read("LOG")
     assert "POST repos/me/it/statuses/0123abcd" in said and f"-f state={state} -f context={check} " in said
+    assert (f"the report on the experiment's run was {result}" in said) == (state == "error")
 
 
 @pytest.mark.parametrize(

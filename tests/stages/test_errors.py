@@ -310,6 +310,13 @@ def test_a_base_model_that_is_another_than_the_stages_before_had(repo: Repo) -> 
     path.write_text(json.dumps(config | {"base_model_name_or_path": "hf://org/other"}))
     message = stage(repo, "evaluate", "adapter")
     assert "models/adapter was trained on hf://org/other" in message
+    for damaged in ("{}", "[]"):
+        path.write_text(damaged)
+        message = stage(repo, "evaluate", "adapter")
+        assert (
+            message.startswith("models/adapter/adapter_config.json: damaged: ")
+            and "dvc repro train" in message
+        )
 
 
 NEW, OLD = "a" * 40, "b" * 40

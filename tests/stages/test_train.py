@@ -151,8 +151,8 @@ def test_weights_decide_what_is_read_and_the_summary_says_so(values, capsys):
         (
             {"many": 1, "of": 1, "recipes": 2, "words": 0, "off": 0},
             "data.weights: no source of data.base and data.extra has rows of the kinds of (is off meant?), "
-            "recipes. They have: few, many, none, off. Delete the lines of the others, or set data.weights "
-            "to proportional. Give yours one: -S +data.weights.few=1.",
+            "recipes. They have: few, many, none, off. Delete the lines of kinds that no source has, or set "
+            "data.weights to proportional. Give yours one: -S +data.weights.few=1.",
         ),
         (
             {"many": 1, "few": 1},
@@ -167,6 +167,7 @@ def test_weights_decide_what_is_read_and_the_summary_says_so(values, capsys):
             "data.weights: no row of the mix has a weight above 0. The mix has: few (6 rows), many (18 rows)",
         ),
         ({"many": -1}, "data.weights.many: -1 is not a number from 0 on."),
+        ({"a.b": 1}, "data.weights.a.b: 'a.b' is not a name of letters, digits, _ and -."),
         ({"many": 1, "size": 1}, "data.weights.size: a key in here cannot be called size"),
         ("even", "data.weights: 'even' is not a mapping, nor proportional."),
     ],

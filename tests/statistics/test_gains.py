@@ -1,12 +1,15 @@
 """One adapter against another: what is tested, in which order, and the sentence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sft.core.errors import UserError
-from sft.statistics.gains import AVERAGE, gains, sentence
+from sft.statistics.gains import gains, sentence
 from sft.statistics.scores import Scores, ScoresOf
 from sft.statistics.significance import Outcome
+from sft.tasks.task import AVERAGE
 
 TASKS = ("recipe", "question")
 
@@ -69,17 +72,24 @@ CLOSED = "bits per byte do not differ significantly on average, so they were not
 def test_the_sentence_names_every_task_that_got_worse() -> None:
     """Likelihood alone would call a model better whose answers got worse."""
     better = "Better than the base model in bits per byte on average and on every task"
-    assert verdict(0.3) == f"{better}."
-    assert verdict(0.3, question=-0.3) == f"{better}; but worse in ROUGE-1 on average and on question."
+    no_rouge = "no significant difference in ROUGE-1 on average and on every task"
+    assert verdict(0.3) == f"{better}; {no_rouge}."
+    assert verdict(0.3, question=-0.3) == (
+        f"{better}; but worse in ROUGE-1 on average and on question; no significant "
+        "difference in ROUGE-1 on recipe."
+    )
     assert verdict(0.0, question=-0.3) == (
-        "Worse than the base model in ROUGE-1 on average and on question; no significant difference on recipe"
-        f"; {CLOSED}."
+        "Worse than the base model in ROUGE-1 on average and on question; no significant difference "
+        f"in bits per byte on average, and in ROUGE-1 on recipe; {CLOSED}."
     )
     assert verdict(-0.3).startswith("Worse than the base model in bits per byte on average and on every task")
     assert verdict(0.0) == f"No significant difference from the base model; {CLOSED}."
     same = gains(scores(), scores())
     assert sentence(same, "before") == "The same scores as before on every task."
     assert {gain.note for gain in same} == {"no variance: all scores are the same"}
+    assert verdict(0.3, recipe=0.3, question=0.3).endswith(
+        "every task, and in ROUGE-1 on average and on every task."
+    )
     few = gains(scores(0.3, seed=2, examples=8), scores(examples=8))
     assert sentence(few, "before") == (
         "Not judged against before: question has 9 examples, and 16 are needed, "
@@ -99,7 +109,7 @@ def test_tasks_are_tested_only_where_the_average_is_found() -> None:
         assert gain.by_itself is by_itself and abs(gain.difference) > 0.1
         assert gain.note == "as bits per byte do not differ significantly on average"
     assert sentence(gains(after, scores()), "before") == (
-        f"No significant difference from before; {CLOSED}, though the uncorrected 95% interval leaves 0 out "
+        f"No significant difference from before; {CLOSED}, though the uncorrected 95% interval excludes 0 "
         "on recipe (worse), question (better)."
     )
 
@@ -118,7 +128,9 @@ def test_a_single_task_is_the_primary_endpoint_itself() -> None:
     found = gains(only(scores(0.3, seed=2), "recipe"), only(scores(), "recipe"))
     assert [(of.task, of.metric) for of in found] == [("recipe", "bits_per_byte"), ("recipe", "rouge1")]
     assert [of.outcome for of in found] == [Outcome.BETTER, Outcome.NO_DIFFERENCE]
-    assert sentence(found, "before") == "Better than before in bits per byte on recipe."
+    assert sentence(found, "before") == (
+        "Better than before in bits per byte on recipe; no significant difference in ROUGE-1 on recipe."
+    )
 
 
 def test_a_small_task_leaves_the_others_tested() -> None:
@@ -131,8 +143,9 @@ def test_a_small_task_leaves_the_others_tested() -> None:
     )
     assert average.note == question.note == "question has 10 examples, and 16 are needed"
     assert sentence(gains(after, before), "before") == (
-        "Better than before in bits per byte on recipe; no significant difference on question; "
-        "not judged: bits per byte on average and on question (question has 10 examples, and 16 are needed)."
+        "Better than before in bits per byte on recipe; no significant difference in ROUGE-1 on average and "
+        "on every task; not judged in bits per byte on average and on question (question has 10 examples, "
+        "and 16 are needed)."
     )
 
 
@@ -140,7 +153,8 @@ def test_bits_per_byte_of_one_task_on_one_side_only() -> None:
     after = scores(0.3, seed=2)
     del after["question", "bits_per_byte"]
     assert sentence(gains(after, scores()), "before") == (
-        "Better than before in bits per byte on recipe; no significant difference on question."
+        "Better than before in bits per byte on recipe; no significant difference in ROUGE-1 on average and "
+        "on every task."
     )
 
 
@@ -160,6 +174,19 @@ def test_a_task_or_metric_of_one_side_only_is_left_out() -> None:
     assert len(gains(after, before)) == 6
     with pytest.raises(UserError, match="nothing to compare"):
         gains({("new", "rouge1"): after["new", "rouge1"]}, before)
+
+
+def test_a_metric_that_this_code_does_not_know_is_left_out() -> None:
+    """Another commit's scores may have a task's own metric that has since gone or has another name."""
+    gone = {("recipe", "gone"): scores()["recipe", "rouge1"]}
+    assert len(gains(scores(0.3) | gone, scores() | gone)) == 6
+    with pytest.raises(UserError, match="nothing to compare"):
+        gains(gone, gone)
+
+
+def test_what_is_not_judged_for_no_known_reason() -> None:
+    few = gains(scores(0.3, seed=2, examples=8), scores(examples=8))
+    assert sentence([replace(gain, note="") for gain in few], "before") == "Not judged against before."
 
 
 def test_a_share_has_an_interval_where_nothing_was_right() -> None:

@@ -93,6 +93,19 @@ def test_what_is_compared_is_pre_registered():
     assert written["epochs"] == 480 / 300_000
 
 
+def test_conditions_of_other_weights_are_compared():
+    members = a_study(overlap=False)
+    for member in members:
+        long = member.params["train"]["budget"] == "1 epoch"
+        member.params["train"]["budget"] = "60 steps"
+        member.params["data"]["weights"] = {"recipes": 2, "words": 1} if long else "proportional"
+    study = analysis.study(members)
+    names = [condition_name(condition) for condition in study.conditions]
+    assert sorted(names) == ["60 steps, weights proportional", "60 steps, weights recipes 2, words 1"]
+    assert len([pair for pair in {of.pair for of in study.verdicts} if pair.kind is Kind.CONDITION]) == 3
+    assert not analysis.apart_too_far(study.conditions)
+
+
 def test_a_planted_gain_is_significant_and_nothing_else():
     members = a_study(gain=1.0)
     study = analysis.study(members)

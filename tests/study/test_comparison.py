@@ -39,6 +39,26 @@ def test_results_that_differ_by_seed_alone_are_replicates():
     assert list(map(configuration_name, lora)) == ["train.lora.r 8", "train.lora.r 16"]
 
 
+def weighted(name, weights, **more):
+    made = result(name, **more)
+    made.params["data"]["weights"] = weights
+    return made
+
+
+def test_the_weights_are_one_param():
+    found = grouped(
+        [
+            weighted("a", {"words": 2, "recipes": 1}),
+            weighted("b", {"recipes": "1", "words": 2.0, "dialogues": 0}, seed=2),
+            weighted("c", {"recipes": 0.5}),
+            weighted("d", "proportional"),
+        ]
+    )
+    assert [[member.name for member in of.results] for of in found] == [["a", "b"], ["c"], ["d"]]
+    names = ["recipes 1, words 2", "recipes 0.5", "proportional"]
+    assert [configuration_name(of) for of in found] == [f"data.weights {name}" for name in names]
+
+
 def test_a_planted_difference_between_configurations_is_found():
     members = [
         result(f"{size}-{n}", size, n, shift) for size, shift in ((100, 0), (300, 1)) for n in range(4)
@@ -153,7 +173,7 @@ def test_other_code_is_warned_of():
 def test_what_cannot_be_checked_is_said():
     members = [result("a", inputs=None), result("b", seed=2), result("c", seed=3, inputs=None)]
     text = report(members)
-    assert "Not checked, for want of a dvc.lock: whether the same data and code made a, c as" in text
+    assert "what they were made from is not recorded: whether the same data and code made a, c as" in text
     assert len(grouped(members)) == 1
 
 

@@ -88,6 +88,18 @@ def test_unlike_conditions_have_unlike_names(one, other):
     assert all(re.fullmatch(r"\w[\w.-]*\w", run.name) for run in runs)
 
 
+def test_the_weights_are_one_param():
+    texts = ["data.weights=proportional", "data.weights={words: 2, recipes: 1}", "data.weights.words=3"]
+    conditions = [condition(VALUES, [text]) for text in texts]
+    runs = plan(VALUES, ["100k"], [1], conditions)
+    weights = [applied(VALUES, run.changes)["data"]["weights"] for run in runs]
+    assert weights == ["proportional", {"words": 2, "recipes": 1}, {**VALUES["data"]["weights"], "words": 3}]
+    assert [run.name for run in runs][::2] == ["weights-proportional-100k-0", "words-3-100k-0"]
+    many = condition(VALUES, [f"data.weights={{{', '.join(f'a-long-name-{n}: 1' for n in range(99))}}}"])
+    (run,) = plan(VALUES, ["100k"], [1], [many])
+    assert len(run.name) < 100
+
+
 def test_two_trainings_of_one_name():
     """A run is named after the last part of a param's name: unlike trainings are not called the same."""
     values = {**VALUES, **{part: {**VALUES[part], "cap": 1} for part in ("data", "train")}}

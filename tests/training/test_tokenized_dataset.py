@@ -102,6 +102,18 @@ def test_budgets():
             Budget.parse(text, 8)
 
 
+def test_no_budget_is_met_without_a_row(tokenizer):
+    """Half of an epoch may be left out: the rows behind it are read then."""
+    assert not Budget(0.5, "epochs", 1).met(Reading(passed=5), 10)
+    mix = numbered(10)
+    first = set(ordered(mix, "42:0")[:6])
+    answers = ["too long " * 60 if row in first else "yes" for row in mix["id"].to_pylist()]
+    longer = table([dialogue(f"Question {n}?", text) for n, text in enumerate(answers)])
+    mix = mix.set_column(0, "messages", longer["messages"])
+    reading = read(mix, Budget(0.5, "epochs", 1), tokenizer, RowShape(60, "drop", "assistant"), 42)
+    assert len(reading.rows) == 1 and reading.passed == 7
+
+
 def test_rows_that_a_budget_in_tokens_still_takes():
     """At first as many as there are at least; from so many rows on by their mean length, with a margin."""
     budget, few, many = Budget(10_000, "tokens"), Reading(), Reading()
