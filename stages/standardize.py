@@ -79,8 +79,8 @@ class SourceCounts(TypedDict):
     rejects: int
     reasons: dict[str, int]
     skipped: dict[Reason, int]
-    layouts: list[str]
-    used: list[str]
+    layouts: str
+    used: str
     dropped: dict[str, int]
     ends_on_user: int
     resolved: str
@@ -292,8 +292,9 @@ def counted(source: Loaded, clean: Clean) -> SourceCounts:
         "rejects": len(source.rejects),
         "reasons": rejects.by_reason(source.rejects),
         "skipped": source.skipped,
-        "layouts": source.layouts,
-        "used": source.used,
+        # Texts: an empty list makes DVC's own plots complain of this file.
+        "layouts": ", ".join(source.layouts),
+        "used": ", ".join(source.used),
         "dropped": source.dropped,
         "ends_on_user": source.ends_on_user,
         "resolved": source.resolved,
@@ -345,7 +346,7 @@ def report(metrics: Metrics, found: Provenance, params: HoldoutParams) -> None:
     print(f"rejects     {metrics['rejects']:>9,} rows, in {paths.REJECTS}")
     for uri, source in found["sources"].items():
         if source["layouts"] and (notes := left_out(source)):
-            print(f"            {uri} ({', '.join(source['layouts'])}): {'; '.join(notes)}")
+            print(f"            {uri} ({source['layouts']}): {'; '.join(notes)}")
 
 
 def left_out(source: SourceCounts) -> list[str]:

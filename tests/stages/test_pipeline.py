@@ -101,7 +101,7 @@ def test_a_comment_or_nothing_changed_runs_nothing(repo: Repo) -> None:
     ("module", "stages"),
     [
         ("plotting/pipeline", {"plot"}),
-        ("mixing/mix", {"mix"}),
+        ("mixing/mix", {"standardize", "mix"}),  # standardize finds near-copies by this room's words
         ("data/holdout", {"standardize", "mix"}),  # mix counts contamination by a module of this room
         ("training/train", {"train"}),
         ("evaluation/evaluate", {"baseline", "evaluate"}),
@@ -119,7 +119,7 @@ def test_a_changed_module_concerns_the_stages_that_import_it(
 
 def test_a_changed_module_runs_its_stages_and_no_more_if_they_write_the_same(repo: Repo) -> None:
     add_comment(repo, "mixing/mix")
-    assert ran(repo.dvc("repro")) == ["mix"]
+    assert ran(repo.dvc("repro")) == ["standardize", "mix"]
 
 
 def add_comment(repo: Repo, module: str) -> None:

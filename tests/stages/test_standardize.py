@@ -59,9 +59,9 @@ def test_what_is_left_out_is_told_and_written(
     ) in capsys.readouterr().out
     sources = json.loads(Path(paths.PROVENANCE_STANDARDIZE).read_text())["sources"]
     found = sources["data/raw/chats.json"]
-    assert found["layouts"] == ["OpenAI messages"] and found["used"] == ["messages"]
+    assert found["layouts"] == "OpenAI messages" and found["used"] == "messages"
     assert (found["dropped"], found["ends_on_user"], found["reasons"]) == ({"tags": 1}, 1, {none: 1})
-    assert sources["data/raw/other.jsonl"]["layouts"] == ["pairs"]
+    assert sources["data/raw/other.jsonl"]["layouts"] == "pairs"
 
 
 def test_without_a_task_that_is_trained_on_the_validation_rows_are_a_number(
