@@ -9,7 +9,6 @@ Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,28 +26,25 @@ from sft.core.files import (
 )
 from sft.core.params import mapping, section
 from sft.evaluation import gain_table, scores_file, summary
+from sft.evaluation.account import account, answers_in_words, table
+from sft.evaluation.all_tasks import Model, answer_all, encode_all, likelihood_all, score_all
 from sft.evaluation.evaluate import (
     EvaluateParams,
     Example,
-    answer,
-    check_finite,
     choose,
-    score,
     too_few,
 )
 from sft.fetch import uri
 from sft.modeling import adapter, loading
-from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import ModelParams
 from sft.statistics.gains import gains, sentence
 from sft.statistics.scores import Scores
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS, ROUGE
-from sft.tasks.task import AVERAGE, Task, TaskParams, tasks_of
+from sft.tasks.task import TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
 
 if TYPE_CHECKING:
-    from sft.evaluation import likelihood
     from sft.generation.generate import Answer, Prompt
 
     Answered = dict[str, list[tuple[Prompt, list[Answer]]]]
@@ -70,32 +66,6 @@ FILES = {
     ),
     "adapter": Files(paths.METRICS_EVALUATE, paths.SCORES_EVALUATE, paths.ANSWERS, paths.PROVENANCE_EVALUATE),
 }
-
-
-@dataclass
-class Model:
-    """A model that answers, with its tokenizer, and the base model that it is or that it adapts."""
-
-    model: Any
-    tokenizer: Any
-    stop_ids: list[int]
-    base: loading.Resolved
-
-
-@dataclass
-class Encoded:
-    """A task's examples as token ids: each with its reference, and with each of its choices."""
-
-    references: "list[likelihood.Encoded]"
-    choices: "list[list[likelihood.Encoded]]"
-
-
-@dataclass
-class Likely:
-    """The likelihoods of a task's references, and whether the right choice is the likeliest (1, else 0)."""
-
-    references: "list[likelihood.Likelihood]"
-    right_choices: list[float]
 
 
 def main(values: dict[str, Any], which: str) -> None:
@@ -121,7 +91,7 @@ def main(values: dict[str, Any], which: str) -> None:
     by_example = scores_file.as_csv(records, model.base.revision)
     scores = scores_file.parse(by_example, files.scores)
     metrics = summary.metrics(scores, tasks)
-    of_run = account(model, model_params.dtype, answered, examples, clock)
+    of_run = account(model.model, model.base, model_params.dtype, answered, examples, clock)
 
     write_text(files.answers, json_lines(records))
     write_text(files.scores, by_example)
@@ -215,165 +185,6 @@ def same_again(reference: str, trained: str | None, stage: str) -> str:
     if address.scheme == "model":
         return f"Pin it, so that all stages use the same: model.reference: hf://{address.name}@{trained}"
     return f"Run that stage again: dvc repro {stage}"
-
-
-def encode_all(
-    model: Model, tasks: list[Task], examples: dict[str, list[Example]], clock: provenance.Clock
-) -> dict[str, Encoded]:
-    """Encode every example, so that one that cannot be scored is told of before any is answered."""
-    from sft.evaluation.likelihood import encoded, encoded_choices
-
-    with clock.phase("encode"):
-        return {
-            task.name: Encoded(
-                encoded(model.tokenizer, task, examples[task.name]),
-                encoded_choices(model.tokenizer, task, examples[task.name]),
-            )
-            for task in tasks
-        }
-
-
-def likelihood_all(
-    model: Model, examples: dict[str, list[Example]], encoded: dict[str, Encoded], clock: provenance.Clock
-) -> dict[str, Likely]:
-    """Take every example's likelihoods: before the answers, so that damaged weights are told of at once."""
-    from sft.evaluation.likelihood import likelihoods, right_choices
-
-    found = {}
-    with clock.phase("likelihood"):
-        for task, rows in encoded.items():
-            of_references = likelihoods(model.model, model.tokenizer, rows.references)
-            check_finite(
-                [
-                    {"task": task, "id": row["id"], BITS_PER_BYTE: one.bits_per_byte}
-                    for row, one in zip(examples[task], of_references, strict=True)
-                ]
-            )
-            flat = [one for of in rows.choices for one in of]
-            in_turn = iter(likelihoods(model.model, model.tokenizer, flat))
-            of_choices = [[next(in_turn) for _ in of] for of in rows.choices]
-            found[task] = Likely(
-                of_references, right_choices(examples[task], of_choices) if of_choices else []
-            )
-    return found
-
-
-def answer_all(
-    model: Model,
-    tasks: list[Task],
-    examples: dict[str, list[Example]],
-    params: EvaluateParams,
-    clock: provenance.Clock,
-) -> "Answered":
-    """Answer every task's first examples."""
-    answered = {}
-    for task in tasks:
-        with clock.phase(f"answer_{task.name}"):
-            chosen = examples[task.name][: params.examples]
-            answered[task.name] = answer(model.model, model.tokenizer, model.stop_ids, task, chosen, params)
-    return answered
-
-
-def score_all(
-    tasks: list[Task],
-    examples: dict[str, list[Example]],
-    likely: dict[str, Likely],
-    answered: "Answered",
-    clock: provenance.Clock,
-) -> list[dict[str, Any]]:
-    """Return every answer with its scores, and every example's likelihood, by task and example."""
-    with clock.phase("score"):
-        return [
-            record
-            for task in tasks
-            for record in score(
-                task,
-                examples[task.name],
-                answered[task.name],
-                likely[task.name].references,
-                likely[task.name].right_choices,
-            )
-        ]
-
-
-def account(
-    model: Model,
-    dtype: str,
-    answered: "Answered",
-    examples: dict[str, list[Example]],
-    clock: provenance.Clock,
-) -> dict[str, Any]:
-    """Return what describes the run: what was answered, how fast, on what, and by which packages."""
-    cost = Cost.of(model.model)
-
-    def speed(names: Sequence[str]) -> dict[str, float | None]:
-        seconds = sum(clock.seconds[f"answer_{name}"] for name in names)
-        pairs = [pair for name in names for pair in answered[name]]
-        flops = sum(cost.generating(len(prompt.ids), [a.tokens for a in given]) for prompt, given in pairs)
-        return {
-            "tokens_per_second": round(sum(a.tokens for _, given in pairs for a in given) / seconds, 1),
-            "model_flop_utilisation": utilisation(flops, seconds, provenance.device_name(), dtype),
-        }
-
-    answers = [a for pairs in answered.values() for _, given in pairs for a in given]
-    return {
-        "base_model": {
-            "reference": model.base.reference,
-            "resolved": model.base.revision,
-            "weights": model.base.weights,
-        },
-        "tasks": {
-            task: {
-                "examples": len(pairs),
-                "likelihood_examples": len(examples[task]),
-                **endings(pairs),
-                **speed([task]),
-            }
-            for task, pairs in answered.items()
-        },
-        "answers": len(answers),
-        "tokens_generated": sum(given.tokens for given in answers),
-        **speed(list(answered)),
-        "seconds": clock.seconds,
-        "peak_memory_gib": provenance.peak_memory_gib(),
-        "device": provenance.device_name(),
-        "versions": provenance.versions(),
-    }
-
-
-def endings(pairs: "list[tuple[Prompt, list[Answer]]]") -> dict[str, float]:
-    """Return the share of a task's answers that ended by themselves, and their mean length in tokens."""
-    answers = [given for _, in_runs in pairs for given in in_runs]
-    return {
-        "finished": round(sum(given.finished for given in answers) / len(answers), 4),
-        "mean_tokens": round(sum(given.tokens for given in answers) / len(answers), 1),
-    }
-
-
-def answers_in_words(of_run: dict[str, Any]) -> list[str]:
-    """Say task by task what was scored."""
-    return [
-        f"{task}: {counts['examples']:,} examples answered, {counts['mean_tokens']:.0f} tokens on average, "
-        f"{counts['finished']:.0%} ended before the limit; bits per byte from "
-        f"{counts['likelihood_examples']:,} references"
-        for task, counts in of_run["tasks"].items()
-    ]
-
-
-def table(tasks: list[Task], metrics: summary.Metrics) -> list[str]:
-    """Return the scores as a table: the metrics that all tasks have, then a task's own."""
-    shared = [name for name in tasks[0].metrics if name in metrics[AVERAGE]]
-    width = max(map(len, metrics))
-    lines = [f"{'':<{width}}" + "".join(f"{METRICS[name].label:>15}" for name in shared)]
-    for task, scores in metrics.items():
-        cells = [f"{scores[name]:>15{METRICS[name].format}}" for name in shared]
-        own = [
-            f"{METRICS[name].label} {scores[name]:{METRICS[name].format}}"
-            for name in scores
-            if name in METRICS and name not in shared
-        ]
-        lines.append("  ".join([f"{task:<{width}}{''.join(cells)}", *own]))
-    return lines
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 import difflib
 import heapq
 import re
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from sft.core.errors import ParamError
@@ -39,6 +42,23 @@ class MixtureParams(Params):
     """`data`: the weight of each kind of rows, or `proportional` where rows are read as the mix has them."""
 
     weights: Weights
+
+
+@dataclass
+class Mix:
+    """The mix's rows, how many there are of each kind and would be in the largest mix, and the held-out rows.
+
+    `read` has the weight of each kind that is read, none where rows are read as the mix has them. `held_out`
+    has rows of these kinds, or of all kinds where none of these is held out; `validated` their weights.
+    """
+
+    rows: pa.Table
+    in_mix: Counter[str]
+    available: dict[str, int]
+    held_out: pa.Table
+    weights: Weights
+    read: dict[str, float]
+    validated: dict[str, float]
 
 
 def weights_of_kinds(weights: Weights, in_mix: Mapping[str, int], known: list[str]) -> dict[str, float]:

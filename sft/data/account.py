@@ -1,0 +1,162 @@
+"""What the sources gave and what is held out of them: counted, and said."""
+
+from typing import TypedDict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sft.data import rejects
+from sft.data.contamination import EXACT
+from sft.data.source_rows import Reason
+from sft.data.sources import Loaded
+from sft.data.training_rows import Clean
+from sft.fetch.uri import parse
+
+
+class Metrics(TypedDict):
+    """What metrics/standardize.json holds.
+
+    Rows to train on, examples by task, validation rows by task that is trained on, rows that hold an example,
+    by the reason (all but those with the question only are taken out), and rows that nearly repeat a held-out
+    one, which are taken out too.
+    """
+
+    base_rows: int
+    extra_rows: int
+    rejects: int
+    contaminated: dict[str, int]
+    near_held_out: int
+    evaluation: dict[str, int]
+    validation: dict[str, int]
+
+
+class SourceCounts(TypedDict):
+    """What a source gave, which commit or digest it was, and what was taken out of it.
+
+    `layouts`, `used` and `dropped` are its files' layouts, the columns that conversations are made from, and
+    by column the rows that have a value which is neither used nor kept. `ends_on_user` counts the rows whose
+    last message is a user's, `held_out` those of evaluation items, and `contaminated` others that hold an
+    example.
+    """
+
+    rows: int
+    rejects: int
+    reasons: dict[str, int]
+    skipped: dict[Reason, int]
+    layouts: str
+    used: str
+    dropped: dict[str, int]
+    ends_on_user: int
+    resolved: str
+    held_out: int
+    contaminated: dict[str, int]
+
+
+class Provenance(TypedDict):
+    """What provenance/standardize.json holds; `sources` by URI, validation rows by kind.
+
+    `near_held_out` counts by the rows' `source` those of base and extra that nearly repeat a held-out row.
+    """
+
+    sources: dict[str, SourceCounts]
+    validation: dict[str, int]
+    taken_from_training: dict[str, int]
+    near_held_out: dict[str, int]
+
+
+def counted(source: Loaded, clean: Clean) -> SourceCounts:
+    """Count what a source gave, and what was taken out of it."""
+    return {
+        "rows": len(source.table),
+        "rejects": len(source.rejects),
+        "reasons": rejects.by_reason(source.rejects),
+        "skipped": source.skipped,
+        # Texts: an empty list makes DVC's own plots complain of this file.
+        "layouts": ", ".join(source.layouts),
+        "used": ", ".join(source.used),
+        "dropped": source.dropped,
+        "ends_on_user": source.ends_on_user,
+        "resolved": source.resolved,
+        "held_out": clean.held_out,
+        "contaminated": clean.contaminated,
+    }
+
+
+def lines(metrics: Metrics, found: Provenance, validation_per_task: int, rejects_file: str) -> list[str]:
+    """Say all that was counted, with the file that has the rejects."""
+    examples, validation = metrics["evaluation"], metrics["validation"]
+    rows, lost = sum(found["validation"].values()), found["taken_from_training"]
+    of_tasks = f": {listed(validation)}, others of the same items" if validation else ""
+    said = [
+        f"base        {metrics['base_rows']:>9,} rows",
+        f"extra       {metrics['extra_rows']:>9,} rows",
+        f"evaluation  {sum(examples.values()):>9,} examples: {listed(examples)}",
+        f"validation  {rows:>9,} rows{of_tasks}",
+        f"            This takes {lost['base']:,} rows from base and {lost['extra']:,} from extra, "
+        f"{lost['for_validation_per_task']:,} of them for data.holdout.validation_per_task.",
+    ]
+    said += [
+        f"            {task} has {count:,} rows for validation, not {validation_per_task:,}: "
+        "at least half of what its source has is left to train on."
+        for task, count in validation.items()
+        if count < validation_per_task
+    ]
+    dropped = metrics["contaminated"]
+    out = sum(dropped[reason] for reason in EXACT)
+    said.append(
+        f"contaminated {out:>8,} rows hold an evaluation example and are left out: {listed(dropped)} (these "
+        "stay)"
+    )
+    said += [
+        f"            {uri}: {listed(counts['contaminated'])}"
+        for uri, counts in found["sources"].items()
+        if any(counts["contaminated"][reason] for reason in EXACT)
+    ]
+    said.append(
+        f"near        {metrics['near_held_out']:>9,} rows nearly repeat a held-out one and are left out"
+    )
+    said += [f"            {name}: {count:,}" for name, count in found["near_held_out"].items()]
+    said.append(f"rejects     {metrics['rejects']:>9,} rows, in {rejects_file}")
+    said += [
+        f"            {uri} ({source['layouts']}): {'; '.join(notes)}"
+        for uri, source in found["sources"].items()
+        if source["layouts"] and (notes := left_out(source))
+    ]
+    return said
+
+
+def by_value(column: pa.ChunkedArray) -> dict[str, int]:
+    """Count the rows by what is in a column, in the order in which it comes; null counts for nothing."""
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column.drop_null()).to_pylist()}
+
+
+def left_out(source: SourceCounts) -> list[str]:
+    """Say what of a source is not trained on, and of which rows the end has no answer."""
+    notes = [f"rejected: {count:,} {reason}" for reason, count in source["reasons"].items()]
+    notes += [f"skipped: {count:,} {reason}" for reason, count in source["skipped"].items()]
+    notes += [f"dropped: {column}, in {count:,} of its rows" for column, count in source["dropped"].items()]
+    if source["ends_on_user"]:
+        notes.append(f"ending with a user's message, which no answer follows: {source['ends_on_user']:,}")
+    return notes
+
+
+def shared_kinds(tables: dict[str, pa.Table]) -> list[str]:
+    """Say which kinds have rows of several sources by chance, for these have one name.
+
+    Parts of one package or repository share theirs on purpose.
+    """
+    uris: dict[str, dict[str, str]] = {}
+    for uri, table in tables.items():
+        for kind in pc.unique(table["kind"]).to_pylist():
+            uris.setdefault(kind, {}).setdefault(parse(uri).name, uri)
+    return [
+        f"kind        {kind}: rows of {' and '.join(found.values())}; they share a weight in data.weights. "
+        "Rename a file to weigh them apart."
+        for kind, found in uris.items()
+        if len(found) > 1
+    ]
+
+
+def listed(counts: dict[str, int]) -> str:
+    """Write counts by name as text."""
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()) or "none"

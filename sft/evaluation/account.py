@@ -1,0 +1,97 @@
+"""What describes an evaluation: what was answered, how fast, on what; and the scores as a table."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sft.core import provenance
+from sft.evaluation.evaluate import Example
+from sft.evaluation.summary import Metrics
+from sft.modeling.flops import Cost, utilisation
+from sft.modeling.loading import Resolved
+from sft.tasks.metric_names import METRICS
+from sft.tasks.task import AVERAGE, Task
+
+if TYPE_CHECKING:
+    from sft.evaluation.all_tasks import Answered
+    from sft.generation.generate import Answer, Prompt
+
+
+def account(
+    model: Any,
+    base: Resolved,
+    dtype: str,
+    answered: "Answered",
+    examples: dict[str, list[Example]],
+    clock: provenance.Clock,
+) -> dict[str, Any]:
+    """Return what describes the run: what was answered, how fast, on what, and by which packages."""
+    cost = Cost.of(model)
+
+    def speed(names: Sequence[str]) -> dict[str, float | None]:
+        seconds = sum(clock.seconds[f"answer_{name}"] for name in names)
+        pairs = [pair for name in names for pair in answered[name]]
+        flops = sum(cost.generating(len(prompt.ids), [a.tokens for a in given]) for prompt, given in pairs)
+        return {
+            "tokens_per_second": round(sum(a.tokens for _, given in pairs for a in given) / seconds, 1),
+            "model_flop_utilisation": utilisation(flops, seconds, provenance.device_name(), dtype),
+        }
+
+    answers = [a for pairs in answered.values() for _, given in pairs for a in given]
+    return {
+        "base_model": {
+            "reference": base.reference,
+            "resolved": base.revision,
+            "weights": base.weights,
+        },
+        "tasks": {
+            task: {
+                "examples": len(pairs),
+                "likelihood_examples": len(examples[task]),
+                **endings(pairs),
+                **speed([task]),
+            }
+            for task, pairs in answered.items()
+        },
+        "answers": len(answers),
+        "tokens_generated": sum(given.tokens for given in answers),
+        **speed(list(answered)),
+        "seconds": clock.seconds,
+        "peak_memory_gib": provenance.peak_memory_gib(),
+        "device": provenance.device_name(),
+        "versions": provenance.versions(),
+    }
+
+
+def endings(pairs: "list[tuple[Prompt, list[Answer]]]") -> dict[str, float]:
+    """Return the share of a task's answers that ended by themselves, and their mean length in tokens."""
+    answers = [given for _, in_runs in pairs for given in in_runs]
+    return {
+        "finished": round(sum(given.finished for given in answers) / len(answers), 4),
+        "mean_tokens": round(sum(given.tokens for given in answers) / len(answers), 1),
+    }
+
+
+def answers_in_words(of_run: dict[str, Any]) -> list[str]:
+    """Say task by task what was scored."""
+    return [
+        f"{task}: {counts['examples']:,} examples answered, {counts['mean_tokens']:.0f} tokens on average, "
+        f"{counts['finished']:.0%} ended before the limit; bits per byte from "
+        f"{counts['likelihood_examples']:,} references"
+        for task, counts in of_run["tasks"].items()
+    ]
+
+
+def table(tasks: list[Task], metrics: Metrics) -> list[str]:
+    """Return the scores as a table: the metrics that all tasks have, then a task's own."""
+    shared = [name for name in tasks[0].metrics if name in metrics[AVERAGE]]
+    width = max(map(len, metrics))
+    lines = [f"{'':<{width}}" + "".join(f"{METRICS[name].label:>15}" for name in shared)]
+    for task, scores in metrics.items():
+        cells = [f"{scores[name]:>15{METRICS[name].format}}" for name in shared]
+        own = [
+            f"{METRICS[name].label} {scores[name]:{METRICS[name].format}}"
+            for name in scores
+            if name in METRICS and name not in shared
+        ]
+        lines.append("  ".join([f"{task:<{width}}{''.join(cells)}", *own]))
+    return lines

@@ -1,0 +1,121 @@
+"""One model on all tasks: encoding, likelihoods, answers and scores, each with its seconds on a clock."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sft.core.provenance import Clock
+from sft.evaluation.evaluate import EvaluateParams, Example, answer, check_finite, score
+from sft.modeling.loading import Resolved
+from sft.tasks.metric_names import BITS_PER_BYTE
+from sft.tasks.task import Task
+
+if TYPE_CHECKING:
+    from sft.evaluation import likelihood
+    from sft.generation.generate import Answer, Prompt
+
+    Answered = dict[str, list[tuple[Prompt, list[Answer]]]]
+
+
+@dataclass
+class Model:
+    """A model that answers, with its tokenizer, and the base model that it is or that it adapts."""
+
+    model: Any
+    tokenizer: Any
+    stop_ids: list[int]
+    base: Resolved
+
+
+@dataclass
+class Encoded:
+    """A task's examples as token ids: each with its reference, and with each of its choices."""
+
+    references: "list[likelihood.Encoded]"
+    choices: "list[list[likelihood.Encoded]]"
+
+
+@dataclass
+class Likely:
+    """The likelihoods of a task's references, and whether the right choice is the likeliest (1, else 0)."""
+
+    references: "list[likelihood.Likelihood]"
+    right_choices: list[float]
+
+
+def encode_all(
+    model: Model, tasks: list[Task], examples: dict[str, list[Example]], clock: Clock
+) -> dict[str, Encoded]:
+    """Encode every example, so that one that cannot be scored is told of before any is answered."""
+    from sft.evaluation.likelihood import encoded, encoded_choices
+
+    with clock.phase("encode"):
+        return {
+            task.name: Encoded(
+                encoded(model.tokenizer, task, examples[task.name]),
+                encoded_choices(model.tokenizer, task, examples[task.name]),
+            )
+            for task in tasks
+        }
+
+
+def likelihood_all(
+    model: Model, examples: dict[str, list[Example]], encoded: dict[str, Encoded], clock: Clock
+) -> dict[str, Likely]:
+    """Take every example's likelihoods: before the answers, so that damaged weights are told of at once."""
+    from sft.evaluation.likelihood import likelihoods, right_choices
+
+    found = {}
+    with clock.phase("likelihood"):
+        for task, rows in encoded.items():
+            of_references = likelihoods(model.model, model.tokenizer, rows.references)
+            check_finite(
+                [
+                    {"task": task, "id": row["id"], BITS_PER_BYTE: one.bits_per_byte}
+                    for row, one in zip(examples[task], of_references, strict=True)
+                ]
+            )
+            flat = [one for of in rows.choices for one in of]
+            in_turn = iter(likelihoods(model.model, model.tokenizer, flat))
+            of_choices = [[next(in_turn) for _ in of] for of in rows.choices]
+            found[task] = Likely(
+                of_references, right_choices(examples[task], of_choices) if of_choices else []
+            )
+    return found
+
+
+def answer_all(
+    model: Model,
+    tasks: list[Task],
+    examples: dict[str, list[Example]],
+    params: EvaluateParams,
+    clock: Clock,
+) -> "Answered":
+    """Answer every task's first examples."""
+    answered = {}
+    for task in tasks:
+        with clock.phase(f"answer_{task.name}"):
+            chosen = examples[task.name][: params.examples]
+            answered[task.name] = answer(model.model, model.tokenizer, model.stop_ids, task, chosen, params)
+    return answered
+
+
+def score_all(
+    tasks: list[Task],
+    examples: dict[str, list[Example]],
+    likely: dict[str, Likely],
+    answered: "Answered",
+    clock: Clock,
+) -> list[dict[str, Any]]:
+    """Return every answer with its scores, and every example's likelihood, by task and example."""
+    with clock.phase("score"):
+        return [
+            record
+            for task in tasks
+            for record in score(
+                task,
+                examples[task.name],
+                answered[task.name],
+                likely[task.name].references,
+                likely[task.name].right_choices,
+            )
+        ]
