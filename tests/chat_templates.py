@@ -1,6 +1,7 @@
 """Chat templates as models publish them (TRL ships copies), and conversations with tools and thoughts."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,11 @@ def published(name: str) -> str:
     return Path(spec.submodule_search_locations[0], "chat_templates", f"{name}.jinja").read_text("utf-8")
 
 
-def tokenizer_of(folder: Path, template: str, **special: str) -> PreTrainedTokenizerFast:
-    """Make a byte tokenizer that has the control tokens of ChatML and of Llama 3."""
-    save_tokenizer(folder, [*CHATML, *LLAMA3], template, **special)
+def tokenizer_of(
+    folder: Path, template: str, control: Sequence[str] = (*CHATML, *LLAMA3), **special: str
+) -> PreTrainedTokenizerFast:
+    """Make a byte tokenizer that has these control tokens: those of ChatML and of Llama 3."""
+    save_tokenizer(folder, control, template, **special)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.name_or_path = "made"
     return tokenizer

@@ -42,6 +42,8 @@ EXAMPLES = pa.schema(
         # The example's own answer first, then the others that its question has. Of an answer that calls
         # tools, the calls as JSON: [{"name": ..., "arguments": {...}}].
         ("references", pa.list_(pa.string())),
+        # What the own answer's row has as the assistant's thoughts before it.
+        ("reasoning", pa.string()),
         # The own answer's calls in OpenAI's form, as the row has them.
         ("calls", pa.string()),
         # What there is to choose from, for multiple choice; the own answer is one of them.
@@ -133,6 +135,7 @@ def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
             "prompt": row["messages"][:at],
             "tools": row["tools"],
             "reference": calls_as_text(answer["tool_calls"]) if answer["tool_calls"] else answer["content"],
+            "reasoning": answer["reasoning"],
             "calls": answer["tool_calls"],
             "choices": _choices(row, answer["content"], task),
         }

@@ -62,7 +62,8 @@ def encoded(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> l
 
     The tokens of the reference's text count, and no others: not the token that ends the turn, nor what the
     chat template puts before the text. White space around a reference, which some templates strip, does not
-    count either. Of a tool call the text is what the template makes of it.
+    count either. Of a tool call the text is what the template makes of it. Where the row has thoughts before its
+    answer, the answer is scored after them, as it is trained on.
     Raises UserError where the chat template never shows which tokens are the assistant's, and naming an
     example that it refuses, does not show it in, or whose reference is empty.
     """
@@ -141,8 +142,12 @@ def _encoded(tokenizer: Any, example: dict[str, Any], answer: str | list[dict[st
     if not (text.strip() or isinstance(answer, list)):
         raise TemplateRefusal("its reference is empty")
     prompt, tools = conversation({"messages": example["prompt"], "tools": example.get("tools")})
-    last = {"role": "assistant", "content": text}
-    messages = [*prompt, last if isinstance(answer, str) else {**last, "tool_calls": answer}]
+    last: dict[str, Any] = {"role": "assistant", "content": text}
+    if example.get("reasoning"):
+        last["reasoning_content"] = example["reasoning"]
+    if not isinstance(answer, str):
+        last["tool_calls"] = answer
+    messages = [*prompt, last]
     whole = encode(tokenizer, messages, tools=tools)
     start = len(prompt_ids(tokenizer, prompt, tools))  # earlier answers in the prompt do not count
     rendered = render(tokenizer, messages, tools=tools)
@@ -151,7 +156,9 @@ def _encoded(tokenizer: Any, example: dict[str, Any], answer: str | list[dict[st
     ]
     begun = len(whole.input_ids) - len(offsets)  # a BOS that is none of the text
     ours = [n for n, learned in enumerate(whole.assistant_mask) if learned and n >= start]
-    at = offsets[ours[0] - begun][0]
+    if not ours:
+        raise TemplateRefusal("the chat template does not show which tokens are its reference's")
+    at = offsets[ours[0] - begun][0] if whole.thoughts_end is None else whole.thoughts_end
     if isinstance(answer, str):
         counted = text.strip()
     else:

@@ -74,12 +74,14 @@ class Encoded:
     The assistant's are its thoughts, content and tool calls and the token that ends its turn, not the header
     before nor the newline after. The mask is empty where none was asked for. `thoughtless_turns` counts the
     turns that are not in it because the template leaves out their thoughts, as those of reasoning models do
-    with all turns before the last question.
+    with all turns before the last question. `thoughts_end` is the place in the rendered text where the thoughts
+    of the last turn in the mask, and the mark after them, end; None where it has none there.
     """
 
     input_ids: list[int]
     assistant_mask: list[bool]
     thoughtless_turns: int = 0
+    thoughts_end: int | None = None
 
 
 def render(
@@ -147,7 +149,8 @@ def encode(
 def _encode_masked(tokenizer: Any, rendered: Rendered, hide_thoughts: bool = False) -> Encoded:
     ids, turns = find_turns(tokenizer, rendered)
     mask = loss_mask(tokenizer, rendered.text, ids, turns, hide_thoughts)
-    return Encoded(ids, mask, sum(not turn.as_written for turn in turns))
+    thoughts_end = turns[-1].thoughts_end if turns else None
+    return Encoded(ids, mask, sum(not turn.as_written for turn in turns), thoughts_end)
 
 
 def _fault(tokenizer: Any, error: UnprovenError) -> UserError:

@@ -361,6 +361,10 @@ def test_a_tool_call_is_the_reference_where_calls_are_scored():
     (example,) = asked(rows)
     assert said(example["prompt"]) == messages[:3] and example["references"] == ["There is."]
     assert example["tools"] == TOOLS and example["calls"] is None
+    assert example["reasoning"] is None
+    messages[-1]["reasoning"] = "I saw some."
+    (example,) = asked(table([messages], tools=pa.array([TOOLS])))
+    assert example["reasoning"] == "I saw some." and example["references"] == ["There is."]
 
 
 def test_a_number_of_items_is_held_out_and_a_smaller_one_is_a_part_of_it():

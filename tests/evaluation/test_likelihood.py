@@ -12,6 +12,7 @@ from sft.evaluation import likelihood
 from sft.evaluation.likelihood import encoded, encoded_choices, likelihoods, right_choices
 from sft.modeling.chat_template import encode, prompt_ids
 from sft.modeling.loading import load_model, load_tokenizer, resolve
+from tests.chat_templates import published, tokenizer_of
 from tests.tiny import TEMPLATE, save_model, save_tokenizer, task
 
 QUESTION = [{"role": "user", "content": "What?"}]
@@ -175,3 +176,48 @@ def test_the_likeliest_choice_by_its_characters(tmp_path):
     assert [one.tokens for one in found[0]] == [3, 9, 3]
     assert right_choices(examples, found) == [1, 0, 0]
     assert encoded_choices(tokenizer, task("mine"), examples) == []
+
+
+THOUGHTFUL = {
+    "id": "0c",
+    "prompt": [{"role": "user", "content": "1+1?"}],
+    "references": ["2"],
+    "reasoning": "One and one.",
+    "choices": ["2", "3"],
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["qwen3", "qwen3_training", "qwen2_5", "qwen3_5_think", "qwen3_6", "nemotron_3_nano", "llama3_1"],
+)
+def test_a_reference_is_scored_after_its_thoughts_as_it_is_trained_on(tmp_path, name):
+    """Whatever place the template has for them: only the answer's own text counts."""
+    tokenizer = tokenizer_of(tmp_path, published(name))
+    answer = {"role": "assistant", "content": "2", "reasoning_content": THOUGHTFUL["reasoning"]}
+    (rows,) = encoded(tokenizer, task("mine"), [THOUGHTFUL])
+    assert rows.ids == encode(tokenizer, [*THOUGHTFUL["prompt"], answer]).input_ids
+    before = tokenizer.decode(rows.ids[: rows.counted[0]])
+    assert tokenizer.decode([rows.ids[n] for n in rows.counted]) == "2" and rows.bytes == 1
+    assert before.rstrip().endswith("</think>") and before.count("One and one.") == 1
+    both = encoded_choices(tokenizer, task("mine", metrics=("multiple_choice",)), [THOUGHTFUL])[0]
+    assert [tokenizer.decode([row.ids[n] for n in row.counted]) for row in both] == ["2", "3"]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen2_5", "nemotron_3_nano"])
+def test_so_is_a_tool_call(tmp_path, name):
+    tokenizer = tokenizer_of(tmp_path, published(name))
+    (rows,) = encoded(tokenizer, task("mine"), [{**THOUGHTFUL, "tools": OFFERED, "calls": CALLED}])
+    counted = tokenizer.decode([rows.ids[n] for n in rows.counted])
+    assert counted.startswith("<tool_call>") and counted.endswith("</tool_call>")
+    assert "One and one." in tokenizer.decode(rows.ids[: rows.counted[0]])
+
+
+def test_a_template_whose_prompt_is_longer_than_the_answer_is_refused(tmp_path):
+    """DeepSeek R1's opens a thought, which an answer without one never has."""
+    control = ["<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<think>", "</think>"]
+    tokenizer = tokenizer_of(tmp_path, published("deepseek_r1_distill_training"), control)
+    with pytest.raises(UserError, match="the example 0c of the task 'mine' cannot be scored"):
+        encoded(tokenizer, task("mine"), [{**THOUGHTFUL, "reasoning": None}])
+    (rows,) = encoded(tokenizer, task("mine"), [THOUGHTFUL])
+    assert tokenizer.decode([rows.ids[n] for n in rows.counted]) == "2"
