@@ -1,7 +1,6 @@
 """Scoring a model on the tasks: which examples, how they are answered, and the scores."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,7 +13,7 @@ from sft.core.errors import ParamError, UserError
 from sft.core.params import Count, Integer, Number, Params
 from sft.core.row_schema import conversation
 from sft.evaluation.metrics import OF_TEXTS, READERS
-from sft.tasks.metric_names import BITS_PER_BYTE, METRICS, MULTIPLE_CHOICE
+from sft.tasks.metric_names import BITS_PER_BYTE, METRICS, MULTIPLE_CHOICE, TOOL_CALL
 from sft.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from sft.generation.generate import Answer, Prompt
 
 Example = dict[str, Any]  # a row of the pool: see EXAMPLES in sft.data.holdout
-
-# What a model that thinks writes before its answer, from a tag that may be in the prompt.
-_THOUGHT = re.compile(r"\A(?:.*?</think>|<think>.*)\s*", re.DOTALL)
 
 
 class EvaluateParams(Params):
@@ -153,8 +149,13 @@ def score(
     """
     answers = [(place, given) for place, (_, in_runs) in enumerate(answered) for given in in_runs]
     references = [rows[place]["references"] for place, _ in answers]
-    predictions = [_THOUGHT.sub("", given.text) for _, given in answers]
-    scores = {name: OF_TEXTS[name](references, predictions) for name in task.metrics if name in OF_TEXTS}
+    said = [given.said.text for _, given in answers]
+    marked = [given.said.marked for _, given in answers]
+    scores = {
+        name: OF_TEXTS[name](references, marked if name == TOOL_CALL else said)
+        for name in task.metrics
+        if name in OF_TEXTS
+    }
     of_example: list[list[dict[str, Any]]] = [[] for _ in rows]
     for number, (place, given) in enumerate(answers):
         of_example[place].append(

@@ -8,9 +8,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 _FENCE = re.compile(r"\A```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\Z", re.DOTALL)
+
+_BETWEEN = re.compile(r"(?:[\s,;]|<\|[^|<>]*\|>)*")
 
 
 def parse(text: str) -> Any:
@@ -24,6 +27,26 @@ def parse(text: str) -> Any:
         return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def parse_all(text: str) -> list[Any]:
+    """Read one or several JSON values in a row, between them white space, a comma or a semicolon.
+
+    Raises ValueError where it is none, or has anything else in it but control tokens such as <|eom_id|>.
+    """
+    with suppress(ValueError):
+        return [parse(text)]
+    values, place = [], 0
+    decoder = json.JSONDecoder(parse_constant=_refuse)
+    while (place := _BETWEEN.match(text, place).end()) < len(text):  # type: ignore[union-attr]
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+        values.append(value)
+    if not values:
+        raise ValueError("no JSON")
+    return values
 
 
 def valid(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> list[float]:

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from sft.core.errors import UserError
 from sft.core.row_schema import conversation
+from sft.evaluation import tool_calls
 from sft.modeling.chat_template import (
     EMPTY_THOUGHT,
     TemplateRefusal,
@@ -20,7 +21,8 @@ from sft.modeling.chat_template import (
     prompt_ids,
     render,
 )
-from sft.tasks.metric_names import MULTIPLE_CHOICE
+from sft.modeling.thoughts import said
+from sft.tasks.metric_names import MULTIPLE_CHOICE, TOOL_CALL
 from sft.tasks.task import Task
 
 TOKENS = 4096  # in a batch, padding included: a fixed number, so that every machine batches alike
@@ -62,10 +64,11 @@ def encoded(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> l
 
     The tokens of the reference's text count, and no others: not the token that ends the turn, nor what the
     chat template puts before the text. White space around a reference, which some templates strip, does not
-    count either. Of a tool call the text is what the template makes of it. Where the row has thoughts before its
-    answer, the answer is scored after them, as it is trained on.
+    count either. Of a tool call the text is what the template makes of it. Where the row has thoughts before
+    its answer, the answer is scored after them, as it is trained on.
     Raises UserError where the chat template never shows which tokens are the assistant's, and naming an
-    example that it refuses, does not show it in, or whose reference is empty.
+    example that it refuses, does not show it in, or whose reference is empty, and where a metric cannot read
+    the template's tool calls.
     """
     rows = []
     for example in examples:
@@ -74,7 +77,21 @@ def encoded(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> l
             rows.append(
                 _encoded(tokenizer, example, json.loads(calls) if calls else example["references"][0])
             )
+        if calls and TOOL_CALL in task.metrics:
+            _check_readable(tokenizer, task, example, rows[-1])
     return rows
+
+
+def _check_readable(tokenizer: Any, task: Task, example: dict[str, Any], row: Encoded) -> None:
+    """Prove that the right calls, written as the template writes them, score 1."""
+    start, stop = row.counted.start, row.counted.stop
+    written = said(tokenizer, row.ids[:start], row.ids[start:stop]).marked
+    if tool_calls.match([example["references"][:1]], [written]) != [1.0]:
+        raise UserError(
+            f"tasks.{task.name}.metrics: {TOOL_CALL} cannot read tool calls as the chat template of "
+            f"{tokenizer.name_or_path} writes them: of the example {example['id']} it is {written[:200]!r}. "
+            "Leave out the metric, or use another model or chat template."
+        )
 
 
 def encoded_choices(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> list[list[Encoded]]:

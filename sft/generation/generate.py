@@ -6,8 +6,9 @@ from typing import Any
 
 from sft.generation import graph_decoder, transformers_generate
 from sft.generation.decoding import decode, until_stop
-from sft.generation.interface import BatchSize, Generator, Request
+from sft.generation.interface import BatchSize, Completion, Generator, Request
 from sft.generation.keyed_sampling import key
+from sft.modeling.thoughts import Said, said
 
 GENERATORS: tuple[Generator, ...] = (graph_decoder, transformers_generate)  # the fastest first
 
@@ -22,13 +23,17 @@ class Prompt:
 
 @dataclass
 class Answer:
-    """One generated text: which prompt (by its place in the list) and run, and whether it ended by itself."""
+    """One generated text: which prompt (by its place in the list) and run, and whether it ended by itself.
+
+    `said` is the text without thoughts before it.
+    """
 
     prompt: int
     run: int
     text: str
     tokens: int
     finished: bool
+    said: Said
 
 
 def generator_for(model: Any) -> Generator:
@@ -67,9 +72,16 @@ def generate(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
     ):
-        yield [_answer(tokenizer, stop_ids, one.prompt, one.run, one.ids) for one in completions]
+        yield [_answer(tokenizer, stop_ids, prompts[one.prompt], one) for one in completions]
 
 
-def _answer(tokenizer: Any, stop_ids: list[int], prompt: int, run: int, ids: list[int]) -> Answer:
-    kept, ended = until_stop(ids, stop_ids)
-    return Answer(prompt, run, decode(tokenizer, kept), tokens=len(kept) + ended, finished=ended)
+def _answer(tokenizer: Any, stop_ids: list[int], prompt: Prompt, one: Completion) -> Answer:
+    kept, ended = until_stop(one.ids, stop_ids)
+    return Answer(
+        one.prompt,
+        one.run,
+        decode(tokenizer, kept),
+        tokens=len(kept) + ended,
+        finished=ended,
+        said=said(tokenizer, prompt.ids, kept),
+    )

@@ -18,7 +18,7 @@ from sft.modeling.assistant_mask import (
     loss_mask,
     thoughts_of,
 )
-from sft.modeling.template_facts import PROBE, REASONING_KEY, THOUGHT, Reasoning, examine
+from sft.modeling.template_facts import AS_TEXT, PROBE, REASONING_KEY, THOUGHT, Reasoning, examine
 from sft.modeling.template_ids import tokenize
 from sft.modeling.template_rendering import Messages, TemplateRefusal, Tools, apply
 
@@ -39,8 +39,6 @@ __all__ = [
 
 Thoughts = Literal["train", "mask", "drop"]
 Fallback = Literal["text", "refuse"]
-# How a template that has no place for thoughts gets them: as the first part of the content.
-AS_TEXT = Reasoning("", "<think>\n", "\n</think>\n\n")
 
 NOT_PRINTED = {
     "tools": "the chat template does not print tools",
@@ -74,8 +72,8 @@ class Encoded:
     The assistant's are its thoughts, content and tool calls and the token that ends its turn, not the header
     before nor the newline after. The mask is empty where none was asked for. `thoughtless_turns` counts the
     turns that are not in it because the template leaves out their thoughts, as those of reasoning models do
-    with all turns before the last question. `thoughts_end` is the place in the rendered text where the thoughts
-    of the last turn in the mask, and the mark after them, end; None where it has none there.
+    with all turns before the last question. `thoughts_end` is the place in the rendered text where the
+    thoughts of the last turn in the mask, and the mark after them, end; None where it has none there.
     """
 
     input_ids: list[int]

@@ -40,12 +40,18 @@ ANSWERED = {"role": "tool", "name": TOOL, "tool_call_id": "call12345", "content"
 class Reasoning:
     """How the template prints thoughts: the message's key that it reads, and the text around them.
 
-    `opening` stands between the prompt and the thoughts, `closing` between them and the answer.
+    `opening` stands between the prompt and the thoughts, `closing` between them and the answer. `mark` is
+    what tells that they begin, which the prompt may end with.
     """
 
     key: str
     opening: str
     closing: str
+    mark: str
+
+
+# How a template that has no place for thoughts gets them: as the first part of the content.
+AS_TEXT = Reasoning("", "<think>\n", "\n</think>\n\n", "<think>")
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,8 @@ def _reasoning(tokenizer: Any, prompt: str) -> Reasoning | None:
         before, found, after = text.partition(THOUGHT)
         closing, answered, _ = after.partition(PROBE[1]["content"])
         if found and answered:
-            return Reasoning(key, before.removeprefix(prompt) if before.startswith(prompt) else "", closing)
+            opening = before.removeprefix(prompt) if before.startswith(prompt) else ""
+            return Reasoning(key, opening, closing, opening.strip() or before.split()[-1])
     return None
 
 

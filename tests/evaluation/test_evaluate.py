@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from sft.evaluation.evaluate import EvaluateParams, answer, check_finite, choose
 from sft.evaluation.likelihood import Likelihood, encoded, likelihoods
 from sft.generation.generate import Answer, Prompt
 from sft.modeling.loading import load_model, load_tokenizer, stop_token_ids
+from sft.modeling.thoughts import Said
 from tests.tiny import save_model
 from tests.tiny import task as made
 
@@ -185,18 +187,24 @@ def test_an_example_that_cannot_be_scored_is_named(tmp_path, prompt, reference, 
 
 
 def given(text):
-    return Answer(prompt=0, run=0, text=text, tokens=3, finished=True)
+    return Answer(prompt=0, run=0, text=text, tokens=3, finished=True, said=Said(text, text))
 
 
-@pytest.mark.parametrize(
-    ("text", "right"),
-    [("yes", 1), ("<think>\nno, no\n</think>\n\nyes", 1), ("no, no</think>yes", 1), ("<think>yes", 0)],
-)
-def test_what_is_thought_before_the_answer_is_not_scored(text, right):
+def test_what_is_thought_before_the_answer_is_not_scored():
     row = {"id": "0", "prompt": [], "references": ["yes"]}
     task = made("mine", metrics=("exact_match",))
-    record, _ = score(task, [row], [(Prompt("0", [1]), [given(text)])], [Likelihood(1.0, 1, 3)])
-    assert record["exact_match"] == right == record["rouge1"] and record["prediction"] == text
+    text = "<think>\nno, no\n</think>\n\nyes"
+    one = replace(given(text), said=Said("yes", "yes"))
+    record, _ = score(task, [row], [(Prompt("0", [1]), [one])], [Likelihood(1.0, 1, 3)])
+    assert record["exact_match"] == 1 == record["rouge1"] and record["prediction"] == text
+
+
+def test_tool_calls_are_read_with_the_marks_that_the_text_lacks():
+    row = {"id": "0", "prompt": [], "references": ['[{"name": "find", "arguments": {}}]']}
+    task = made("mine", metrics=("tool_call",))
+    one = replace(given("find{}"), said=Said("find{}", "[TOOL_CALLS]find[ARGS]{}"))
+    record, _ = score(task, [row], [(Prompt("0", [1]), [one])], [Likelihood(1.0, 1, 3)])
+    assert record["tool_call"] == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

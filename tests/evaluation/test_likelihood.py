@@ -2,17 +2,19 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sft.core.errors import UserError
+from sft.data.holdout import calls_as_text
 from sft.evaluation import likelihood
 from sft.evaluation.likelihood import encoded, encoded_choices, likelihoods, right_choices
 from sft.modeling.chat_template import encode, prompt_ids
 from sft.modeling.loading import load_model, load_tokenizer, resolve
-from tests.chat_templates import published, tokenizer_of
+from tests.chat_templates import TOOLS, published, tokenizer_of
 from tests.tiny import TEMPLATE, save_model, save_tokenizer, task
 
 QUESTION = [{"role": "user", "content": "What?"}]
@@ -221,3 +223,54 @@ def test_a_template_whose_prompt_is_longer_than_the_answer_is_refused(tmp_path):
         encoded(tokenizer, task("mine"), [{**THOUGHTFUL, "reasoning": None}])
     (rows,) = encoded(tokenizer, task("mine"), [THOUGHTFUL])
     assert tokenizer.decode([rows.ids[n] for n in rows.counted]) == "2"
+
+
+TWICE = json.dumps(
+    [
+        {"type": "function", "function": {"name": "get_weather", "arguments": {"city": what, "days": shops}}}
+        for what, shops in (("salt", 2), ("3", True))
+    ]
+)
+ONCE = json.dumps(json.loads(TWICE)[:1])
+CONTROL = re.compile(r"<\|\w+\|>|\[[A-Z_]+\]|</?think>|</?tool_call>")
+MISTRAL = """{%- if tools %}{{- '<|start|>system\n' + (tools | tojson) + '<|eot|>' }}{%- endif %}
+{%- for message in messages %}
+{{- '<|start|>' + message.role + '\n' + message.content }}
+{%- for call in message.tool_calls or [] %}
+{{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' + (call.function.arguments | tojson) }}
+{%- endfor %}{{- '<|eot|>' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant\n' }}{%- endif %}"""
+
+
+@pytest.mark.parametrize("calls", [ONCE, TWICE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qwen2_5",
+        "qwen3",
+        "qwen3_6",
+        "qwen3_5_nothink",
+        "nemotron_3_nano",
+        "glm4moe_training",
+        "lfm2_2_5",
+        "gptoss_training",
+        "llama3_1",
+        "mistral",
+    ],
+)
+def test_the_right_calls_as_a_template_writes_them_score_1(tmp_path, name, calls):
+    """Where a template has a form of its own, or marks that are special tokens; nor is a wrong call right."""
+    if name in ("gptoss_training", "llama3_1") and calls is TWICE:
+        pytest.skip("one call a turn")
+    template = MISTRAL if name == "mistral" else published(name)
+    # Marks are special tokens, as they are of some models.
+    control = {*CONTROL.findall(template)} - {"<|start|>", "<|eot|>"}
+    tokenizer = tokenizer_of(tmp_path, template, sorted(control))
+    mine = task("mine", metrics=("tool_call",))
+    example = {**THOUGHTFUL, "tools": json.dumps(TOOLS), "calls": calls, "references": [calls_as_text(calls)]}
+    example["reasoning"] = "Hm." if name in ("qwen3", "qwen3_6", "nemotron_3_nano") else None
+    assert encoded(tokenizer, mine, [example])
+    wrong = {**example, "references": [calls_as_text(calls.replace("salt", "oil"))]}
+    with pytest.raises(UserError, match="cannot read tool calls as the chat template of made"):
+        encoded(tokenizer, mine, [wrong])
+    assert encoded(tokenizer, task("mine"), [wrong])

@@ -132,3 +132,12 @@ def test_what_is_not_the_call() -> None:
     both = '[{"name": "a", "arguments": {}}, {"name": "b", "arguments": {}}]'
     turned = '<tool_call>{"name": "b", "arguments": {}}</tool_call><tool_call>{"name": "a", "arguments": {}}'
     assert scored("tool_call", both, turned) == [1]
+    in_a_row = '<|python_tag|>{"name": "b", "parameters": {}}; {"name": "a", "parameters": {}}<|eom_id|>'
+    assert scored("tool_call", both, in_a_row, in_a_row.replace("<|python_tag|>", "")) == [1, 1]
+    # Marked, a call may lack arguments; a cut off or nested one is wrong, not an error.
+    bare = '<tool_call>{"name": "a"}</tool_call><tool_call>{"name": "b"}'
+    broken = [f"[TOOL_CALLS]{rest}" for rest in ("a[ARGS]{", "", "[" * 100_000)]
+    assert scored("tool_call", both, bare, *broken, "<|tool_call_start|>[a(", "<|tool_call_start|>a") == [
+        1,
+        *[0] * 5,
+    ]
