@@ -58,7 +58,8 @@ class Turn:
     """An assistant's turn: the message's number, and its token ids from `start` up to `stop`.
 
     `thoughts_end` is the place in the text where its thoughts and the mark after them end, None where it has
-    none. `as_written` is False where the template leaves out the thoughts that the message has.
+    none. `as_written` is False where the template leaves out the thoughts that the message has; the ids are
+    then those that the turn is among.
     """
 
     message: int
@@ -126,35 +127,41 @@ def _tagged(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[Turn]]:
         raise UnprovenError(
             f"its generation tags mark the tokens of {len(spans)} of {len(numbers)} assistant turns"
         )
-    turns = []
+    turns, before = [], 0
+    places = [*token_places(tokenizer, rendered.text, ids), len(rendered.text)]
     for number, (start, stop) in zip(numbers, spans, strict=True):
-        thoughts, thoughts_end = thoughts_of(rendered.messages[number]), None
-        if thoughts in rendered.text and thoughts:
-            places = [*token_places(tokenizer, rendered.text, ids), len(rendered.text)]
-            begin = rendered.text.find(thoughts, places[start], places[stop])
-            # Where they stand before the tags, the template has them in the context only.
-            if begin >= 0:
-                thoughts_end = _after(rendered.text, begin, thoughts, rendered.reasoning.closing)
+        message, begin, end = rendered.messages[number], places[start], places[stop]
+        thoughts, thoughts_end = thoughts_of(message), None
+        if thoughts and (place := rendered.text.find(thoughts, begin, end)) >= 0:
+            thoughts_end = _after(rendered.text, place, thoughts, rendered.reasoning.closing)
         if rendered.trained[number] is not False:
-            turns.append(Turn(number, start, stop, thoughts_end, thoughts in rendered.text))
+            if rendered.text.find((message.get("content") or "").strip(), thoughts_end or begin, end) < 0:
+                raise UnprovenError("its generation tags do not mark {} as it was written", number)
+            # Where thoughts stand before the tags, the template has them in the context only.
+            asked = (rendered.messages[number - 1].get("content") or "").strip() if number else ""
+            if (place := rendered.text.find(asked, before, begin)) >= 0:
+                before = place + len(asked)
+            turns.append(Turn(number, start, stop, thoughts_end, thoughts in rendered.text[before:end]))
+        before = end
     return ids, turns
 
 
 def _proven(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[Turn]]:
     end, control = end_of_turn(tokenizer), examine(tokenizer).control_ids
-    turns, learned, prompts = [], [], []
+    left, learned, prompts = [], [], []
     for number in rendered.turns():
         if rendered.trained[number] is False:
             continue
         prompt = rendered.prompt(tokenizer, number)
         thoughts_end = _follow(rendered, prompt, number)
         if thoughts_end == NOT_PRINTED:
-            turns.append(Turn(number, 0, 0, as_written=False))
+            left.append(number)
         else:
             learned.append((number, thoughts_end))
             prompts.append(prompt)
     ids, *begun = tokenize(tokenizer, [rendered.text, *prompts])
     limits = [*map(len, begun), len(ids)][1:]
+    turns = []
     for (number, thoughts_end), prompt_tokens, limit in zip(learned, begun, limits, strict=True):
         start = len(prompt_tokens)
         if ids[:start] != prompt_tokens:
@@ -163,7 +170,14 @@ def _proven(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[Turn]]:
         if stop == limit or ids[stop] != end:
             raise UnprovenError("{} ends with another token than the last assistant turn", number)
         turns.append(Turn(number, start, stop + 1, thoughts_end))
-    return ids, turns
+    for number in left:
+        # Where such a turn begins is not proven: it is somewhere between those around it.
+        start = max((turn.stop for turn in turns if turn.message < number), default=0)
+        stop = min(
+            (turn.start for turn in turns if turn.message > number and turn.as_written), default=len(ids)
+        )
+        turns.append(Turn(number, start, stop, as_written=False))
+    return ids, sorted(turns, key=lambda turn: turn.message)
 
 
 def _follow(rendered: Rendered, prompt: str, turn: int) -> int | None:

@@ -55,13 +55,18 @@ FORGED_ADVICE = (
     "messages; else take the token out."
 )
 TEXT_BESIDE_CALLS = "the chat template prints no text beside tool calls"
+BESIDE_ADVICE = (
+    "Take the text out of such messages (thoughts before a call: train.reasoning: drop), or use another "
+    "model or chat template."
+)
 NO_PLACE = "the chat template has no place for reasoning"
 NO_PLACE_ADVICE = (
     "Set train.reasoning_fallback to text (it stands before the answer, in <think> tags), or train.reasoning "
     "to drop, or use a model whose chat template prints reasoning_content."
 )
 TOLD_APART_ADVICE = (
-    "Train on all tokens (train.loss_on: all), or give the model a chat template with {% generation %} tags."
+    "Train on all tokens (train.loss_on: all), if the chat template prints thoughts and answers as they are "
+    "written, or give the model a chat template with {% generation %} tags."
 )
 
 
@@ -72,13 +77,15 @@ class Encoded:
     The assistant's are its thoughts, content and tool calls and the token that ends its turn, not the header
     before nor the newline after. The mask is empty where none was asked for. `thoughtless_turns` counts the
     turns that are not in it because the template leaves out their thoughts, as those of reasoning models do
-    with all turns before the last question. `thoughts_end` is the place in the rendered text where the
-    thoughts of the last turn in the mask, and the mark after them, end; None where it has none there.
+    with all turns before the last question; `thoughtless` is, as the mask, which tokens these are, empty
+    where there are none. `thoughts_end` is the place in the rendered text where the thoughts of the last turn
+    in the mask, and the mark after them, end; None where it has none there.
     """
 
     input_ids: list[int]
     assistant_mask: list[bool]
     thoughtless_turns: int = 0
+    thoughtless: Sequence[bool] = ()
     thoughts_end: int | None = None
 
 
@@ -120,6 +127,9 @@ def encode(
 
     A BOS is added only if the tokenizer's own convention has one and the template prints none: never two.
 
+    Without `mask` there is one only where the template leaves out thoughts, or cuts an answer at a mark of
+    thoughts: so that such turns are known, or the conversation is refused.
+
     The mask comes from the template's {% generation %} tags where it has them. Else it is proven for
     each assistant turn: the ids of its prompt must begin the ids of the whole, and the answer must
     follow at once. Messages that are False in `trained` are not in it. `reasoning` says whether thoughts are
@@ -135,7 +145,7 @@ def encode(
         raise TemplateRefusal(NO_PLACE, advice=NO_PLACE_ADVICE)
     handed = _handed(messages, place)
     text = _render(tokenizer, messages, handed, tools)
-    if not mask:
+    if not mask and _is_whole(text, messages, place.closing.strip()):
         return Encoded(tokenize(tokenizer, [text])[0], [])
     rendered = Rendered(messages, handed, tools, place, text, trained or [None] * len(messages))
     try:
@@ -147,8 +157,29 @@ def encode(
 def _encode_masked(tokenizer: Any, rendered: Rendered, hide_thoughts: bool = False) -> Encoded:
     ids, turns = find_turns(tokenizer, rendered)
     mask = loss_mask(tokenizer, rendered.text, ids, turns, hide_thoughts)
+    left = [range(turn.start, turn.stop) for turn in turns if not turn.as_written]
+    thoughtless = [any(place in turn for turn in left) for place in range(len(ids))] if left else []
     thoughts_end = turns[-1].thoughts_end if turns else None
-    return Encoded(ids, mask, sum(not turn.as_written for turn in turns), thoughts_end)
+    return Encoded(ids, mask, len(left), thoughtless, thoughts_end)
+
+
+def _is_whole(text: str, messages: Messages, mark: str) -> bool:
+    """Tell whether the text has each of the assistant's thoughts and contents, in their order.
+
+    So it is taken to have where there are no thoughts, nor the mark that ends them in an answer.
+    """
+    said = [message for message in messages if message["role"] == "assistant"]
+    if not any(thoughts_of(message) or mark in (message.get("content") or "") for message in said):
+        return True
+    place = 0
+    for message in messages:
+        for part in (thoughts_of(message), (message.get("content") or "").strip()):
+            found = text.find(part, place)
+            if found >= 0:
+                place = found + len(part)
+            elif message["role"] == "assistant":
+                return False
+    return True
 
 
 def _fault(tokenizer: Any, error: UnprovenError) -> UserError:
@@ -206,7 +237,7 @@ def _render(
             raise TemplateRefusal(
                 FORGED, f"{where} holds {token[0]}, a control token of the chat template", FORGED_ADVICE
             )
-    calls = [message for message in messages if message.get("tool_calls")]
+    calls = [message for message in handed if message.get("tool_calls")]
     has = {"tools": tools, "calls": calls, "results": any(message["role"] == "tool" for message in messages)}
     for name in NOT_PRINTED:
         if has[name] and name in template.lacks:
@@ -218,9 +249,9 @@ def _render(
         if any(name not in text for name in _names(message["tool_calls"])):
             raise TemplateRefusal(NOT_PRINTED["calls"], advice=OTHER_MODEL)
         if (message.get("content") or "").strip() not in text:
-            raise TemplateRefusal(TEXT_BESIDE_CALLS)
+            raise TemplateRefusal(TEXT_BESIDE_CALLS, advice=BESIDE_ADVICE)
     thoughts = [*filter(None, map(thoughts_of, messages))] if template.reasoning is None else []
-    if thoughts and not any(thought in text for thought in thoughts):
+    if not all(thought in text for thought in thoughts):
         raise TemplateRefusal(NO_PLACE, advice=NO_PLACE_ADVICE)
     return text
 

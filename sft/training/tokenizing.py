@@ -145,10 +145,14 @@ def _encoded(row: dict[str, Any], tokenizer: Any, shape: RowShape) -> tuple[Enco
         return encoded, encoded.assistant_mask
     hidden = shape.reasoning == "mask" and any(message["reasoning"] for message in row["messages"])
     if not hidden and False not in trained:
-        return encode(tokenizer, messages, False, **options, reasoning=shape.reasoning), None
+        encoded = encode(tokenizer, messages, False, **options, reasoning=shape.reasoning)
+        # Without their thoughts answers are not what was written.
+        left = encoded.thoughtless
+        return encoded, [not out for out in left] if left else None
     # All but those of the assistant's tokens that are to be left out.
     answers: Thoughts = "drop" if shape.reasoning == "drop" else "train"
     encoded = encode(tokenizer, messages, True, **options, reasoning=answers)
     learned = encode(tokenizer, messages, True, **options, trained=trained, reasoning=shape.reasoning)
-    both = zip(encoded.assistant_mask, learned.assistant_mask, strict=True)
-    return encoded, [not ours or kept for ours, kept in both]
+    left = encoded.thoughtless or [False] * len(encoded.input_ids)
+    both = zip(encoded.assistant_mask, learned.assistant_mask, left, strict=True)
+    return encoded, [kept if ours else not out for ours, kept, out in both]

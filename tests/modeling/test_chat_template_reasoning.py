@@ -149,3 +149,52 @@ def test_thoughts_that_a_template_changes_are_not_learned(with_template):
     tokenizer.chat_template = changed
     with pytest.raises(UserError, match="does not follow its prompt as it was written"):
         encode(tokenizer, [PLAIN[0], {**THOUGHT[1], "reasoning_content": "Dots. Dots."}])
+
+
+def test_an_answer_that_generation_tags_mark_is_as_it_was_written(with_template):
+    """Qwen 3's template takes what stands before </think> for thoughts, and what is before <think> away."""
+    changed = [PLAIN[0], {"role": "assistant", "content": "Sure.<think>x</think>3"}]
+    for name in ("qwen3_training", "qwen3"):
+        with pytest.raises(TemplateRefusal, match="as it was written"):
+            encode(with_template(name), changed)
+
+
+def test_thoughts_are_looked_for_in_their_own_turn(with_template):
+    """The question has the same words, the template leaves the thoughts out."""
+    asked = {"role": "user", "content": "One and one.\n\nTwo!"}
+    tokenizer = with_template("nemotron_3_nano_training")
+    encoded = encode(tokenizer, [asked, *THOUGHTS[1:]])
+    assert encoded.thoughtless_turns == 1
+    (run,) = learned(tokenizer, encoded)
+    assert "Two and two." in run
+
+
+def test_without_a_mask_what_the_template_leaves_out_is_told_all_the_same(with_template):
+    tokenizer = with_template("qwen3")
+    for messages in (PLAIN, THOUGHT, [*PLAIN, *THOUGHTS[2:]]):
+        assert encode(tokenizer, messages, False).assistant_mask == []
+    encoded = encode(tokenizer, THOUGHTS, False)
+    assert encoded.thoughtless_turns == 1
+    out = tokenizer.decode(
+        [i for i, left in zip(encoded.input_ids, encoded.thoughtless, strict=True) if left]
+    )
+    assert "2<|im_end|>" in out and LAST not in out
+    same = [{**m, "reasoning_content": "Hm."} if n % 2 else m for n, m in enumerate(THOUGHTS)]
+    assert encode(tokenizer, same, False).thoughtless_turns == 1
+    cut = [PLAIN[0], {"role": "assistant", "content": "KEEPME <think>x</think> 2"}]
+    with pytest.raises(TemplateRefusal, match="as it was written"):
+        encode(tokenizer, cut, False)
+
+
+def test_thoughts_beside_a_call_that_a_template_leaves_out(with_template):
+    """Llama 3.1's prints no text beside a call: the thoughts, which would be such a text, are missed."""
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    called = {"role": "assistant", "reasoning_content": "I add.", "content": "", "tool_calls": [call]}
+    tools = [{**call, "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    tokenizer = with_template("llama3_1")
+    for more in ([], [{"role": "tool", "content": "2"}, *THOUGHT[1:]]):
+        for mask in (True, False):
+            with pytest.raises(TemplateRefusal, match="no text beside tool calls") as told:
+                encode(tokenizer, [PLAIN[0], called, *more], mask, tools)
+            assert "train.reasoning: drop" in told.value.advice
+    assert encode(tokenizer, [PLAIN[0], called], True, tools, reasoning="drop").assistant_mask

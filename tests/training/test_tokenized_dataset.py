@@ -342,6 +342,18 @@ def test_turns_without_their_thoughts_are_counted(tmp_path):
     assert reading.thoughtless_turns == 2
 
 
+@pytest.mark.parametrize("reasoning", ["train", "mask"])
+def test_turns_without_their_thoughts_are_not_in_the_loss_over_all_tokens(tmp_path, reasoning):
+    tokenizer = tokenizer_of(tmp_path, published("qwen3"), pad_token="<|im_start|>")
+    messages = [{"reasoning" if k == "reasoning_content" else k: v for k, v in m.items()} for m in THOUGHTS]
+    shape = RowShape(4096, "truncate", "all", reasoning)
+    reading = read(table([messages]), rows(1), tokenizer, shape, 42)
+    assert reading.thoughtless_turns == 1
+    in_loss = tokenizer.decode([label for label in reading.rows[0]["labels"] if label != IGNORED])
+    assert "2<|im_end|>" not in in_loss
+    assert "4<|im_end|>" in in_loss and ("Two and two." in in_loss) == (reasoning == "train")
+
+
 def test_tokens_are_counted(tokenizer):
     reading = read(numbered(9), rows(5), tokenizer, ASSISTANT, 42)
     # <|start|>user\nQuestion 1?<|eot|><|start|>assistant\nAnswer 1.<|eot|>: bytes, and 4 control tokens.
