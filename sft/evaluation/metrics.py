@@ -36,23 +36,39 @@ def whole_recipe(references: Sequence[Sequence[str]], predictions: Sequence[str]
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+# But the point and the sign of a number.
+_PUNCTUATION = re.compile(
+    rf"[{re.escape(string.punctuation.translate(str.maketrans('', '', '.-')))}]"
+    r"|[.-](?!\d)|(?<=[a-z])[.-]"
+)
 
 
 def exact_match(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> list[float]:
     """Return 1 for a prediction that is one of its references, else 0.
 
     Both without case, ASCII punctuation, English articles and further white space, as SQuAD's script has it
-    (Rajpurkar et al. 2016).
+    (Rajpurkar et al. 2016), but with the point and the sign of numbers; of a reference that is nothing but
+    articles or punctuation these are left.
     """
     return [
-        float(_squad(prediction) in map(_squad, of_one))
+        float(any(_same(reference, prediction) for reference in of_one))
         for of_one, prediction in zip(references, predictions, strict=True)
     ]
 
 
+def _same(reference: str, prediction: str) -> bool:
+    for form in (_squad, _words):
+        if wanted := form(reference):
+            return form(prediction) == wanted
+    return prediction.strip() == reference.strip()
+
+
 def _squad(text: str) -> str:
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    return " ".join(_ARTICLES.sub(" ", _words(text)).split())
+
+
+def _words(text: str) -> str:
+    return " ".join(_PUNCTUATION.sub("", text.lower()).split())
 
 
 OF_TEXTS: dict[str, OfTexts] = {

@@ -90,7 +90,7 @@ def find_turns(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[Turn
     the ids of the whole, that the answer follows as it was written, and that the end of turn follows.
     Raises UnprovenError where they cannot be told apart.
     """
-    find = _tagged if GENERATION_TAG.search(source(tokenizer)) else _proven
+    find = _tagged if GENERATION_TAG.search(source(tokenizer, rendered.tools)) else _proven
     return find(tokenizer, rendered)
 
 
@@ -147,7 +147,7 @@ def _tagged(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[Turn]]:
 
 
 def _proven(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[Turn]]:
-    end, control = end_of_turn(tokenizer), examine(tokenizer).control_ids
+    end, control = end_of_turn(tokenizer), examine(tokenizer, rendered.tools).control_ids
     left, learned, prompts = [], [], []
     for number in rendered.turns():
         if rendered.trained[number] is False:

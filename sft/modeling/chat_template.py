@@ -101,7 +101,7 @@ def render(
     system role) or leaves out tools or calls, and where a message holds one of the template's control
     tokens, which would end the turn in its middle.
     """
-    handed = _handed(messages, _reasoning(tokenizer))
+    handed = _handed(messages, _reasoning(tokenizer, tools))
     return _render(tokenizer, messages, handed, tools, add_generation_prompt)
 
 
@@ -140,7 +140,7 @@ def encode(
     """
     if reasoning == "drop":
         messages = [{k: v for k, v in message.items() if k != REASONING_KEY} for message in messages]
-    place = _reasoning(tokenizer)
+    place = _reasoning(tokenizer, tools)
     if fallback == "refuse" and place is AS_TEXT and any(map(thoughts_of, messages)):
         raise TemplateRefusal(NO_PLACE, advice=NO_PLACE_ADVICE)
     handed = _handed(messages, place)
@@ -204,8 +204,8 @@ def _fault(tokenizer: Any, error: UnprovenError) -> UserError:
     )
 
 
-def _reasoning(tokenizer: Any) -> Reasoning:
-    return examine(tokenizer).reasoning or AS_TEXT
+def _reasoning(tokenizer: Any, tools: Tools | None = None) -> Reasoning:
+    return examine(tokenizer, tools).reasoning or AS_TEXT
 
 
 def _handed(messages: Messages, place: Reasoning) -> Messages:
@@ -231,7 +231,7 @@ def _render(
     add_generation_prompt: bool = False,
 ) -> str:
     """Render what is handed to the template, and prove that the text has what `messages` have."""
-    template = examine(tokenizer)
+    template = examine(tokenizer, tools)
     for where, part in _parts(messages, tools):
         if token := template.control.search(part):
             raise TemplateRefusal(

@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from sft.core.errors import UserError
-from sft.modeling.template_rendering import Messages, TemplateRefusal, apply, source
+from sft.modeling.template_rendering import Messages, TemplateRefusal, Tools, apply, source
 
 PROBE = [
     {"role": "user", "content": "Aq"},
@@ -33,6 +34,8 @@ CALL = {
         {"id": "call12345", "type": "function", "function": {"name": TOOL, "arguments": {ARGUMENT: "Jq"}}}
     ],
 }
+# Only calls may print the argument's name.
+OTHER_TOOLS = [{"type": "function", "function": {"name": "Kq", "description": "Lq", "parameters": {}}}]
 ANSWERED = {"role": "tool", "name": TOOL, "tool_call_id": "call12345", "content": RESULT}
 
 
@@ -72,17 +75,17 @@ class Template:
     lacks: frozenset[str]
 
 
-def examine(tokenizer: Any) -> Template:
-    """Return what is known of the tokenizer's chat template.
+def examine(tokenizer: Any, tools: Tools | None = None) -> Template:
+    """Return what is known of the tokenizer's chat template, of that for tools where there are any.
 
     Raises UserError where it has none, or one that takes no plain conversation.
     """
-    return _examine(tokenizer, source(tokenizer))
+    return _examine(tokenizer, source(tokenizer, tools))
 
 
 @lru_cache(maxsize=8)
 def _examine(tokenizer: Any, source: str) -> Template:
-    """Learn the template's structure; `source` only keys the cache."""
+    """Learn the structure of the template with this source."""
     # Gemma lists runs of whitespace among its added tokens; those are text.
     added = {
         number: token.content
@@ -96,17 +99,19 @@ def _examine(tokenizer: Any, source: str) -> Template:
         return [number for ids in _ids(tokenizer, *texts) for number in ids if number in added]
 
     try:
-        text = _text(tokenizer, PROBE)
-        prompt = _text(tokenizer, PROBE[:1], add_generation_prompt=True)
+        text = _text(tokenizer, source, PROBE)
+        prompt = _text(tokenizer, source, PROBE[:1], add_generation_prompt=True)
     except TemplateRefusal as error:
         raise UserError(
             f"{tokenizer.name_or_path}: its chat template takes no plain conversation of user and "
             f"assistant: {error}. Use another model or chat template."
         ) from error
     tail = text.rpartition(PROBE[-1]["content"])[2]
-    reasoning = _reasoning(tokenizer, prompt)
-    structure = {*added_in(_structure(tokenizer), tail)}
-    control = {*added_in(text, prompt)} - (_marks(tokenizer, text, prompt, reasoning, added_in) - structure)
+    reasoning = _reasoning(tokenizer, source, prompt)
+    structure = {*added_in(_structure(tokenizer, source), tail)}
+    control = {*added_in(text, prompt)} - (
+        _marks(tokenizer, source, text, prompt, reasoning, added_in) - structure
+    )
     own = tokenizer("")["input_ids"][:1]
     return Template(
         end=next(iter(added_in(tail)), None),
@@ -115,14 +120,14 @@ def _examine(tokenizer: Any, source: str) -> Template:
         control=re.compile("|".join(sorted(re.escape(added[number]) for number in control)) or "(?!)"),
         control_ids=frozenset(control),
         reasoning=reasoning,
-        lacks=frozenset(_lacks(tokenizer)),
+        lacks=frozenset(_lacks(tokenizer, source)),
     )
 
 
-def _reasoning(tokenizer: Any, prompt: str) -> Reasoning | None:
+def _reasoning(tokenizer: Any, source: str, prompt: str) -> Reasoning | None:
     for key in (REASONING_KEY, *OTHER_KEYS):
         try:
-            text = _text(tokenizer, [PROBE[0], {**PROBE[1], key: THOUGHT}])
+            text = _text(tokenizer, source, [PROBE[0], {**PROBE[1], key: THOUGHT}])
         except TemplateRefusal:
             continue
         before, found, after = text.partition(THOUGHT)
@@ -133,11 +138,13 @@ def _reasoning(tokenizer: Any, prompt: str) -> Reasoning | None:
     return None
 
 
-def _marks(tokenizer: Any, text: str, prompt: str, reasoning: Reasoning | None, added_in: Any) -> set[int]:
+def _marks(
+    tokenizer: Any, source: str, text: str, prompt: str, reasoning: Reasoning | None, added_in: Any
+) -> set[int]:
     """Return the added tokens that stand around thoughts, or around their empty place before an answer."""
     marks = set()
     try:
-        last_prompt = _text(tokenizer, PROBE[:-1], add_generation_prompt=True)
+        last_prompt = _text(tokenizer, source, PROBE[:-1], add_generation_prompt=True)
     except TemplateRefusal:
         last_prompt = text
     if text.startswith(last_prompt):
@@ -148,14 +155,14 @@ def _marks(tokenizer: Any, text: str, prompt: str, reasoning: Reasoning | None, 
     return marks
 
 
-def _structure(tokenizer: Any) -> str:
+def _structure(tokenizer: Any, source: str) -> str:
     try:
-        return _text(tokenizer, PROBE[:1])
+        return _text(tokenizer, source, PROBE[:1])
     except TemplateRefusal:
         return ""
 
 
-def _lacks(tokenizer: Any) -> list[str]:
+def _lacks(tokenizer: Any, source: str) -> list[str]:
     empty = {**CALL, "content": ""}
     asked = [PROBE[0]]
     tried: dict[str, tuple[str, list[list[dict]]]] = {
@@ -165,12 +172,10 @@ def _lacks(tokenizer: Any) -> list[str]:
     }
     lacks = []
     for name, (word, conversations) in tried.items():
-        # Only calls may print the argument's name.
-        tools = None if name == "calls" else TOOLS
         texts = []
-        for messages in conversations:
+        for messages, tools in product(conversations, [None, OTHER_TOOLS] if name == "calls" else [TOOLS]):
             try:
-                texts.append(apply(tokenizer, messages, tools, tokenize=False))
+                texts.append(_text(tokenizer, source, messages, tools=tools))
             except TemplateRefusal:
                 continue
         if texts and not any(word in text for text in texts):
@@ -178,8 +183,8 @@ def _lacks(tokenizer: Any) -> list[str]:
     return lacks
 
 
-def _text(tokenizer: Any, messages: Messages, **options: Any) -> str:
-    return apply(tokenizer, messages, tokenize=False, **options)
+def _text(tokenizer: Any, source: str, messages: Messages, **options: Any) -> str:
+    return apply(tokenizer, messages, tokenize=False, chat_template=source, **options)
 
 
 def _ids(tokenizer: Any, *texts: str) -> list[list[int]]:

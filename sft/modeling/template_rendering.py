@@ -37,7 +37,7 @@ def apply(tokenizer: Any, messages: Messages, tools: Tools | None = None, **opti
     """
     import jinja2
 
-    source(tokenizer)
+    source(tokenizer, tools)
     if not messages:
         raise TemplateRefusal("there is nothing before the assistant's first turn")
     try:
@@ -56,10 +56,13 @@ def apply(tokenizer: Any, messages: Messages, tools: Tools | None = None, **opti
         raise TemplateRefusal(f"the chat template refuses this conversation: {said}") from error
 
 
-def source(tokenizer: Any) -> str:
-    """Return the chat template's text; raise UserError where there is none."""
+def source(tokenizer: Any, tools: Tools | None = None) -> str:
+    """Return the chat template's text; raise UserError where there is none.
+
+    Some tokenizers have another template for conversations with tools.
+    """
     try:
-        return tokenizer.get_chat_template()
+        return tokenizer.get_chat_template(tools=list(tools) if tools else None)
     except ValueError as error:
         raise UserError(
             f"{tokenizer.name_or_path}: the model has no chat template. Use an instruction-tuned model."

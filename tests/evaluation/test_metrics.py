@@ -53,6 +53,22 @@ def test_an_exact_match_is_squad_s() -> None:
     assert scored("exact_match", "the Eiffel Tower!", "Eiffel", "theEiffel Tower", "") == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("reference", "right", "wrong"),
+    [
+        ("A", ["a", "A.", "(A)"], ["", "The", "B", "an"]),
+        ("+", [" +\n"], ["-", ""]),
+        ("3.5", ["3.5.", "$3.5"], ["35", "3 5"]),
+        ("-5", ["(-5)"], ["5"]),
+        ("1,000", ["1000"], ["1.000"]),
+        ("COVID-19", ["covid19"], ["covid"]),
+    ],
+)
+def test_an_exact_match_of_letters_signs_and_numbers(reference, right, wrong) -> None:
+    assert scored("exact_match", reference, *right) == [1] * len(right)
+    assert scored("exact_match", reference, *wrong) == [0] * len(wrong)
+
+
 def test_json_that_is_valid() -> None:
     valid = ['{"a": 1}', " [1, 2]\n", '```json\n{"a": 1}\n```', "```\n[]```", "3"]
     assert scored("json_valid", "", *valid) == [1] * len(valid)

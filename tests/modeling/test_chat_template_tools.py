@@ -168,3 +168,31 @@ def test_a_template_that_breaks_on_a_type_refuses_the_row(with_template):
     with pytest.raises(TemplateRefusal, match="refuses this conversation"):
         encode(tokenizer, [ASKED, {**CALL, "tool_calls": [{"function": 3}]}], False)
     assert issubclass(TemplateRefusal, UserError)
+
+
+def test_a_tokenizer_with_a_template_of_its_own_for_tools(with_template):
+    """As those of Hermes and Command R: what one of them prints says nothing of the other."""
+    tokenizer = with_template("qwen2_5")
+    tools_template = tokenizer.chat_template
+    tokenizer.chat_template = {
+        "default": TEMPLATE.replace("<|start|>", "<|im_start|>").replace("<|eot|>", "<|im_end|>"),
+        "tool_use": tools_template,
+    }
+    encoded = encode(tokenizer, TOOL_CHAT, tools=TOOLS)
+    assert encoded == encode(with_template("qwen2_5"), TOOL_CHAT, tools=TOOLS)
+    assert learned(tokenizer, encode(tokenizer, [ASKED, ANSWER])) == ["It is 20° there.<|im_end|>"]
+    with pytest.raises(TemplateRefusal, match="does not print tool calls"):
+        encode(tokenizer, TOOL_CHAT)
+
+
+def test_calls_that_are_printed_only_where_there_are_tools(with_template):
+    tokenizer = with_template("qwen2_5")
+    tokenizer.chat_template = (
+        "{%- if tools %}"
+        + tokenizer.chat_template
+        + "{%- else %}"
+        + (TEMPLATE.replace("<|start|>", "<|im_start|>").replace("<|eot|>", "<|im_end|>") + "{%- endif %}")
+    )
+    assert encode(tokenizer, TOOL_CHAT, tools=TOOLS).assistant_mask
+    with pytest.raises(TemplateRefusal, match="does not print tool calls"):
+        encode(tokenizer, TOOL_CHAT)

@@ -28,6 +28,17 @@ LLAMA3: dict[str, Any] = {
         (Qwen2Config(max_position_embeddings=131072, rope_scaling=YARN), 131072),
         (
             LlamaConfig(max_position_embeddings=4096, rope_scaling={"rope_type": "linear", "factor": 4.0}),
+            4096,
+        ),
+        (
+            LlamaConfig(
+                max_position_embeddings=4096,
+                rope_scaling={
+                    "rope_type": "linear",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 4096,
+                },
+            ),
             16384,
         ),
         (GPT2Config(n_positions=1024), 1024),
