@@ -27,7 +27,7 @@ from sft.core.files import (
 from sft.core.params import mapping, section
 from sft.evaluation import gain_table, scores_file, summary
 from sft.evaluation.account import account, answers_in_words, table
-from sft.evaluation.all_tasks import Model, answer_all, encode_all, likelihood_all, score_all
+from sft.evaluation.all_tasks import Model, answer_all, encode_all, left_out, likelihood_all, score_all
 from sft.evaluation.evaluate import (
     EvaluateParams,
     Example,
@@ -77,21 +77,24 @@ def main(values: dict[str, Any], which: str) -> None:
     baseline = read_text(paths.SCORES_BASELINE) if which == "adapter" else None
     before = scores_file.parse(baseline, paths.SCORES_BASELINE) if baseline is not None else None
     examples = choose(read_parquet(paths.EVALUATION), tasks, params)
-    if before is not None:
-        check_same_examples(examples, params.examples, before)
     for line in too_few(examples, params):
         print(line, flush=True)
 
     with clock.phase("load"):
         model = load(model_params, baseline)
     encoded = encode_all(model, tasks, examples, clock)
+    for line in left_out(encoded):
+        print(line, flush=True)
+    examples = {task: of.examples for task, of in encoded.items()}
+    if before is not None:
+        check_same_examples(examples, params.examples, before)
     likely = likelihood_all(model, examples, encoded, clock)
     answered = answer_all(model, tasks, examples, params, clock)
     records = score_all(tasks, examples, likely, answered, clock)
     by_example = scores_file.as_csv(records, model.base.revision)
     scores = scores_file.parse(by_example, files.scores)
     metrics = summary.metrics(scores, tasks)
-    of_run = account(model.model, model.base, model_params.dtype, answered, examples, clock)
+    of_run = account(model.model, model.base, model_params.dtype, answered, encoded, clock)
 
     write_text(files.answers, json_lines(records))
     write_text(files.scores, by_example)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
-from sft.evaluation.evaluate import Example
 from sft.evaluation.summary import Metrics
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import Resolved
@@ -12,7 +11,7 @@ from sft.tasks.metric_names import METRICS
 from sft.tasks.task import AVERAGE, Task
 
 if TYPE_CHECKING:
-    from sft.evaluation.all_tasks import Answered
+    from sft.evaluation.all_tasks import Answered, Encoded
     from sft.generation.generate import Answer, Prompt
 
 
@@ -21,10 +20,13 @@ def account(
     base: Resolved,
     dtype: str,
     answered: "Answered",
-    examples: dict[str, list[Example]],
+    encoded: "dict[str, Encoded]",
     clock: provenance.Clock,
 ) -> dict[str, Any]:
-    """Return what describes the run: what was answered, how fast, on what, and by which packages."""
+    """Return what describes the run: what was answered, how fast, on what, and by which packages.
+
+    A task has `refused`, why by id, where the chat template refuses examples of it.
+    """
     cost = Cost.of(model)
 
     def speed(names: Sequence[str]) -> dict[str, float | None]:
@@ -46,7 +48,8 @@ def account(
         "tasks": {
             task: {
                 "examples": len(pairs),
-                "likelihood_examples": len(examples[task]),
+                "likelihood_examples": len(encoded[task].examples),
+                **({"refused": encoded[task].refused} if encoded[task].refused else {}),
                 **endings(pairs),
                 **speed([task]),
             }

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sft.core.errors import UserError
 from sft.core.provenance import Clock
 from sft.evaluation.evaluate import EvaluateParams, Example, answer, check_finite, score
 from sft.modeling.loading import Resolved
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from sft.generation.generate import Answer, Prompt
 
     Answered = dict[str, list[tuple[Prompt, list[Answer]]]]
+
+
+MOST_REFUSED = 0.1  # the share of a task's examples that the chat template may refuse
 
 
 @dataclass
@@ -28,10 +32,15 @@ class Model:
 
 @dataclass
 class Encoded:
-    """A task's examples as token ids: each with its reference, and with each of its choices."""
+    """A task's examples as token ids: each with its reference, and with each of its choices.
 
+    `refused` says by id why the chat template refuses others, which are left out.
+    """
+
+    examples: list[Example]
     references: "list[likelihood.Encoded]"
     choices: "list[list[likelihood.Encoded]]"
+    refused: dict[str, str]
 
 
 @dataclass
@@ -45,17 +54,43 @@ class Likely:
 def encode_all(
     model: Model, tasks: list[Task], examples: dict[str, list[Example]], clock: Clock
 ) -> dict[str, Encoded]:
-    """Encode every example, so that one that cannot be scored is told of before any is answered."""
-    from sft.evaluation.likelihood import encoded, encoded_choices
+    """Encode every example that can be scored, before any is answered.
 
+    Raises UserError where more than MOST_REFUSED of a task's cannot.
+    """
     with clock.phase("encode"):
-        return {
-            task.name: Encoded(
-                encoded(model.tokenizer, task, examples[task.name]),
-                encoded_choices(model.tokenizer, task, examples[task.name]),
-            )
-            for task in tasks
-        }
+        return {task.name: _encode(model.tokenizer, task, examples[task.name]) for task in tasks}
+
+
+def _encode(tokenizer: Any, task: Task, examples: list[Example]) -> Encoded:
+    from sft.evaluation.likelihood import RefusedExample, encoded, encoded_choices
+
+    kept = Encoded([], [], [], {})
+    first: UserError | None = None
+    for example in examples:
+        try:
+            reference = encoded(tokenizer, task, [example])
+            choices = encoded_choices(tokenizer, task, [example])
+        except RefusedExample as error:
+            kept.refused[example["id"]] = str(error)
+            first = first or error
+            if len(kept.refused) > MOST_REFUSED * len(examples):
+                raise first from None
+            continue
+        kept.examples.append(example)
+        kept.references += reference
+        kept.choices += choices
+    return kept
+
+
+def left_out(encoded: dict[str, Encoded]) -> list[str]:
+    """Say which examples the chat template refuses."""
+    return [
+        f"{task}: {len(of.refused):,} of {len(of.refused) + len(of.examples):,} examples are left out. "
+        f"The first: {next(iter(of.refused.values()))}"
+        for task, of in encoded.items()
+        if of.refused
+    ]
 
 
 def likelihood_all(

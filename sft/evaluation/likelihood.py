@@ -28,6 +28,10 @@ from sft.tasks.task import Task
 TOKENS = 4096  # in a batch, padding included: a fixed number, so that every machine batches alike
 
 
+class RefusedExample(UserError):
+    """The chat template takes other examples, but not this one."""
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """The summed negative log-likelihood of a text, in nats, and the text's tokens and UTF-8 bytes."""
@@ -66,9 +70,9 @@ def encoded(tokenizer: Any, task: Task, examples: Sequence[dict[str, Any]]) -> l
     chat template puts before the text. White space around a reference, which some templates strip, does not
     count either. Of a tool call the text is what the template makes of it. Where the row has thoughts before
     its answer, the answer is scored after them, as it is trained on.
-    Raises UserError where the chat template never shows which tokens are the assistant's, and naming an
-    example that it refuses, does not show it in, or whose reference is empty, and where a metric cannot read
-    the template's tool calls.
+    Raises UserError where the chat template never shows which tokens are the assistant's, and where a metric
+    cannot read the template's tool calls; RefusedExample, naming it, for an example that the template
+    refuses, does not show it in, or whose reference is empty.
     """
     rows = []
     for example in examples:
@@ -114,7 +118,7 @@ def _named(task: Task, example: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except TemplateRefusal as error:
-        raise UserError(
+        raise RefusedExample(
             f"the example {example['id']} of the task {task.name!r} cannot be scored: {error}. Take it "
             f"out of {task.source}, or name another source under tasks.{task.name}."
         ) from error
