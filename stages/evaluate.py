@@ -94,7 +94,7 @@ def main(values: dict[str, Any], which: str) -> None:
     by_example = scores_file.as_csv(records, model.base.revision)
     scores = scores_file.parse(by_example, files.scores)
     metrics = summary.metrics(scores, tasks)
-    of_run = account(model.model, model.base, model_params.dtype, answered, encoded, clock)
+    of_run = account(model.model, model.base, model_params.dtype, answered, encoded, clock, records)
 
     write_text(files.answers, json_lines(records))
     write_text(files.scores, by_example)

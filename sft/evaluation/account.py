@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
+from sft.evaluation import tool_calls
 from sft.evaluation.summary import Metrics
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.loading import Resolved
-from sft.tasks.metric_names import METRICS
+from sft.tasks.metric_names import METRICS, TOOL_CALL
 from sft.tasks.task import AVERAGE, Task
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ def account(
     answered: "Answered",
     encoded: "dict[str, Encoded]",
     clock: provenance.Clock,
+    records: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return what describes the run: what was answered, how fast, on what, and by which packages.
 
-    A task has `refused`, why by id, where the chat template refuses examples of it.
+    `records` are of `score_all`. A task has `refused`, why by id, where the chat template refuses examples of it.
     """
     cost = Cost.of(model)
 
@@ -51,6 +53,7 @@ def account(
                 "likelihood_examples": len(encoded[task].examples),
                 **({"refused": encoded[task].refused} if encoded[task].refused else {}),
                 **endings(pairs),
+                **tool_call_parts([record for record in records if record["task"] == task]),
                 **speed([task]),
             }
             for task, pairs in answered.items()
@@ -72,6 +75,24 @@ def endings(pairs: "list[tuple[Prompt, list[Answer]]]") -> dict[str, float]:
         "finished": round(sum(given.finished for given in answers) / len(answers), 4),
         "mean_tokens": round(sum(given.tokens for given in answers) / len(answers), 1),
     }
+
+
+def tool_call_parts(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the tool-call match apart for references that call tools and for those that call none.
+
+    `records` are a task's answers with their scores. To call nothing is easy: one number would hide how many
+    of the calls are right. Empty where the task does not have the metric.
+    """
+    parts: dict[str, list[float]] = {}
+    for record in records:
+        if TOOL_CALL in record:
+            part = "with_calls" if tool_calls.parse(record["references"][0]) else "without_calls"
+            parts.setdefault(part, []).append(record[TOOL_CALL])
+    found = {
+        part: {"answers": len(scores), TOOL_CALL: round(sum(scores) / len(scores), 4)}
+        for part, scores in parts.items()
+    }
+    return {"tool_call_parts": found} if found else {}
 
 
 def answers_in_words(of_run: dict[str, Any]) -> list[str]:

@@ -28,7 +28,8 @@ TOOLS = [
         },
     }
 ]
-CALL = {
+ID_LENGTH = 9
+CALL: dict[str, Any] = {
     "role": "assistant",
     "tool_calls": [
         {"id": "call12345", "type": "function", "function": {"name": TOOL, "arguments": {ARGUMENT: "Jq"}}}
@@ -65,6 +66,7 @@ class Template:
     tokenizer by its own convention begins a text with. `control` finds the tokens that give a conversation
     its structure; marks around thoughts are none of them. `reasoning` is None where thoughts are never
     printed. `lacks` has those of "tools", "calls" and "results" that it takes but does not print.
+    `needs_ids` says that it takes calls with ids of ID_LENGTH only, as Mistral's do.
     """
 
     end: int | None
@@ -73,6 +75,7 @@ class Template:
     control_ids: frozenset[int]
     reasoning: Reasoning | None
     lacks: frozenset[str]
+    needs_ids: bool
 
 
 def examine(tokenizer: Any, tools: Tools | None = None) -> Template:
@@ -121,6 +124,7 @@ def _examine(tokenizer: Any, source: str) -> Template:
         control_ids=frozenset(control),
         reasoning=reasoning,
         lacks=frozenset(_lacks(tokenizer, source)),
+        needs_ids=_needs_ids(tokenizer, source),
     )
 
 
@@ -181,6 +185,20 @@ def _lacks(tokenizer: Any, source: str) -> list[str]:
         if texts and not any(word in text for text in texts):
             lacks.append(name)
     return lacks
+
+
+def _needs_ids(tokenizer: Any, source: str) -> bool:
+    calls = [{key: value for key, value in call.items() if key != "id"} for call in CALL["tool_calls"]]
+    for content in ({}, {"content": ""}):
+        try:
+            _text(tokenizer, source, [PROBE[0], {**CALL, **content}])
+        except TemplateRefusal:
+            continue
+        try:
+            _text(tokenizer, source, [PROBE[0], {**CALL, **content, "tool_calls": calls}])
+        except TemplateRefusal:
+            return True
+    return False
 
 
 def _text(tokenizer: Any, source: str, messages: Messages, **options: Any) -> str:

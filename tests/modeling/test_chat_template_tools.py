@@ -4,6 +4,7 @@ import pytest
 
 from sft.core.errors import UserError
 from sft.modeling.chat_template import TemplateRefusal, encode, prompt_ids, render
+from sft.modeling.template_facts import examine
 from tests.chat_templates import (
     ANSWER,
     ASKED,
@@ -196,3 +197,49 @@ def test_calls_that_are_printed_only_where_there_are_tools(with_template):
     assert encode(tokenizer, TOOL_CHAT, tools=TOOLS).assistant_mask
     with pytest.raises(TemplateRefusal, match="does not print tool calls"):
         encode(tokenizer, TOOL_CHAT)
+
+
+# Mistral's of 2024, cut short: it takes no call without an id of nine characters, and prints them.
+MISTRAL = """{%- for message in messages %}
+{%- if message["role"] == "user" %}{{- "[INST] " + message["content"] + "[/INST]" }}
+{%- elif message.tool_calls is defined and message.tool_calls is not none %}
+{{- "[TOOL_CALLS] [" }}
+{%- for tool_call in message.tool_calls %}
+{%- set out = tool_call.function | tojson %}{{- out[:-1] }}
+{%- if not tool_call.id is defined or tool_call.id | length != 9 %}
+{{- raise_exception("Tool call IDs should be alphanumeric strings with length 9!") }}{%- endif %}
+{{- ', "id": "' + tool_call.id + '"}' }}{%- if not loop.last %}{{- ", " }}{%- endif %}
+{%- endfor %}{{- "]</s>" }}
+{%- elif message["role"] == "assistant" %}{{- " " + message["content"] | trim + "</s>" }}
+{%- elif message["role"] == "tool" %}
+{%- if message.tool_call_id | length != 9 %}{{- raise_exception("no id") }}{%- endif %}
+{{- "[TOOL_RESULTS] " + message["content"] + " of " + message["tool_call_id"] + "[/TOOL_RESULTS]" }}
+{%- endif %}{%- endfor %}"""
+
+
+@pytest.mark.parametrize(
+    "ids", [(None, None), ("call_abcdefgh1", "call_abcdefgh2"), ("call12345", "call12346")]
+)
+def test_ids_of_calls_that_a_template_takes(tmp_path, ids):
+    """Ids of another length, or none, become such ones, by their order; others stay."""
+    control = ["[INST]", "[/INST]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "</s>"]
+    tokenizer = tokenizer_of(tmp_path, MISTRAL, control, eos_token="</s>")
+    call = {"type": "function", "function": CALL["tool_calls"][0]["function"]}
+    calls = [call if old is None else {**call, "id": old} for old in ids]
+    results = [
+        {"role": "tool", "content": f"result {n}", **({} if old is None else {"tool_call_id": old})}
+        for n, old in enumerate(ids)
+    ]
+    messages = [ASKED, {"role": "assistant", "content": "", "tool_calls": calls}, *results, ANSWER]
+    text = render(tokenizer, messages)
+    new = ids if ids[0] == "call12345" else ("call00001", "call00002")
+    for n, one in enumerate(new):
+        assert f'"id": "{one}"' in text and f"result {n} of {one}[" in text
+    assert len(learned(tokenizer, encode(tokenizer, messages))) == 2
+    assert "id" not in calls[0] or calls[0]["id"] == ids[0]  # what was given stays as it was
+
+
+def test_ids_are_not_made_up_for_other_templates(with_template):
+    assert (
+        not examine(with_template("qwen2_5")).needs_ids and not examine(with_template("llama3_1")).needs_ids
+    )
