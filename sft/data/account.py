@@ -55,13 +55,15 @@ class SourceCounts(TypedDict):
 class Provenance(TypedDict):
     """What provenance/standardize.json holds; `sources` by URI, validation rows by kind.
 
-    `near_held_out` counts by the rows' `source` those of base and extra that nearly repeat a held-out row.
+    `near_held_out` counts by the rows' `source` those of base and extra that nearly repeat a held-out row,
+    `covered_by_held_out` others of which held-out rows together have most runs of words.
     """
 
     sources: dict[str, SourceCounts]
     validation: dict[str, int]
     taken_from_training: dict[str, int]
     near_held_out: dict[str, int]
+    covered_by_held_out: int
 
 
 def counted(source: Loaded, clean: Clean) -> SourceCounts:
@@ -116,6 +118,11 @@ def lines(metrics: Metrics, found: Provenance, validation_per_task: int, rejects
         f"near        {metrics['near_held_out']:>9,} rows nearly repeat a held-out one and are left out"
     )
     said += [f"            {name}: {count:,}" for name, count in found["near_held_out"].items()]
+    if covered := found["covered_by_held_out"]:
+        said.append(
+            f"            {covered:,} more have most of their words in held-out rows, as those of a template "
+            "do: they stay"
+        )
     said.append(f"rejects     {metrics['rejects']:>9,} rows, in {rejects_file}")
     said += [
         f"            {uri} ({source['layouts']}): {'; '.join(notes)}"
