@@ -1,5 +1,6 @@
 """Training rows that nearly repeat a held-out one: found exactly, and not by their template."""
 
+import json
 import random
 import time
 from collections import Counter
@@ -107,6 +108,18 @@ def test_what_is_found_is_what_all_pairs_give(seed: int) -> None:
     ours, theirs = messages(rows[60:]), messages(rows[:60])
     found = near_held_out(ours, theirs).tolist()
     assert found == by_all_pairs(ours, theirs) and max(found) > 0
+
+
+def test_the_ids_of_calls_make_no_row_another() -> None:
+    def calling(identity: str, told: str) -> list[dict[str, str]]:
+        function = {"name": "note", "arguments": {"id": told, "said": 'He: "{"id": "x"}" and \\'}}
+        calls = json.dumps([{"id": identity, "type": "function", "function": function}] * 2)
+        asked = {"role": "user", "content": "Write this down"}
+        return [asked, {"role": "assistant", "content": "", "tool_calls": calls}]
+
+    held = messages([calling("call one", "a b c")])
+    rows = messages([calling('call "two', "a b c"), calling("call one", "d e f")])
+    assert near_held_out(rows, held).tolist() == [0, -1]
 
 
 def test_little_or_nothing() -> None:
