@@ -58,7 +58,7 @@ def found(results: Mapping[str, Any]) -> Found:
         _check_answers(name, members, results["samples"])
         scores = _means(name, members, results["samples"], summary[name])
         if not scores and members != [name]:
-            # The group's score is the mean of the tasks' scores, not of the examples': its tasks are compared.
+            # The group's score is the mean of its tasks' scores, not of the examples'.
             for task in members:
                 summary[task] = _summary(task, results["results"][task])
                 scores |= _means(task, [task], results["samples"], summary[task])
