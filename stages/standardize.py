@@ -75,6 +75,8 @@ def main(values: dict[str, Any]) -> None:
         "base_rows": len(left.base),
         "extra_rows": len(left.extra),
         "rejects": sum(len(source.rejects) for source in loaded.values()),
+        "dropped_columns": sum(len(source.dropped) for source in loaded.values()),
+        "ends_on_user": sum(source.ends_on_user for source in loaded.values()),
         "contaminated": {
             reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
         },
