@@ -19,10 +19,10 @@ FEWEST_EXAMPLES = 16
 class Metrics(TypedDict):
     """What metrics/standardize.json holds.
 
-    Rows to train on; of all sources the rejects, the columns that are dropped with a value in any row, and the
-    rows that end with a user's message; examples by task, validation rows by task that is trained on, rows
-    that hold an example, by the reason (all but those with the question only are taken out), and rows that
-    nearly repeat a held-out one, which are taken out too.
+    Rows to train on; of all sources the rejects, the columns that are dropped with a value in any row, and
+    the rows that end with a user's message; examples by task, validation rows by task that is trained on,
+    rows that hold an example, by the reason (all but those with the question only are taken out), and rows
+    that nearly repeat a held-out one, which are taken out too.
     """
 
     base_rows: int
