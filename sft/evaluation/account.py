@@ -27,7 +27,7 @@ def account(
 ) -> dict[str, Any]:
     """Return what describes the run: what was answered, how fast, on what, and by which packages.
 
-    `records` are of `score_all`. A task has `refused`, why by id, where the chat template refuses examples of it.
+    `records` are of `score_all`. A task has `refused`, why by id, where the chat template refuses examples.
     """
     cost = Cost.of(model)
 
