@@ -1,15 +1,17 @@
 """Write the part of docs/data.md that says which layouts of data files are understood.
 
-Run as `python -m scripts.layout_table` after a change of sft/data/layouts.py.
+Run as `python -m scripts.layout_table` after a change of a layout in sft/data.
 """
 
 import json
 from pathlib import Path
 
 from sft.core.files import read_text, write_text
+from sft.data.arrays import PART_KEYS
 from sft.data.columns import MEDIA, REASONINGS, SYSTEMS, TOOLS
-from sft.data.layouts import LAYOUTS, Layout
-from sft.data.message_columns import CALL_KEYS, NAME_KEYS, PART_KEYS, REASONING_KEYS, TRAIN_KEYS, WEIGHT_KEY
+from sft.data.layout import Layout
+from sft.data.layouts import LAYOUTS
+from sft.data.message_columns import CALL_KEYS, NAME_KEYS, REASONING_KEYS, TRAIN_KEYS, WEIGHT_KEY
 
 PAGE = "docs/data.md"
 BEGIN = "<!-- made by python -m scripts.layout_table -->\n"

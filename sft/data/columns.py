@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from sft.data.message_columns import is_list
+from sft.data.arrays import is_list
 
 LISTS = ("messages", "conversations", "conversation")
 SYSTEMS = ("system", "system_prompt")

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.data import message_columns
+from sft.data import arrays, message_columns
 from sft.data.columns import Used
 from sft.data.message_columns import MessageColumns
 from sft.data.roles import ROLES, SYSTEM, role_codes
@@ -40,7 +40,7 @@ def messages_of(batch: pa.RecordBatch, used: Used, label: str) -> MessageColumns
     has_own = np.zeros(len(batch), bool)
     has_own[messages.row[role_codes(messages.role)[0] == SYSTEM]] = True
     system = reader.read("system", "system")
-    wanted = ~has_own[system.row] & (~message_columns.blank(system.content) | (system.fault > 0))
+    wanted = ~has_own[system.row] & (~arrays.blank(system.content) | (system.fault > 0))
     return message_columns.joined([system.take(wanted), messages])
 
 
@@ -62,9 +62,9 @@ class _Reader:
         request = self.read("question", "user")
         if "input" not in self.used:
             return request
-        given, fault = message_columns.text(self.batch.column(self.used["input"]))
+        given, fault = arrays.text(self.batch.column(self.used["input"]))
         both = pc.binary_join_element_wise(request.content, given, "\n\n")
-        no_input, no_request = message_columns.blank(given), message_columns.blank(request.content)
+        no_input, no_request = arrays.blank(given), arrays.blank(request.content)
         content = pc.if_else(pa.array(no_request), given, both)
         content = pc.if_else(pa.array(no_input), request.content, content)
         return replace(request, content=content, fault=np.where(request.fault, request.fault, fault))
@@ -84,7 +84,7 @@ class _Reader:
             return message_columns.from_column(best, "assistant", self.label)
         answer = self.read("answer", "assistant")
         if "reasoning" in self.used:
-            answer.further["reasoning"] = message_columns.said(self.batch.column(self.used["reasoning"]))
+            answer.further["reasoning"] = arrays.said(self.batch.column(self.used["reasoning"]))
         return answer
 
     def history(self) -> list[MessageColumns]:
@@ -92,11 +92,11 @@ class _Reader:
         if "history" not in self.used:
             return []
         column = self.batch.column(self.used["history"])
-        given = np.flatnonzero(message_columns.has_value(column))
+        given = np.flatnonzero(arrays.has_value(column))
         if not len(given):
             return []
-        kind = column.type.value_type if message_columns.is_list(column.type) else pa.null()
-        if not (message_columns.is_list(kind) and message_columns.is_text(kind.value_type)):
+        kind = column.type.value_type if arrays.is_list(column.type) else pa.null()
+        if not (arrays.is_list(kind) and arrays.is_text(kind.value_type)):
             return [_unreadable_history(given)]
         pairs = pc.list_flatten(column)
         row = np.repeat(np.arange(len(column)), np.asarray(pc.fill_null(pc.list_value_length(column), 0)))
@@ -111,7 +111,7 @@ class _Reader:
     def chosen(self, asked: list[MessageColumns]) -> MessageColumns:
         """Put the chosen answers behind what is asked; a conversation that asks itself stands alone."""
         column = self.batch.column(self.used["chosen"])
-        if message_columns.is_text(column.type):
+        if arrays.is_text(column.type):
             answers = _transcripts(column.cast(pa.string()))
         else:
             answers = self.read("chosen", "assistant")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from sft.data.arrays import PART_KEYS
 from sft.data.columns import READ, TOOLS, WRAPPERS
 from sft.data.message_columns import (
     CALL_KEYS,
     CONTENT_KEYS,
     NAME_KEYS,
-    PART_KEYS,
     REASONING_KEYS,
     ROLE_KEYS,
     TRAIN_KEYS,

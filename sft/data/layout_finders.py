@@ -2,8 +2,9 @@
 
 import pyarrow as pa
 
+from sft.data.arrays import is_list, is_text
 from sft.data.columns import LABELS, LISTS, PAIRS, QUERIES, Columns, Used
-from sft.data.message_columns import CONTENT_KEYS, ROLE_KEYS, is_list, is_text
+from sft.data.message_columns import CONTENT_KEYS, ROLE_KEYS
 
 
 def _context(columns: Columns, question: str) -> dict[str, str]:

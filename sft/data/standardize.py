@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.row_schema import MESSAGES, SCHEMA, standard_table
-from sft.data import layouts, message_columns
+from sft.core.row_schema import MESSAGES, standard_table
+from sft.data import arrays, kept_columns, layouts
 from sft.data.columns import MEDIA
 from sft.data.conversations import messages_of
 from sft.data.message_columns import MessageColumns
@@ -55,7 +55,7 @@ def standardize(
     </think>. A system message without text says nothing and is left out. Scalar columns that are no part of
     the conversation are kept; where one has a standard column's name, `source` becomes `origin`, `id` becomes
     `origin_id` and so on. `numbers` are the rows' numbers for rejects (None: their positions); `mixed` holds
-    values of another type than their column's, by column and position (see `sft.data.file_readers.Raw`).
+    values of another type than their column's, by column and position (see `sft.data.raw_rows.Raw`).
     `kind` is the rows' kind (None: `source`); with `chosen` preference data is read as its chosen answers.
     Rejects and errors name the file by `label` (None: by `source`). Raises UserError where the columns have
     no understood layout.
@@ -100,9 +100,9 @@ def standardize(
     table = standard_table(
         pa.chunked_array(lists, MESSAGES), source, kinds=kind, tools=pa.chunked_array(tools, pa.string())
     )
-    dropped.update(_dropped(raw, used, mixed or {}))
+    dropped.update(kept_columns.dropped(raw, used, mixed or {}))
     return SourceRows(
-        _with_extras(table, raw, set(found.used.values()), good),
+        kept_columns.with_kept(table, raw, set(found.used.values()), good),
         rejects,
         {SkipReason.NOT_CHOSEN: int(unwanted.sum())} if unwanted.any() else {},
         [found.layout.name],
@@ -117,7 +117,7 @@ def _understood(messages: MessageColumns) -> np.ndarray:
     A further field that messages of the role do not have is left out, and its rows counted in `unused`.
     """
     codes, is_call = role_codes(messages.role)
-    is_call &= ~message_columns.blank(messages.content) & (messages.fault == 0)
+    is_call &= ~arrays.blank(messages.content) & (messages.fault == 0)
     if is_call.any():
         where = pa.array(is_call)
         calls, unreadable = converted(messages.content.filter(where), calls_json)
@@ -130,7 +130,7 @@ def _understood(messages: MessageColumns) -> np.ndarray:
         if stray.any():
             messages.further[name] = pc.if_else(pa.array(belongs), values, pa.scalar(None, values.type))
             messages.unused[f"{name} of other roles"] = len(np.unique(messages.row[stray]))
-    if message_columns.anywhere(messages.content, "<think>"):
+    if arrays.anywhere(messages.content, "<think>"):
         _take_thoughts(messages, codes)
     return codes
 
@@ -142,14 +142,14 @@ def _take_thoughts(messages: MessageColumns, codes: np.ndarray) -> None:
     taken = np.asarray(pc.and_(pc.is_valid(thought), pc.is_null(reasoning))) & (codes == ASSISTANT)
     where = pa.array(taken)
     said = pc.utf8_trim(pc.struct_field(thought, "reasoning"), "\n")
-    said = pc.if_else(pa.array(message_columns.blank(said)), pa.scalar(None, pa.string()), said)
+    said = pc.if_else(pa.array(arrays.blank(said)), pa.scalar(None, pa.string()), said)
     messages.further["reasoning"] = pc.if_else(where, said, reasoning)
     messages.content = pc.if_else(where, pc.struct_field(thought, "content"), messages.content)
 
 
 def _checked(messages: MessageColumns, codes: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return each row's fault (0: none) and its first faulty message."""
-    blank = message_columns.blank(messages.content)
+    blank = arrays.blank(messages.content)
     missing = np.asarray(pc.is_null(messages.content))
     calls = np.asarray(pc.is_valid(messages.of("tool_calls")))
     needs_text = blank & (codes != SYSTEM) & ~calls
@@ -192,8 +192,8 @@ def _multimodal(batch: pa.RecordBatch, media: list[str], messages: MessageColumn
     marked = np.zeros(len(batch), bool)
     for name in media:
         column = batch.column(name)
-        given = message_columns.has_value(column)
-        if message_columns.is_text(column.type):
+        given = arrays.has_value(column)
+        if arrays.is_text(column.type):
             placed = np.zeros(len(batch), bool)
             places = pc.fill_null(pc.match_substring_regex(messages.content, _PLACEHOLDER), False)
             placed[messages.row[np.asarray(places)]] = True
@@ -204,7 +204,7 @@ def _multimodal(batch: pa.RecordBatch, media: list[str], messages: MessageColumn
 
 def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.Array:
     """Build the good rows' conversations, without the system messages that say nothing."""
-    wanted = good[messages.row] & ~((codes == SYSTEM) & message_columns.blank(messages.content))
+    wanted = good[messages.row] & ~((codes == SYSTEM) & arrays.blank(messages.content))
     if not wanted.all():
         messages, codes = messages.take(wanted), codes[wanted]
     lengths = np.bincount(messages.row, minlength=len(good))[good]
@@ -213,51 +213,7 @@ def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.
     content = pc.fill_null(messages.content, "") if messages.content.null_count else messages.content
     further = [messages.of(field.name) for field in fields if field.name not in ("role", "content")]
     values = pa.StructArray.from_arrays([role, content, *further], fields=fields)
-    return message_columns.list_array(lengths, values, MESSAGES)
-
-
-def _dropped(raw: pa.Table, used: dict[str, str], mixed: dict[str, dict[int, str]]) -> dict[str, int]:
-    """Count by column the rows that have a value which is neither used nor kept."""
-    counts = {name: len(values) for name, values in mixed.items() if name not in used.values()}
-    for field in raw.schema:
-        if field.name in used.values() or _is_kept(field):
-            continue
-        rows = sum(int(message_columns.has_value(chunk).sum()) for chunk in raw[field.name].chunks)
-        counts[field.name] = counts.get(field.name, 0) + rows
-    return counts
-
-
-def _is_kept(field: pa.Field) -> bool:
-    if field.name == "choices" and message_columns.is_list(field.type):
-        return message_columns.is_text(field.type.value_type)
-    return _is_scalar(field.type) and field.name.lower() != "rejected"
-
-
-def _with_extras(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarray) -> pa.Table:
-    """Add the scalar columns that the conversation is not made from, renamed where a name is taken.
-
-    Of lists of texts the `choices` that an answer is chosen from are kept, for multiple choice.
-    """
-    extras = [field.name for field in raw.schema if field.name not in used and _is_kept(field)]
-    rows = raw.select(extras)
-    if not good.all():
-        rows = rows.filter(pa.array(good))
-    for name, column in zip(extras, rows.columns, strict=True):
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        kind = pa.string() if message_columns.is_text(kind) else kind
-        kind = kind if _is_scalar(kind) else pa.list_(pa.string())
-        if name in SCHEMA.names:
-            name = "origin" if name == "source" else f"origin_{name}"
-        while name in table.column_names:
-            name += "_"
-        table = table.append_column(name, column.cast(kind))
-    return table
-
-
-def _is_scalar(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_scalar(kind.value_type)
-    return message_columns.is_text(kind) or pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
+    return arrays.list_array(lengths, values, MESSAGES)
 
 
 def _excerpt(batch: pa.RecordBatch, at: int) -> str:
