@@ -21,7 +21,8 @@ from sft.data.message_columns import (
 
 # Their values are kept as JSON, for Arrow would give every object the keys of all others.
 _AS_JSON = frozenset(TOOLS)
-_PLAIN_KEYS = frozenset((*ROLE_KEYS, *REASONING_KEYS, *TRAIN_KEYS, WEIGHT_KEY))
+_PLAIN_KEYS = frozenset((*ROLE_KEYS, *REASONING_KEYS))
+_FLAGS = frozenset((*TRAIN_KEYS, WEIGHT_KEY))
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -195,7 +196,9 @@ def _message(message: Any) -> Any:
         elif key in NAME_KEYS:
             kept[key] = value if value is None or isinstance(value, str) else as_json(value)
         elif key in _PLAIN_KEYS:
-            kept[key] = float(value) if key == WEIGHT_KEY and isinstance(value, int | float) else value
+            kept[key] = value
+        elif key in _FLAGS:  # true, 0.0 and "no" have no type in common
+            kept[key] = value if value is None or isinstance(value, str) else str(as_json(value))
         else:  # only whether there is something
             kept[key] = None if value in _NOTHING else True
     return kept

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from sft.core.errors import UserError
 from sft.core.row_schema import MESSAGES
 from sft.data import arrays
+from sft.data.flags import flag
 from sft.data.row_reasons import NUMBERS, RowReason
 from sft.data.tool_calls import calls_json, converted
 
@@ -91,15 +92,14 @@ def from_lists(column: pa.Array, where: str) -> MessageColumns:
     fault[(fault == 0) & unreadable] = NUMBERS[RowReason.UNREADABLE_CALLS]
     row = np.repeat(np.arange(len(column)), arrays.lengths(column))
     unused = {key: arrays.has_value(pc.struct_field(messages, key)) for key in fields if key not in KEYS}
-    if WEIGHT_KEY in given and _is_flag(WEIGHT_KEY, given[WEIGHT_KEY].type):
-        one = pc.is_in(given[WEIGHT_KEY].cast(pa.float64()), value_set=pa.array([0.0, 1.0, None]))
-        unused[f"{WEIGHT_KEY} other than 0 and 1"] = ~arrays.mask(one)
+    trained, of_flags = _trained(given)
+    unused |= of_flags
     return MessageColumns(
         row,
         pc.coalesce(*(arrays.text(given[key])[0] for key in role_keys), nothing),
         pc.coalesce(*(content for content, _ in contents), nothing),
         fault,
-        {name: values for name, values in further.items() if values.null_count < len(values)},
+        {name: values for name, values in (further | trained).items() if values.null_count < len(values)},
         {key: len(np.unique(row[where])) for key, where in unused.items() if where.any()},
     )
 
@@ -129,7 +129,6 @@ def _further(given: dict[str, pa.Array]) -> tuple[dict[str, pa.Array], np.ndarra
     for key in NAME_KEYS:
         if key in given:
             further[key] = arrays.said(given[key])
-    further |= _trained(given)
     unreadable = np.zeros(len(next(iter(given.values()), [])), bool)
     calls = []
     for key in CALL_KEYS:
@@ -142,18 +141,31 @@ def _further(given: dict[str, pa.Array]) -> tuple[dict[str, pa.Array], np.ndarra
     return further, unreadable
 
 
-def _trained(given: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """Return `trained`: false for the messages that the source masks, null for the others."""
-    masked = []
+def _trained(given: dict[str, pa.Array]) -> tuple[dict[str, pa.Array], dict[str, np.ndarray]]:
+    """Return `trained`: false for the messages that the source masks, null for the others.
+
+    Also marks, by a text that says so, the messages whose flag is neither on nor off.
+    """
+    masked, unclear = [], {}
     for key in (WEIGHT_KEY, *TRAIN_KEYS):
-        if key in given and _is_flag(key, given[key].type):
-            masked.append(arrays.mask(pc.fill_null(pc.equal(given[key].cast(pa.float64()), 0), False)))
+        if key in given:
+            off, other = _flags(given[key])
+            masked.append(off)
+            unclear[f"{key} other than 0 and 1"] = other
     if not masked:
-        return {}
+        return {}, {}
     out = np.logical_or.reduce(masked)
-    return {"trained": pa.array(np.zeros(len(out), bool), pa.bool_(), mask=~out)}
+    return {"trained": pa.array(np.zeros(len(out), bool), pa.bool_(), mask=~out)}, unclear
 
 
-def _is_flag(key: str, kind: pa.DataType) -> bool:
-    whole = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
-    return whole or (key == WEIGHT_KEY and pa.types.is_floating(kind))
+def _flags(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Mark the messages that a flag switches off, and those where it is neither on nor off."""
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        return np.zeros(len(column), bool), arrays.has_value(column)
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    known = [flag(value) for value in values]
+    at = pc.fill_null(encoded.indices, len(known)).to_numpy(zero_copy_only=False)
+    off = np.array([*(value == 0 for value in known), False], bool)
+    other = np.array([*(value is None for value in known), False], bool)
+    return off[at], other[at]

@@ -181,6 +181,12 @@ def test_chosen_answers_of_the_files_of_a_folder():
         ("train", False, True),
         ("train_on_turn", False, True),
         ("loss", False, None),
+        ("loss", 0.0, 1.0),
+        ("train", 0, 1),
+        ("weight", "0", "1"),
+        ("weight", "0.0", "1.0"),
+        ("train", "false", "True"),
+        ("training", "no", "yes"),
     ],
 )
 def test_masked_messages(key, off, on, name):
@@ -205,6 +211,24 @@ def test_a_weight_between_is_said():
     )
     assert loaded.dropped == {"messages.weight other than 0 and 1": 1}
     assert len(loaded.table) == 2
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+@pytest.mark.parametrize("value", [0.25, "maybe", ["x"], {"of": 0}, 7])
+def test_a_flag_that_is_neither_on_nor_off_is_said(value, name):
+    rows = [{"messages": [ASK, {**ANSWER, "loss": value}]}, {"messages": [ASK, {**ANSWER, "loss": None}]}]
+    loaded = read(rows, name)
+    assert loaded.dropped == {"messages.loss other than 0 and 1": 1}
+    assert len(loaded.table) == 2
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json"])
+def test_flags_of_many_types_in_one_file(name):
+    flags = (False, 0, 0.0, "0", "false", True, 1, 1.0, "yes", None)
+    rows = [{"messages": [ASK, {**ANSWER, "train": flag}]} for flag in flags]
+    loaded = read(rows, name)
+    assert [row for row, _ in rejected(loaded)] == [0, 1, 2, 3, 4]
+    assert loaded.dropped == {}
 
 
 # 3: tools
