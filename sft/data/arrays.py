@@ -11,6 +11,8 @@ from sft.data.row_reasons import NUMBERS, RowReason
 # What a part of a content may be called, and hold its text in.
 _TEXT_PARTS = ["text", "input_text", "output_text"]
 PART_KEYS = ("text", "value", "content")
+# A part that is a thought, and where it has it.
+THINKING = "thinking"
 _MEDIA = r"image|video|audio"
 
 
@@ -26,6 +28,15 @@ def text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         return column.cast(pa.string()), np.zeros(len(column), np.int8)
     not_text = np.int8(NUMBERS[RowReason.CONTENT_IS_NOT_TEXT])
     return pa.nulls(len(column), pa.string()), mask(pc.is_valid(column)) * not_text
+
+
+def thoughts(column: pa.Array) -> pa.Array:
+    """Return the thoughts among the parts of contents, joined; null where there are none."""
+    inner = column.type.value_type if is_list(column.type) else column.type
+    if not is_list(column.type) or not pa.types.is_struct(inner) or inner.get_field_index(THINKING) < 0:
+        return pa.nulls(len(column), pa.string())
+    texts = pc.fill_null(said(pc.struct_field(pc.list_flatten(column), THINKING)), "")
+    return said(pc.binary_join(list_array(lengths(column), texts, pa.list_(pa.string())), ""))
 
 
 def blank(content: pa.Array) -> np.ndarray:
@@ -90,6 +101,9 @@ def _joined_parts(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         # A part that says no type is a text where it has one.
         is_words = mask(pc.fill_null(pc.is_in(kind, value_set=pa.array(_TEXT_PARTS)), False))
         is_words = np.where(mask(pc.is_null(kind)), mask(pc.is_valid(words)), is_words)
+        if THINKING in names:
+            thought = pc.fill_null(pc.equal(kind, THINKING), False)
+            words, is_words = pc.if_else(thought, "", words), is_words | mask(thought)
         media = mask(pc.fill_null(pc.match_substring_regex(kind, _MEDIA), False))
         for name in names:
             if name in ("image", "image_url", "video", "audio"):

@@ -2,6 +2,11 @@
 
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sft.data.arrays import is_text
+
 _WORDS = {"false": 0, "no": 0, "off": 0, "true": 1, "yes": 1, "on": 1}
 
 
@@ -16,3 +21,16 @@ def flag(value: Any) -> int | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return int(number) if number in (0, 1) else None
+
+
+def as_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return a column of numbers or words that all say on or off as booleans; None where it is another."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_text(kind)):
+        return None
+    column = column.cast(pa.string() if is_text(kind) else kind)
+    says = {value: flag(value) for value in column.unique().to_pylist() if value is not None}
+    if not says or None in says.values():
+        return None
+    on = pa.array([value for value, is_on in says.items() if is_on], column.type)
+    return pc.if_else(pc.is_valid(column), pc.is_in(column, value_set=on), pa.scalar(None, pa.bool_()))

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from sft.core.errors import UserError
 from sft.data import arrow_json, json_rows, text_files
+from sft.data.columns import jq_path
 from sft.data.raw_rows import FileReason, Raw
 from sft.data.source_rows import Reject
 
@@ -65,7 +66,7 @@ def _read_lines(path: Path, label: str) -> Raw:
             )
     # The first line of an object over several lines is none itself; later ones may be.
     is_one = len(rows) < 2 or (rejects and rejects[0].row < numbers[0])
-    if is_one and (whole := _one_object(path)):
+    if is_one and (whole := _one_object(path, label)):
         return _of_entries(whole, label, escapes=True)
     if not rows:
         raise UserError(
@@ -82,19 +83,39 @@ def _read_array(path: Path, label: str) -> Raw:
     try:
         entries = json_rows.parse(text)
     except ValueError as error:
+        _refuse_lists(text, label)
         raise UserError(
             f"{label}: invalid JSON: {error}. It may be truncated: fetch or write it again."
         ) from error
     return _of_entries(entries, label, json_rows.has_escapes(text))
 
 
-def _one_object(path: Path) -> list[Any] | None:
-    """Return the rows of a file that is one object, over several lines or with its rows under a name."""
+def _refuse_lists(text: str, label: str) -> None:
+    """Raise UserError where the first line is a list of its own."""
+    with suppress(ValueError):
+        json_rows.parse(text.lstrip().split("\n", 1)[0])
+        raise UserError(
+            f"{label}: its lines are lists, not objects. Where each holds messages, name them: "
+            "jq -c '{messages: .}'. Where each holds rows, put them behind one another: jq -c '.[]'."
+        )
+
+
+def _one_object(path: Path, label: str) -> list[Any] | None:
+    """Return the rows of a file that is one object, over several lines or with its rows under a name.
+
+    Raises UserError where it has several lists of rows.
+    """
     with text_files.open_text(path) as stream:
         try:
-            return json_rows.wrapped(json_rows.parse(stream.read().decode("utf-8")))
+            value = json_rows.parse(stream.read().decode("utf-8"))
         except ValueError:
             return None
+    if len(names := json_rows.row_lists(value)) > 1:
+        raise UserError(
+            f"{label}: one object with several lists of rows: {', '.join(names)}. Write the one to train on "
+            f"as the rows, for example jq -c '{jq_path(names[0])}[]'."
+        )
+    return json_rows.wrapped(value)
 
 
 def _of_entries(entries: list[Any], label: str, escapes: bool) -> Raw:

@@ -5,16 +5,29 @@ import pyarrow as pa
 
 from sft.core.row_schema import SCHEMA
 from sft.data import arrays
+from sft.data.columns import LABELS, MEDIA, READ
+
+_OF_CONVERSATIONS = READ - {*LABELS}
 
 
-def dropped(raw: pa.Table, used: dict[str, str], mixed: dict[str, dict[int, str]]) -> dict[str, int]:
-    """Count by column the rows that have a value which is neither used nor kept."""
+def dropped(
+    raw: pa.Table, used: dict[str, str], rejected: str | None, mixed: dict[str, dict[int, str]]
+) -> dict[str, int]:
+    """Count by column the rows that have a value which is neither used nor kept.
+
+    Also those of a column that in other files is part of the conversation: here it is kept, but not read.
+    """
     counts = {name: len(values) for name, values in mixed.items() if name not in used.values()}
     for field in raw.schema:
-        if field.name in used.values() or _is_kept(field):
+        if field.name in used.values():
             continue
+        what = field.name
+        if is_kept(field) and field.name != rejected:
+            if field.name.lower() not in _OF_CONVERSATIONS:
+                continue
+            what = f"{field.name} (kept, not read)"
         rows = sum(int(arrays.has_value(chunk).sum()) for chunk in raw[field.name].chunks)
-        counts[field.name] = counts.get(field.name, 0) + rows
+        counts[what] = counts.get(what, 0) + rows
     return counts
 
 
@@ -23,7 +36,7 @@ def with_kept(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarray) 
 
     Of lists of texts the `choices` that an answer is chosen from are kept, for multiple choice.
     """
-    extras = [field.name for field in raw.schema if field.name not in used and _is_kept(field)]
+    extras = [field.name for field in raw.schema if field.name not in used and is_kept(field)]
     rows = raw.select(extras)
     if not good.all():
         rows = rows.filter(pa.array(good))
@@ -39,10 +52,11 @@ def with_kept(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarray) 
     return table
 
 
-def _is_kept(field: pa.Field) -> bool:
+def is_kept(field: pa.Field) -> bool:
+    """Tell whether a column that is not used stays beside the rows."""
     if field.name == "choices" and arrays.is_list(field.type):
         return arrays.is_text(field.type.value_type)
-    return _is_scalar(field.type) and field.name.lower() != "rejected"
+    return _is_scalar(field.type) and field.name.lower() not in ("rejected", *MEDIA)
 
 
 def _is_scalar(kind: pa.DataType) -> bool:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from sft.core.errors import UserError
+from sft.data import layout_finders as finders
 from sft.data.arrays import is_text
-from sft.data.columns import REASONINGS, SYSTEMS, TOOLS, Columns, Used
+from sft.data.columns import LABELS, REASONINGS, SYSTEMS, TOOLS, Columns, Used, columns_for, jq_path
+from sft.data.flags import as_booleans
 from sft.data.layout import Layout
 from sft.data.refused_layouts import REFUSED
 from sft.data.understood_layouts import UNDERSTOOD
@@ -28,7 +30,7 @@ class Found:
 def known(schema: pa.Schema) -> Found | None:
     """Return the layout that columns have, or None. Preference data is that first of all."""
     columns = Columns(schema)
-    for layout in sorted(LAYOUTS, key=lambda layout: not layout.is_preference):
+    for layout in sorted(LAYOUTS, key=lambda layout: layout.find not in finders.FIRST):
         used = layout.find(columns)
         if used is not None:
             return Found(layout, used)
@@ -56,24 +58,47 @@ def found(schema: pa.Schema, label: str, chosen: bool = False) -> Found:
             f"{layout.layout.name}. Found: {columns}. Leave it out."
         )
     if layout.layout.refused and not chosen:
-        advice = layout.layout.refused.replace("{nested}", layout.used.get("nested", "")).replace("`", "")
+        advice = _advice(layout.layout, layout.used)
         raise UserError(f"{label}: {layout.layout.name}. {advice} Found: {columns}.")
     return Found(layout.layout, {**layout.used, **_common(columns, layout.used)})
 
 
+def with_flags(raw: pa.Table) -> pa.Table:
+    """Return the rows with a label that says true or false by 0 and 1, or by words, as one that says so."""
+    for at, name in enumerate(raw.column_names):
+        if name.lower() not in LABELS or (flags := as_booleans(raw.column(at))) is None:
+            continue
+        told = raw.set_column(at, name, flags)
+        layout = known(told.schema)
+        if layout is not None and layout.layout.find is finders.kto and layout.used["label"] == name:
+            return told
+    return raw
+
+
 def _common(columns: Columns, used: Used) -> Used:
     """Return what any layout may have beside the conversation."""
-    common = {}
-    if name := columns.first(SYSTEMS):
-        common["system"] = name
-    if name := columns.first(TOOLS):
-        common["tools"] = name
+    common = columns.present(SYSTEMS, "system") | columns.present(TOOLS, "tools")
     if "list" not in used and "history" in columns:
         common["history"] = "history"
     answer = used.get("answer", "").lower()
-    if answer and is_text(columns.kind(answer)) and (name := columns.first(REASONINGS)):
-        common["reasoning"] = name
+    if answer and is_text(columns.kind(answer)):
+        common |= columns.present(REASONINGS, "reasoning")
     return columns.used(**common)
+
+
+def _advice(layout: Layout, used: Used) -> str:
+    """Say what to do with a file of a layout that is refused."""
+    names = columns_for(used, "nested")
+    if len(names) > 1:
+        every = " If each of them is one row: jq -c '.[]'." if all(name.isdigit() for name in names) else ""
+        return (
+            f"Rows lie within several columns: {', '.join(names)}. Choose what is to be trained on, and "
+            f"write it as the rows, or as messages.{every}"
+        )
+    for what in ("nested", "text"):
+        for name in columns_for(used, what):
+            return layout.refused.replace("{column}", name).replace("{path}", jq_path(name)).replace("`", "")
+    return layout.refused.replace("`", "")
 
 
 _UNDERSTOOD_COLUMNS = "; ".join(

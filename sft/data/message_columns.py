@@ -124,7 +124,8 @@ def joined(parts: list[MessageColumns]) -> MessageColumns:
 def _further(given: dict[str, pa.Array]) -> tuple[dict[str, pa.Array], np.ndarray]:
     """Read what a message has beside its role and content; mark the messages with unreadable tool calls."""
     further: dict[str, pa.Array] = {}
-    if reasoning := [arrays.said(given[key]) for key in REASONING_KEYS if key in given]:
+    reasoning = [arrays.said(given[key]) for key in REASONING_KEYS if key in given]
+    if reasoning := reasoning + [arrays.thoughts(given[key]) for key in CONTENT_KEYS if key in given]:
         further["reasoning"] = pc.coalesce(*reasoning)
     for key in NAME_KEYS:
         if key in given:

@@ -9,7 +9,8 @@ _PREFERENCE = f"It is preference data, and this pipeline trains on answers. {_CH
 REFUSED = (
     Layout(
         "DPO preferences",
-        "`chosen` and `rejected`",
+        "`chosen` and `rejected`, `chosen_response` or `response` and `rejected_response`, `accepted` and "
+        "`rejected`",
         (
             {"prompt": "Salt?", "chosen": "A pinch.", "rejected": "A pound."},
             {
@@ -19,9 +20,11 @@ REFUSED = (
         ),
         {
             "prompt, question, instruction, query, messages": "with `#chosen`: what is asked",
-            "chosen": "with `#chosen`: the answer, as text, a message or messages; a whole conversation, "
+            "input, context, passage": "with `#chosen`: below what is asked, where it is text",
+            "chosen, chosen_response, response, accepted": "with `#chosen`: the answer, as text, "
+            "a message or messages; a whole conversation, "
             "also as text with `Human:` and `Assistant:` (hh-rlhf), stands for itself",
-            "rejected": "dropped",
+            "rejected, rejected_response": "dropped",
         },
         finders.dpo,
         f"{_PREFERENCE}.",
@@ -39,7 +42,7 @@ REFUSED = (
     ),
     Layout(
         "KTO labels",
-        "`label` or `kto_tag`, true or false, beside any layout above",
+        "`label` or `kto_tag`, true or false (also as 1 and 0, or as words), beside any layout above",
         (
             {"prompt": "Salt?", "completion": "A pinch.", "label": True},
             {"prompt": "Salt?", "completion": "A pound.", "label": False},
@@ -47,6 +50,84 @@ REFUSED = (
         {"label, kto_tag": "with `#chosen`: rows with true are taken, the others skipped"},
         finders.kto,
         f"{_PREFERENCE}: the rows whose label is true. If the label says something else, rename its column.",
+    ),
+    Layout(
+        "OpenAI preferences",
+        "`preferred_output` and `non_preferred_output`",
+        (
+            {
+                "input": {"messages": [{"role": "user", "content": "Salt?"}]},
+                "preferred_output": [{"role": "assistant", "content": "A pinch."}],
+                "non_preferred_output": [{"role": "assistant", "content": "A pound."}],
+            },
+            {
+                "input": {"messages": [{"role": "user", "content": "Hot?"}]},
+                "preferred_output": [{"role": "assistant", "content": "No."}],
+                "non_preferred_output": [{"role": "assistant", "content": "Stop."}],
+            },
+        ),
+        {},
+        finders.openai_preferences,
+        "It is preference data, and this pipeline trains on answers. Write it as DPO preferences (jq -c "
+        "'{prompt: .input.messages, tools: .input.tools, chosen: .preferred_output, rejected: "
+        ".non_preferred_output}'), of which `#chosen` behind the address takes the chosen answers.",
+    ),
+    Layout(
+        "battles of two answers",
+        "`conversation_a` and `conversation_b`, or `response_a` and `response_b`",
+        (
+            {"prompt": "Salt?", "response_a": "A pinch.", "response_b": "A pound.", "winner": "model_a"},
+            {"prompt": "Hot?", "response_a": "Stop.", "response_b": "No.", "winner": "model_b"},
+        ),
+        {},
+        finders.battles,
+        "It is preference data, and this pipeline trains on answers. Write of each row the better one as "
+        "messages.",
+    ),
+    Layout(
+        "messages as text",
+        "`messages`, `conversations` or `conversation` as the text of JSON",
+        (
+            {"messages": '[{"role": "user", "content": "Salt?"}, {"role": "assistant", "content": "No."}]'},
+            {"messages": '[{"role": "user", "content": "Hot?"}, {"role": "assistant", "content": "No."}]'},
+        ),
+        {},
+        finders.written_lists,
+        "The column {column} holds text. Write it as lists of messages (jq -c '{path} |= fromjson').",
+    ),
+    Layout(
+        "glaive chats",
+        "`system` and `chat`, the turns written out in one text",
+        (
+            {"system": "SYSTEM: Be brief.", "chat": "USER: Salt?\n\n\nASSISTANT: A pinch. <|endoftext|>"},
+            {"system": "SYSTEM: Be brief.", "chat": "USER: Hot?\n\n\nASSISTANT: No. <|endoftext|>"},
+        ),
+        {},
+        finders.glaive,
+        "Write the turns of each chat (USER, ASSISTANT, FUNCTION RESPONSE) as messages, and the functions "
+        "that its system names as tools.",
+    ),
+    Layout(
+        "SQuAD",
+        "`context`, `question` and `answers` that are places in the context; or `paragraphs` of these",
+        (
+            {
+                "context": "Take a pinch of salt.",
+                "question": "How much?",
+                "answers": {"text": ["a pinch"], "answer_start": [5]},
+            },
+            {
+                "context": "The soup is hot.",
+                "question": "What is hot?",
+                "answers": {"text": ["The soup"], "answer_start": [0]},
+            },
+        ),
+        {},
+        finders.squad,
+        "Write one of each question's answers as a text: jq -c '{context, question, answer: "
+        ".answers.text[0]}' for rows with answers, and for a file of paragraphs jq -c "
+        "'.data[].paragraphs[] | .context as $context | .qas[] | {context: $context, question, answer: "
+        ".answers[0].text}'.",
     ),
     Layout(
         "OASST trees",
@@ -116,7 +197,7 @@ REFUSED = (
         ),
         {},
         finders.nested,
-        "The rows lie within the column {nested}. Write what is in it as the rows (jq -c '.{nested}'), or "
+        "The rows lie within the column {column}. Write what is in it as the rows (jq -c '{path}'), or "
         "name it messages where it holds such.",
     ),
     Layout(

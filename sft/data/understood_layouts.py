@@ -58,7 +58,7 @@ UNDERSTOOD = (
         ),
         {
             "prompt, question": "the user's message (a list of messages is taken as such)",
-            "context": "below the question, where it is text",
+            "input, context, passage": "below the question, where they are text",
             "completion, response, answer": "the assistant's message",
         },
         finders.pair,
@@ -73,6 +73,7 @@ UNDERSTOOD = (
         {
             "instruction": "the user's message",
             "input": "below the instruction",
+            "context, passage": "below that, where they are text",
             "output": "the assistant's message",
             "history": "pairs of a question and an answer: turns before the instruction",
         },
@@ -92,7 +93,7 @@ UNDERSTOOD = (
         ),
         {
             "instruction": "the user's message",
-            "context": "below the instruction",
+            "input, context, passage": "below the instruction, where they are text",
             "response": "the assistant's message",
         },
         finders.dolly,
@@ -104,7 +105,12 @@ UNDERSTOOD = (
             {"query": "Salt?", "response": "A pinch."},
             {"query": "And pepper?", "response": "None.", "history": [["Salt?", "A pinch."]]},
         ),
-        {"query": "the user's message", "response": "the assistant's message", "history": "as Alpaca's"},
+        {
+            "query": "the user's message",
+            "input, context, passage": "below the query, where they are text",
+            "response": "the assistant's message",
+            "history": "as Alpaca's",
+        },
         finders.query,
     ),
     Layout(
@@ -124,9 +130,24 @@ UNDERSTOOD = (
         ),
         {
             "query": "the user's message",
+            "input, context, passage": "below the query, where they are text",
             "answers": "the assistant's tool calls",
             "tools": "the tools",
         },
         finders.xlam,
+    ),
+    Layout(
+        "input and output",
+        "`input` or `text_input`, and `output`",
+        (
+            {"input": "Salt?", "output": "A pinch."},
+            {"input": "And pepper?", "output": "None."},
+        ),
+        {
+            "input, text_input": "the user's message",
+            "context, passage": "below it, where they are text",
+            "output": "the assistant's message",
+        },
+        finders.plain,
     ),
 )
