@@ -26,6 +26,7 @@ def take_thoughts(messages: MessageColumns, answers: np.ndarray) -> None:
     """
     if arrays.anywhere(messages.content, _END):
         _take(messages, answers, _WHOLE)
+    if arrays.anywhere(messages.content, _END):
         only = pc.and_(
             pc.equal(pc.count_substring(messages.content, _END), 1),
             pc.invert(pc.match_substring(messages.content, _BEGIN)),
@@ -44,10 +45,13 @@ def take_thoughts(messages: MessageColumns, answers: np.ndarray) -> None:
 
 def _take(messages: MessageColumns, answers: np.ndarray, form: str) -> None:
     reasoning = messages.of("reasoning")
-    thought = pc.extract_regex(messages.content, form)
-    taken = np.asarray(pc.and_(pc.is_valid(thought), pc.is_null(reasoning))) & answers
-    where = pa.array(taken)
+    asked = np.flatnonzero(answers & np.asarray(pc.is_null(reasoning)))
+    thought = pc.extract_regex(messages.content.take(pa.array(asked)), form)
+    has = pc.is_valid(thought)
+    taken = np.zeros(len(answers), bool)
+    taken[asked[np.asarray(has)]] = True
+    where, thought = pa.array(taken), thought.filter(has)
     said = pc.utf8_trim(pc.struct_field(thought, "reasoning"), "\n")
-    said = pc.if_else(pa.array(arrays.blank(said)), pa.scalar(None, pa.string()), said)
-    messages.further["reasoning"] = pc.if_else(where, said, reasoning)
-    messages.content = pc.if_else(where, pc.struct_field(thought, "content"), messages.content)
+    messages.further["reasoning"] = pc.replace_with_mask(reasoning, where, arrays.said(said))
+    content = pc.struct_field(thought, "content")
+    messages.content = pc.replace_with_mask(messages.content, where, content)

@@ -156,7 +156,16 @@ def test_kto_rows_that_are_labelled_true():
 @pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
 @pytest.mark.parametrize("column", ["label", "kto_tag"])
 @pytest.mark.parametrize(
-    ("good", "bad"), [(1, 0), (1.0, 0.0), ("1", "0"), ("true", "false"), ("True", "False")]
+    ("good", "bad"),
+    [
+        (1, 0),
+        (1.0, 0.0),
+        ("1", "0"),
+        ("true", "false"),
+        ("True", "False"),
+        ("good", "bad"),
+        ("desirable", "undesirable"),
+    ],
 )
 def test_a_label_by_numbers_or_words_is_a_preference(good, bad, column, name):
     rows = [
@@ -168,7 +177,7 @@ def test_a_label_by_numbers_or_words_is_a_preference(good, bad, column, name):
     assert list(loaded.skipped.values()) == [2]
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], ["good", "bad"], [-1, 1]])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], ["good", "neutral"], [-1, 1]])
 def test_a_label_that_says_something_else_is_no_preference(labels):
     rows = [{"prompt": f"q{at}", "completion": "a", "label": label} for at, label in enumerate(labels)]
     assert read(rows).table["label"].to_pylist() == labels
