@@ -29,9 +29,8 @@ OF_MESSAGES = {
     "JSON; no text is needed beside them",
     _named(*NAME_KEYS): "of a tool's message: which call it answers",
     f"{_named(*REASONING_KEYS)}, a `thinking` part, or `<think>` ... `</think>` before an answer": "the "
-    "assistant's reasoning, apart from the answer; `<think>` may be left out, and OpenThoughts' "
-    "`<|begin_of_thought|>` ... `<|end_of_thought|>` is read as the same; a thought that does not end is "
-    "refused",
+    "assistant's reasoning, apart from the answer; `<think>` may be left out, OpenThoughts' tokens for a "
+    "thought and its solution are read as the same, and a thought that does not end is refused",
     f"0 or false, also as text, in {_named(WEIGHT_KEY, *TRAIN_KEYS)}": "the answer is read but not trained "
     "on; a row in which none is trained on is refused",
     "any other field": "dropped, and named with the number of rows that have something in it",

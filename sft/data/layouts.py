@@ -52,13 +52,14 @@ def found(schema: pa.Schema, label: str, chosen: bool = False) -> Found:
             f"{label}: the columns have no layout that is understood. Found: {columns}. "
             f"Understood: {_UNDERSTOOD_COLUMNS}. Rename the columns, or write the rows as messages."
         )
+    advice = _advice(layout.layout, layout.used)
     if chosen and not layout.layout.is_preference:
+        taken = ", ".join(one.name for one in LAYOUTS if one.is_preference)
         raise UserError(
-            f"{label}: #chosen takes the chosen answers of preference data, but this is "
-            f"{layout.layout.name}. Found: {columns}. Leave it out."
+            f"{label}: #chosen takes the chosen answers of preference data ({taken}), but this is "
+            f"{layout.layout.name}. Found: {columns}. {advice or 'Leave it out.'}"
         )
     if layout.layout.refused and not chosen:
-        advice = _advice(layout.layout, layout.used)
         raise UserError(f"{label}: {layout.layout.name}. {advice} Found: {columns}.")
     return Found(layout.layout, {**layout.used, **_common(columns, layout.used)})
 

@@ -217,6 +217,9 @@ def test_preferences_get_no_advice_that_trains_on_the_worse_answers(row, layout,
     said = refusal([row], name)
     assert f": {layout}. It is preference data" in said
     assert "jq -c '.non" not in said and "jq -c '.conv" not in said
+    with pytest.raises(UserError, match=f"but this is {layout}.* Write ") as error:
+        load(f"data/raw/{name}#chosen")
+    assert "Leave it out" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["my.jsonl", "my.json"])
