@@ -1,4 +1,4 @@
-"""What the scripts use of DVC that it does not promise to keep.
+"""What the scripts use of DVC, lm-eval and datasets that these do not promise to keep.
 
 tests/scripts/test_compat.py touches each and says where to look when a version moves it.
 """
@@ -7,7 +7,10 @@ import hashlib
 import json
 import re
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def experiment_reference(head: str, name: str) -> str:
@@ -43,3 +46,30 @@ def data_files(folder: Path, under: str) -> list[str]:
     with Repo(str(folder)) as repo:
         found = repo.dvcignore.find(repo.fs, repo.fs.join(repo.root_dir, under))
         return [repo.fs.relpath(path, repo.root_dir) for path in found]
+
+
+def on_hub(dataset: str) -> bool:
+    """Tell whether what `datasets.load_dataset` is given is of the hub: no folder, script or kind of file."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    return dataset not in _PACKAGED_DATASETS_MODULES and not Path(dataset).exists()
+
+
+@contextmanager
+def load_dataset_by(load: Callable[..., Any]) -> Iterator[None]:
+    """Have lm-eval's tasks load their data by `load`: it gets datasets' own function, and its arguments."""
+    import datasets
+
+    original = datasets.load_dataset
+    datasets.load_dataset = lambda *arguments, **options: load(original, *arguments, **options)
+    try:
+        yield
+    finally:
+        datasets.load_dataset = original
+
+
+def sample_as_json(sample: dict[str, Any]) -> str:
+    """Return a sample of lm-eval as JSON, as it writes it itself: NumPy's numbers are in it."""
+    from lm_eval.utils import handle_non_serializable
+
+    return json.dumps(sample, default=handle_non_serializable)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import harness_scores, harness_verdicts
-from scripts.compat import folder_hash
+from scripts.compat import folder_hash, sample_as_json
 from scripts.harness_scores import Found
 from scripts.harness_tasks import Tasks, in_a_line, load, pins_of
 from sft.core import provenance
@@ -30,6 +30,7 @@ from sft.core.params import section
 from sft.evaluation.evaluate import EvaluateParams
 from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams, Resolved
+from sft.modeling.template_facts import examine
 from sft.modeling.template_rendering import DATE
 from sft.statistics.scores import Scores
 from stages.cli import run
@@ -45,8 +46,6 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
     """Score both models and write what came of it."""
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(f"lm-eval is not installed. {INSTALL}")
-    from lm_eval.utils import handle_non_serializable
-
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     params, clock = section(values, "model", ModelParams), provenance.Clock()
     batch_size = section(values, "evaluate", EvaluateParams).batch_size
@@ -60,7 +59,7 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
         check_base(base)
         tokenizer = loading.load_tokenizer(base)
         model, _ = loading.load_to_answer(base, tokenizer, params)
-    identity = identity_of(base, params)
+    identity = identity_of(base, params, tokenizer)
     models: dict[str, Found] = {}
     for name in harness_scores.SCORES:
         if name == "adapter":
@@ -71,9 +70,9 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
             results = score(model, tokenizer, tasks, options.limit, batch_size, cache(name, identity))
         models[name] = harness_scores.found(results)
         for task, samples in results["samples"].items():
-            written = (json.dumps(sample, default=handle_non_serializable) + "\n" for sample in samples)
+            written = (sample_as_json(sample) + "\n" for sample in samples)
             write_text(f"{harness_scores.SAMPLES}/{name}/{task}.jsonl", "".join(written))
-    write(models, record(base, tasks, results, models, options.limit, clock))
+    write(models, record(base, tokenizer, tasks, results, models, options.limit, clock))
     print("\n".join(["", *verdict()]))
 
 
@@ -98,15 +97,27 @@ def check_weights(model: Any, name: str) -> None:
         )
 
 
-def identity_of(base: Resolved, params: ModelParams) -> list[str]:
-    """Return all that a model's answers come from: weights, how and on what they are computed, packages."""
+def identity_of(base: Resolved, params: ModelParams, tokenizer: Any) -> list[str]:
+    """Return all that a model's answers come from: weights, template, how and on what they are computed."""
     # A folder has no revision: its content may change.
-    content = (
-        [base.revision] if base.revision else [sha256_of(path) for path in sorted(base.path.glob("*.*"))]
-    )
+    files = (path for path in base.path.glob("*.*") if path.is_file() and not path.name.startswith("."))
+    content = [base.revision] if base.revision else [sha256_of(path) for path in sorted(files)]
+    prompted = [str(tokenizer.chat_template), str(end_of_thoughts(tokenizer))]
     computed = [params.dtype, str(params.load_in_4bit), provenance.device_name()]
     versions = [f"{name}=={version}" for name, version in provenance.versions().items()]
-    return [*content, *computed, *versions, lm_eval_version()]
+    return [*content, *prompted, *computed, *versions, lm_eval_version()]
+
+
+def end_of_thoughts(tokenizer: Any) -> str | int | None:
+    """Return what ends the thoughts before an answer, which lm-eval then scores alone; None: nothing does.
+
+    It is a text, or the id of the token that it is: a special one is not in the decoded answer.
+    """
+    reasoning = examine(tokenizer).reasoning
+    if reasoning is None or not (closing := reasoning.closing.strip()):
+        return None
+    tokens = tokenizer.encode(closing, add_special_tokens=False)
+    return tokens[0] if len(tokens) == 1 else closing
 
 
 def cache(name: str, identity: list[str]) -> str:
@@ -129,6 +140,7 @@ def score(
         tokenizer=tokenizer,
         batch_size=CPU_BATCH if batch_size == "auto" and on_cpu else batch_size,
         # As in training: Llama 3's templates print the date, which would change the prompts daily.
+        think_end_token=end_of_thoughts(tokenizer),
         chat_template_args={"date_string": DATE.strftime("%d %b %Y"), "strftime_now": DATE.strftime},
     )
     try:
@@ -144,6 +156,7 @@ def score(
 
 def record(
     base: Resolved,
+    tokenizer: Any,
     tasks: Tasks,
     results: dict[str, Any],
     models: dict[str, Found],
@@ -159,6 +172,7 @@ def record(
         "adapter": folder_hash(Path(ADAPTER)),
         "lm_eval": lm_eval_version(),
         "limit": limit,
+        "end_of_thoughts": end_of_thoughts(tokenizer),
         "data": tasks.data,
         "tasks": {
             task: {

@@ -56,7 +56,7 @@ def _compared(first: str, read: dict[str, Benchmarks]) -> list[str]:
             lines += [f"Not compared: {', '.join(other)} of {name}, whose examples are not {first}'s.", ""]
     found = findings(paired, reference.scores, reference.lower)
     if not found:
-        return [*lines, "They have no benchmark in common.", ""]
+        return [*lines, "They have no benchmark in common that is scored by example.", ""]
     tested = sum(one.p is not None for one in found)
     return [
         "Would these very adapters differ on new examples of lm-eval's tasks? Paired over the examples.",

@@ -46,23 +46,37 @@ class Found:
 def found(results: Mapping[str, Any]) -> Found:
     """Take lm-eval's results apart.
 
-    The tasks of a group that has a score of its own count as one task, of the group's name. A metric is named
+    The tasks of a group that has a score of its own count as one task, of the group's name; where none of its
+    scores is the mean over all examples, they are there besides. A metric is named
     as lm-eval does, without the filter `none`. Raises UserError for a score that is no finite number.
     """
-    of_tasks = _names(results)
     summary = {}
     by_example: Scores = {}
     lower: set[tuple[str, str]] = set()
-    for name, members in of_tasks.items():
+    for name, members in _names(results).items():
         summary[name] = _summary(name, results["results"][name])
         _check_answers(name, members, results["samples"])
-        for metric, scores in _by_example(name, members, results["samples"]).items():
-            mean = float(scores.values.mean())
-            if metric in summary[name] and math.isclose(mean, summary[name][metric][0], abs_tol=1e-9):
-                by_example[name, metric] = scores
-                if not results["higher_is_better"][members[0]].get(metric.partition(",")[0], True):
-                    lower.add((name, metric))
+        scores = _means(name, members, results["samples"], summary[name])
+        if not scores and members != [name]:
+            # The group's score is the mean of its tasks' scores, not of the examples'.
+            for task in members:
+                summary[task] = _summary(task, results["results"][task])
+                scores |= _means(task, [task], results["samples"], summary[task])
+        by_example |= scores
+        sense = results["higher_is_better"][members[0]]
+        lower |= {key for key in scores if not sense.get(key[1].partition(",")[0], True)}
     return Found(summary, by_example, lower)
+
+
+def _means(
+    name: str, members: Sequence[str], samples: Mapping[str, Any], summary: Mapping[str, tuple[float, Any]]
+) -> Scores:
+    """Return the scores by example of the metrics whose mean they have."""
+    return {
+        (name, metric): scores
+        for metric, scores in _by_example(name, members, samples).items()
+        if metric in summary and math.isclose(scores.values.mean(), summary[metric][0], abs_tol=1e-9)
+    }
 
 
 def as_metrics(models: Mapping[str, Found]) -> dict[str, dict[str, dict[str, float]]]:
@@ -97,7 +111,10 @@ def as_csv(scores: Scores) -> str:
 
 
 def parse(text: str, name: str) -> Scores:
-    """Return the scores by task and metric of a file called `name`; raise UserError for a damaged one."""
+    """Return the scores by task and metric of a file called `name`; raise UserError for a damaged one.
+
+    There are none where no metric is a mean over examples: a perplexity is none.
+    """
     reader = csv.DictReader(io.StringIO(text), strict=True)
     cells: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     try:
@@ -110,7 +127,7 @@ def parse(text: str, name: str) -> Scores:
                     of_examples[row["example"]] = float(row[metric])
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise _damaged(name, f"line {reader.line_num}: {error}") from error
-    if tuple(reader.fieldnames or ())[: len(_FIRST)] != _FIRST or not cells:
+    if tuple(reader.fieldnames or ())[: len(_FIRST)] != _FIRST:
         raise _damaged(name, "it holds no scores by task and example")
     scores = {key: ScoresOf(list(of), np.array([list(of.values())])) for key, of in cells.items()}
     for (task, metric), of in scores.items():

@@ -2,12 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts import compat
 from sft.core.errors import UserError
 
 # Commits of the hub's data sets that the best-known tasks read; of any other, --pin says which.
@@ -99,12 +100,10 @@ def _pinned(pins: Mapping[str, str]) -> Iterator[dict[str, str]]:
     lm-eval takes a revision in a task's own YAML only, which its tasks do not have, so it is put where all of
     them load their data.
     """
-    import datasets
+    read: dict[str, str] = {}
 
-    original, read = datasets.load_dataset, {}
-
-    def load_dataset(path: str, *arguments: Any, **options: Any) -> Any:
-        if _on_hub(path):
+    def load_dataset(original: Callable[..., Any], path: str, *arguments: Any, **options: Any) -> Any:
+        if compat.on_hub(path):
             if options.get("revision") is None:
                 if path not in pins:
                     raise UserError(_unpinned(path))
@@ -122,18 +121,8 @@ def _pinned(pins: Mapping[str, str]) -> Iterator[dict[str, str]]:
                 "connection, then run again."
             ) from error
 
-    datasets.load_dataset = load_dataset
-    try:
+    with compat.load_dataset_by(load_dataset):
         yield read
-    finally:
-        datasets.load_dataset = original
-
-
-def _on_hub(path: str) -> bool:
-    """Tell whether what `load_dataset` is given is of the hub: no folder, script or kind of file."""
-    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-
-    return path not in _PACKAGED_DATASETS_MODULES and not Path(path).exists()
 
 
 def _unpinned(path: str) -> str:

@@ -64,7 +64,8 @@ def findings(
 def lines(found: Sequence[Finding]) -> list[str]:
     """Return a table for the terminal, a line a finding."""
     tasks, metrics = (
-        max(len(text) for text in of) for of in ([f.task for f in found], [f.metric for f in found])
+        max((len(text) for text in of), default=0)
+        for of in ([f.task for f in found], [f.metric for f in found])
     )
     table = []
     for one in found:

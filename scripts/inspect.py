@@ -121,7 +121,7 @@ def overlap(table: pa.Table, own: set[str]) -> list[str]:
     """Compare all rows with the held-out examples, but for those of tasks that are made from these rows."""
     if not Path(paths.EVALUATION).exists():
         return [f"not compared: there is no {paths.EVALUATION} yet; `dvc repro standardize` makes it"]
-    examples = read_parquet(paths.EVALUATION, ["id", "task", "prompt", "references"])
+    examples = read_parquet(paths.EVALUATION, ["id", "task", "prompt", "references", "calls"])
     of_own = pc.is_in(examples["task"], value_set=pa.array(sorted(own), pa.string()))
     others = examples.filter(pc.invert(of_own))
     matches = Examples(others).matches(table)

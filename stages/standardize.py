@@ -65,7 +65,7 @@ def main(values: dict[str, Any]) -> None:
     others = [clean[uri].rows for uri in dict.fromkeys(params.base) if uri not in of_tasks]
     left = split(base, extra, forms(tables, clean, learnt), params.holdout, others)
     lost = taken(base, extra, left)
-    near = take_out_near(left, evaluation)
+    near, covered = take_out_near(left, evaluation)
     write_parquet(paths.BASE, without_columns(left.base))
     write_parquet(paths.EXTRA, without_columns(left.extra))
     write_parquet(paths.EVALUATION, evaluation)
@@ -75,6 +75,8 @@ def main(values: dict[str, Any]) -> None:
         "base_rows": len(left.base),
         "extra_rows": len(left.extra),
         "rejects": sum(len(source.rejects) for source in loaded.values()),
+        "dropped_columns": sum(len(source.dropped) for source in loaded.values()),
+        "ends_on_user": sum(source.ends_on_user for source in loaded.values()),
         "contaminated": {
             reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
         },
@@ -89,6 +91,7 @@ def main(values: dict[str, Any]) -> None:
         "validation": account.by_value(left.validation["kind"]),
         "taken_from_training": lost,
         "near_held_out": near,
+        "covered_by_held_out": covered,
     }
     write_json(paths.METRICS_STANDARDIZE, metrics)
     write_json(paths.PROVENANCE_STANDARDIZE, found)
@@ -96,21 +99,24 @@ def main(values: dict[str, Any]) -> None:
     print("\n".join([*said, *account.shared_kinds({uri: tables[uri] for uri in trained_on})]))
 
 
-def take_out_near(left: Split, evaluation: pa.Table) -> dict[str, int]:
+def take_out_near(left: Split, evaluation: pa.Table) -> tuple[dict[str, int], int]:
     """Take rows out of base and extra that nearly repeat an evaluation example or a validation row.
 
     Only rows that are items of their own: where a reader knows what a row is made from, all forms of what is
-    held out are gone already, and what is alike is another item. Return how many, by the rows' source; raises
-    ParamError where nothing of base is left.
+    held out are gone already, and what is alike is another item. Return how many, by the rows' source, and
+    how many stay that held-out rows have most of; raises ParamError where nothing of base is left.
     """
     held = pa.chunked_array(
         [*as_conversations(evaluation).chunks, *left.validation["messages"].chunks], MESSAGES
     )
     counts: dict[str, int] = {}
+    covered = 0
     for name in ("base", "extra"):
         rows = getattr(left, name)
         alone = np.flatnonzero(pc.equal(rows["id"], rows["item"]))
-        near = alone[near_held_out(take_rows(rows.select(["messages"]), alone)["messages"], held) >= 0]
+        found = near_held_out(take_rows(rows.select(["messages"]), alone)["messages"], held)
+        covered += int(found.covered.sum())
+        near = alone[found.nearest >= 0]
         for source, count in account.by_value(rows["source"].take(pa.array(near))).items():
             counts[source] = counts.get(source, 0) + count
         stay = np.ones(len(rows), bool)
@@ -122,7 +128,7 @@ def take_out_near(left: Split, evaluation: pa.Table) -> dict[str, int]:
             "that is held out. Leave the repetitions out of the file, or hold out less: data.holdout, "
             "tasks.*.holdout."
         )
-    return counts
+    return counts, covered
 
 
 def as_conversations(evaluation: pa.Table) -> pa.ChunkedArray:

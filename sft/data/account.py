@@ -12,18 +12,24 @@ from sft.data.sources import Loaded
 from sft.data.training_rows import Clean
 from sft.fetch.uri import parse
 
+# Fewer examples are not judged (sft.statistics.intervals).
+FEWEST_EXAMPLES = 16
+
 
 class Metrics(TypedDict):
     """What metrics/standardize.json holds.
 
-    Rows to train on, examples by task, validation rows by task that is trained on, rows that hold an example,
-    by the reason (all but those with the question only are taken out), and rows that nearly repeat a held-out
-    one, which are taken out too.
+    Rows to train on; of all sources the rejects, the columns that are dropped with a value in any row, and
+    the rows that end with a user's message; examples by task, validation rows by task that is trained on,
+    rows that hold an example, by the reason (all but those with the question only are taken out), and rows
+    that nearly repeat a held-out one, which are taken out too.
     """
 
     base_rows: int
     extra_rows: int
     rejects: int
+    dropped_columns: int
+    ends_on_user: int
     contaminated: dict[str, int]
     near_held_out: int
     evaluation: dict[str, int]
@@ -57,13 +63,15 @@ class SourceCounts(TypedDict):
 class Provenance(TypedDict):
     """What provenance/standardize.json holds; `sources` by URI, validation rows by kind.
 
-    `near_held_out` counts by the rows' `source` those of base and extra that nearly repeat a held-out row.
+    `near_held_out` counts by the rows' `source` those of base and extra that nearly repeat a held-out row,
+    `covered_by_held_out` others of which held-out rows together have most runs of words.
     """
 
     sources: dict[str, SourceCounts]
     validation: dict[str, int]
     taken_from_training: dict[str, int]
     near_held_out: dict[str, int]
+    covered_by_held_out: int
 
 
 def counted(source: Loaded, clean: Clean) -> SourceCounts:
@@ -95,13 +103,19 @@ def lines(metrics: Metrics, found: Provenance, validation_per_task: int, rejects
         f"base        {metrics['base_rows']:>9,} rows",
         f"extra       {metrics['extra_rows']:>9,} rows",
         f"evaluation  {sum(examples.values()):>9,} examples: {listed(examples)}",
+        *(
+            f"            {task} has {count:,}, and fewer than {FEWEST_EXAMPLES} are not judged: raise "
+            f"tasks.{task}.holdout, or add rows."
+            for task, count in examples.items()
+            if count < FEWEST_EXAMPLES
+        ),
         f"validation  {rows:>9,} rows{of_tasks}",
         f"            This takes {lost['base']:,} rows from base and {lost['extra']:,} from extra, "
         f"{lost['for_validation_per_task']:,} of them for data.holdout.validation_per_task.",
     ]
     said += [
         f"            {task} has {count:,} rows for validation, not {validation_per_task:,}: "
-        "at least half of what its source has is left to train on."
+        "of few rows most are left to train on."
         for task, count in validation.items()
         if count < validation_per_task
     ]
@@ -120,6 +134,11 @@ def lines(metrics: Metrics, found: Provenance, validation_per_task: int, rejects
         f"near        {metrics['near_held_out']:>9,} rows nearly repeat a held-out one and are left out"
     )
     said += [f"            {name}: {count:,}" for name, count in found["near_held_out"].items()]
+    if covered := found["covered_by_held_out"]:
+        said.append(
+            f"            {covered:,} more have most of their words in held-out rows, as those of a template "
+            "do: they stay"
+        )
     said.append(f"rejects     {metrics['rejects']:>9,} rows, in {rejects_file}")
     said += [
         f"            {uri} ({source['layouts']}): {'; '.join(notes)}"

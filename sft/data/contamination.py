@@ -2,15 +2,20 @@
 
 Items are held out by their names; that does not find an example inside another source. A row holds an example
 where it has the same id, or where one of its turns has the example's question and is one of its answers,
-both compared without case, white space and punctuation. The same question alone is no fault: it may have
+both compared without case, white space and punctuation. Of an answer that calls tools the calls are compared:
+names and arguments, without ids. The same question alone is no fault: it may have
 another answer there, and "hello" is asked everywhere.
 """
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from sft.data.holdout import calls_as_text
 
 _BATCH = 8_192  # rows compared at a time
 
@@ -55,15 +60,16 @@ def normalized(texts: pa.Array) -> pa.Array:
 
 
 class Examples:
-    """Evaluation examples (columns id, prompt, references) to compare rows with."""
+    """Evaluation examples (columns id, prompt, references and calls) to compare rows with."""
 
     def __init__(self, examples: pa.Table) -> None:
         self._ids = examples["id"].combine_chunks()
         asked, answers = [], []
-        for prompt, references in zip(
-            examples["prompt"].to_pylist(), examples["references"].to_pylist(), strict=True
-        ):
-            question = [message["content"] for message in prompt if message["role"] == "user"][-1]
+        for example in examples.select(["prompt", "references", "calls"]).to_pylist():
+            references = example["references"]
+            if example["calls"] is not None:
+                references = [_of_calls(example["calls"]), *references[1:]]
+            question = [message["content"] for message in example["prompt"] if message["role"] == "user"][-1]
             asked += [question] * len(references)
             answers += references
         questions = normalized(pa.array(asked, pa.string()))
@@ -99,12 +105,22 @@ class Examples:
         answers = np.flatnonzero(np.asarray(pc.equal(role, "assistant")) & (before >= 0))
         answers = answers[(row[place[before[answers]]] == row[answers]) & known[before[answers]]]
         questions = asked.take(pa.array(before[answers]))
-        pairs = _joined(questions, normalized(content.take(pa.array(answers))))
+        said, calls = content.take(pa.array(answers)), flat.field("tool_calls").take(pa.array(answers))
+        if calls.null_count < len(calls):
+            texts = pa.array([text and _of_calls(text) for text in calls.to_pylist()], said.type)
+            said = pc.coalesce(texts, said)
+        pairs = _joined(questions, normalized(said))
         right = np.asarray(pc.is_in(pairs, value_set=self._pairs))
         has_pair, has_question = np.zeros(len(messages), bool), np.zeros(len(messages), bool)
         has_question[row[answers]] = True
         has_pair[row[answers[right]]] = True
         return has_pair, has_question
+
+
+@lru_cache(maxsize=1_024)
+def _of_calls(calls: str) -> str:
+    """Return calls as they are compared: names and arguments, whatever their order."""
+    return json.dumps(json.loads(calls_as_text(calls)), sort_keys=True)
 
 
 def _joined(questions: pa.Array, answers: pa.Array) -> pa.Array:

@@ -247,15 +247,15 @@ def split(
 
     `forms` are the rows of the form of each task that is trained on, by the task's name; `others` those of
     each of base's sources that no task is made from. Held out are the share of base's items, and so many more
-    that `validation_per_task` distinct rows are there of each task, or half of what it has, and of each other
-    source, or a tenth of it. An item with which they would have more than half is not held out for it. All by
-    the same seeded hash. Raises ParamError where nothing of base is left.
+    that `validation_per_task` distinct rows are there of each task, or a quarter of what it has, and of each
+    other source, or a tenth of it. An item with which they would have more than half is not held out for it.
+    All by the same seeded hash. Raises ParamError where nothing of base is left.
     """
     seed = f"{params.seed}:validation"
     items = pc.unique(base["item"])
     shared = items.filter(pa.array(units(seed, items) < params.validation))
     chosen = [shared]
-    for rows, part in [*((rows, 2) for rows in forms.values()), *((rows, 10) for rows in others)]:
+    for rows, part in [*((rows, 4) for rows in forms.values()), *((rows, 10) for rows in others)]:
         distinct = rows["item"].filter(_first_of_each(rows["id"]))
         wanted = min(params.validation_per_task, max(len(distinct) // part, min(1, len(distinct) - 1)))
         chosen.append(_enough(seed, distinct, wanted))

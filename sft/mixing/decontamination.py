@@ -11,8 +11,9 @@ that many rows have is the template's; runs of n words count where most of their
 and so does the share that they cover. The price: text that is copied into very many rows passes for a
 template.
 
-Texts are an example's last question, each of its references, and both together; one shorter than n words
-cannot match. What guards these is that items are held out before mixing.
+Texts are an example's last question (the user's: a tool may have spoken since), each of its references, and
+both together; one shorter than n words cannot match. What guards these is that items are held out before
+mixing.
 """
 
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def contaminated(messages: pa.ChunkedArray, examples: pa.Table, n: int) -> Conta
     """Compare conversations with evaluation examples (columns prompt, references, id) by runs of n words."""
     said, of = [], []
     for example in examples.select(["prompt", "references", "id"]).to_pylist():
-        question, answers = example["prompt"][-1]["content"], example["references"]
+        question = [message["content"] for message in example["prompt"] if message["role"] == "user"][-1]
+        answers = example["references"]
         said += [question, *answers, *(f"{question}\n{answer}" for answer in answers)]
         of += [example["id"]] * (1 + 2 * len(answers))
     texts = word_ngrams.split(pa.array(said, pa.large_string()))

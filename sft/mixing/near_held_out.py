@@ -1,128 +1,141 @@
 """Training rows that nearly repeat a row that is held out, by the runs of three words that both have.
 
-The measure is that of the filter near_duplicates, Jaccard similarity of sets of word triples, here compared
-exactly: what is held out is little, so an index of its triples takes the place of MinHash. Of rows made by
-a template most triples are the template's, and all rows would be near each other; so the triples that only
-few rows have must be as similar as all of them. A text that is copied into many rows passes for a template.
+The measure is that of the filter near_duplicates, Jaccard similarity of sets of word triples, here computed
+exactly. Of rows made by a template most triples are the template's, and all rows would be near each other; so
+the triples that only few rows have must be as similar as all of them. The price: a text that is copied into
+many rows passes for a template.
+
+Pairs are found by a prefix filter (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity search"): with
+triples in one order, the rarest first, two sets this similar share one among the first fifth of each.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from scipy import sparse
 
 from sft.mixing import word_ngrams
 
 THRESHOLD = 0.8
 SHINGLE = 3
-# A triple is common in this share of the rows, but never in fewer than COMMON_ROWS.
-COMMON, COMMON_ROWS = 0.01, 10
+# How many rows, and pairs of rows, are compared at a time.
+_ROWS, _PAIRS = 1_024, 65_536
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
-def near_held_out(messages: pa.ChunkedArray, held: pa.ChunkedArray) -> np.ndarray:
-    """Return for each conversation the number of the held-out one that it nearly repeats; -1: none.
+@dataclass
+class Near:
+    """For each row the number of the held-out one that it nearly repeats, -1 for none.
 
-    Of several the most similar one, of equally similar ones the first.
+    `covered` marks the others of which held-out rows together have that share of the triples: by a template.
     """
-    nearest = np.full(len(messages), -1)
-    index = _Index.of(held)
-    if not len(index.distinct) or not len(messages):
-        return nearest
-    found = _Found.of(messages, index)
-    limit = max(COMMON_ROWS, COMMON * len(messages))
-    common = (found.rows_of_triple > limit) | (index.times > limit)
 
-    # Pairs of a row and a held-out row, as often as they share a triple that is not common.
-    own = ~common[found.triple]
-    times = index.times[found.triple[own]]
-    nth = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
-    owner = index.owner[np.repeat(index.first[found.triple[own]], times) + nth]
-    pair, shared = np.unique(np.repeat(found.row[own], times) * len(held) + owner, return_counts=True)
-    at, other = pair // len(held), pair % len(held)
+    nearest: np.ndarray
+    covered: np.ndarray
 
-    held_size = np.bincount(index.owner, minlength=len(held))
-    held_own = held_size - np.bincount(index.owner, common[index.triple], len(held))
-    row_own = found.size - np.bincount(found.row, ~own, len(found.size))
-    similar = shared >= THRESHOLD * (row_own[at] + held_own[other] - shared)
 
-    bounds = np.searchsorted(found.row, np.arange(len(messages) + 1))
-    by_owner = np.argsort(index.owner, kind="stable")
-    triples = np.split(index.triple[by_owner], np.cumsum(held_size)[:-1])
-    best = np.zeros(len(messages))
-    for this, that in zip(at[similar].tolist(), other[similar].tolist(), strict=True):
-        mine = found.triple[bounds[this] : bounds[this + 1]]
-        both = len(np.intersect1d(mine, triples[that], assume_unique=True))
-        jaccard = both / (found.size[this] + held_size[that] - both)
-        if jaccard >= THRESHOLD and jaccard > best[this]:
-            best[this], nearest[this] = jaccard, that
-    return nearest
+def limit(rows: int) -> float:
+    """Return in how many of `rows` rows a triple may be; in more it is common text.
+
+    A hundred, a thousandth of very many, a tenth of few: rows of one template may be all that there is.
+    """
+    return min(max(10, rows / 10), max(100, rows / 1_000), 1_000)
+
+
+def near_held_out(messages: pa.ChunkedArray, held: pa.ChunkedArray) -> Near:
+    """Compare conversations with held-out ones.
+
+    Of several that a row repeats it gets the most similar one, of equally similar ones the first.
+    """
+    near = Near(np.full(len(messages), -1), np.zeros(len(messages), bool))
+    of_held = [np.zeros(0, np.uint64), *(_triples(batch)[1] for batch in word_ngrams.of(held))]
+    known = np.unique(np.concatenate(of_held))
+    if not len(known) or not len(messages):
+        return near
+    every, held_every = _Sets.of(messages, known), _Sets.of(held, known)
+    most = np.maximum(every.has.count_nonzero(axis=0), held_every.has.count_nonzero(axis=0))
+    own = np.flatnonzero(most <= limit(len(messages)))
+    own = own[np.argsort(most[own], kind="stable")]
+    # All others have too little of any held-out row.
+    likely = np.flatnonzero((every.size > 0) & (every.known >= THRESHOLD * every.size))
+    every = every.rows(likely)
+    rare, held_rare = every.columns(own), held_every.columns(own)
+    firsts, held_firsts = rare.prefix(), held_rare.prefix().T.tocsr()
+    for start in range(0, len(likely), _ROWS):
+        pairs = (firsts[start : start + _ROWS] @ held_firsts).tocoo()
+        at, other, _ = _similar(pairs.row + start, pairs.col, rare, held_rare)
+        at, other, alike = _similar(at, other, every, held_every)
+        order = np.lexsort((other, -alike, at))
+        best = order[np.unique(at[order], return_index=True)[1]]
+        near.nearest[likely[at[best]]] = other[best]
+    near.covered[likely] = near.nearest[likely] < 0
+    return near
 
 
 @dataclass
-class _Index:
-    """The triples of held-out rows, each once a row: the row that has it, and its number among `distinct`.
+class _Sets:
+    """Sets of triples, one a row: which of the held-out triples it `has`, and its `size`, with any others."""
 
-    They are sorted by hash: triple t has the places from `first[t]` on, `times[t]` of them.
-    """
-
-    owner: np.ndarray
-    triple: np.ndarray
-    distinct: np.ndarray
-    first: np.ndarray
-    times: np.ndarray
-
-    @classmethod
-    def of(cls, held: pa.ChunkedArray) -> "_Index":
-        hashes, owners, start = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
-        for batch in word_ngrams.of(held):
-            grams = batch.grams(SHINGLE)
-            hashes.append(grams.hashes)
-            owners.append(grams.row + start)
-            start += len(batch)
-        triples, owner = np.concatenate(hashes), np.concatenate(owners)
-        order = np.lexsort((owner, triples))
-        triples, owner = triples[order], owner[order]
-        once = np.ones(len(owner), bool)
-        once[1:] = (triples[1:] != triples[:-1]) | (owner[1:] != owner[:-1])
-        distinct, first, triple, times = np.unique(
-            triples[once], return_index=True, return_inverse=True, return_counts=True
-        )
-        return cls(owner[once], triple, distinct, first, times)
-
-
-@dataclass
-class _Found:
-    """Held-out triples in rows, each once a row, sorted by row, and each row's number of different triples.
-
-    Rows of which less than half is held-out triples have none here, but `rows_of_triple` counts all rows.
-    """
-
-    row: np.ndarray
-    triple: np.ndarray
+    has: sparse.csr_array
     size: np.ndarray
-    rows_of_triple: np.ndarray
 
     @classmethod
-    def of(cls, messages: pa.ChunkedArray, index: _Index) -> "_Found":
-        count = len(index.distinct)
-        rows, triples, sizes, start = [], [], [], 0
-        rows_of_triple = np.zeros(count, np.int64)
+    def of(cls, messages: pa.ChunkedArray, known: np.ndarray) -> "_Sets":
+        parts, sizes = [], []
         for batch in word_ngrams.of(messages):
-            grams = batch.grams(SHINGLE)
-            place = np.minimum(np.searchsorted(index.distinct, grams.hashes), count - 1)
-            known = index.distinct[place] == grams.hashes
-            once = np.unique(grams.row[known] * count + place[known])
-            rows_of_triple += np.bincount(once % count, minlength=count)
-            held = np.bincount(grams.row, known, len(batch))
-            enough = (held > 0) & (2 * held >= np.bincount(grams.row, minlength=len(batch)))
-            once = once[enough[once // count]]
-            rows.append(once // count + start)
-            triples.append(once % count)
-            of_these = enough[grams.row]
-            # A row's triples apart from another's: by an odd factor, so that no two of a row fall together.
-            key = grams.hashes[of_these] + grams.row[of_these].astype(np.uint64) * _ODD
-            _, at = np.unique(key, return_index=True)
-            sizes.append(np.bincount(grams.row[of_these][at], minlength=len(batch)))
-            start += len(batch)
-        return cls(np.concatenate(rows), np.concatenate(triples), np.concatenate(sizes), rows_of_triple)
+            row, triple = _triples(batch)
+            sizes.append(np.bincount(row, minlength=len(batch)))
+            place = np.minimum(np.searchsorted(known, triple), len(known) - 1)
+            ours = known[place] == triple
+            ones, shape = np.ones(int(ours.sum()), np.int32), (len(batch), len(known))
+            parts.append(sparse.csr_array((ones, (row[ours], place[ours])), shape=shape))
+        return cls(sparse.vstack(parts, format="csr"), np.concatenate(sizes))
+
+    @property
+    def known(self) -> np.ndarray:
+        """How many held-out triples each has."""
+        return np.diff(self.has.indptr)
+
+    def rows(self, which: np.ndarray) -> "_Sets":
+        return _Sets(self.has[which], self.size[which])
+
+    def columns(self, which: np.ndarray) -> "_Sets":
+        """Return the sets without the held-out triples that are not among `which`, in this order."""
+        has = self.has[:, which].sorted_indices()
+        return _Sets(has, self.size - self.known + np.diff(has.indptr))
+
+    def prefix(self) -> sparse.csr_array:
+        """Return of each set the first triples, one of which it shares with any set that is similar.
+
+        They are ordered as the columns are, and before these come the triples that no held-out row has.
+        """
+        length = np.floor((1 - THRESHOLD) * self.size + 1e-6) + 1 - (self.size - self.known)
+        first = self.has.copy()
+        nth = np.arange(first.nnz) - np.repeat(first.indptr[:-1], self.known)
+        first.data = (nth < np.repeat(length, self.known)).astype(np.int32)
+        first.eliminate_zeros()
+        return first
+
+
+def _similar(
+    at: np.ndarray, other: np.ndarray, rows: _Sets, held: _Sets
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return those of the pairs that are similar, and their Jaccard similarity."""
+    shared = [np.zeros(0)]
+    for k in range(0, len(at), _PAIRS):
+        both = rows.has[at[k : k + _PAIRS]].multiply(held.has[other[k : k + _PAIRS]])
+        shared.append(both.sum(axis=1))
+    of_both = np.concatenate(shared)
+    alike = of_both / np.maximum(rows.size[at] + held.size[other] - of_both, 1)
+    near = alike >= THRESHOLD
+    return at[near], other[near], alike[near]
+
+
+def _triples(batch: word_ngrams.Words) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows' different triples: the row of each, and its hash."""
+    grams = batch.grams(SHINGLE)
+    # A row's triples apart from another's: by an odd factor, so that no two of a row fall together.
+    key = grams.hashes + grams.row.astype(np.uint64) * _ODD
+    at = np.unique(key, return_index=True)[1]
+    return grams.row[at], grams.hashes[at]

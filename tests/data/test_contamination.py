@@ -12,10 +12,11 @@ from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet
 from sft.core.params import leaves, load
 from sft.data.contamination import Examples, normalized
-from sft.data.holdout import EXAMPLES
+from sft.data.holdout import EXAMPLES, evaluation_pool
 from stages import mix, standardize
 from tests.imports import ROOT
 from tests.tiny import dialogue, table
+from tests.tiny import task as made_task
 
 EXAMPLE = {
     "task": "definition",
@@ -73,6 +74,30 @@ def test_a_pair_is_found_in_any_turn_of_a_conversation() -> None:
         [*dialogue("Is it raining?", "No"), *dialogue("how are you", "fine")],
         [*dialogue("how are you", "Well"), *dialogue("Really?", "Fine")],
     ) == ["pair", "pair", "", "question", "pair", "question"]
+
+
+def calling(question: str, identity: str, **arguments: str) -> list[dict[str, str]]:
+    """Return a question that a tool call answers, `id` and all, as standardized rows have it."""
+    call = {"type": "function", "function": {"name": "weather", "arguments": arguments}}
+    calls = json.dumps([{"id": identity, **call} if identity else call])
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": "", "tool_calls": calls}]
+
+
+def test_calls_are_compared_by_names_and_arguments() -> None:
+    task = [
+        dialogue("Is it cold in Oslo?", "Yes."),
+        calling("How warm is Paris?", "call_1", at="Paris", by="C"),
+    ]
+    example = evaluation_pool({"source": table(task)}, [made_task("calls", ("tool_call",), holdout=2)], 0)
+    rows = [
+        calling("How warm is Paris?", "call_2", at="Paris", by="C"),
+        calling("how warm is paris", "", by="C", at="Paris"),
+        calling("How warm is Paris?", "call_1", at="Rome", by="C"),
+        dialogue("Is it cold in Oslo?", "yes"),
+    ]
+    matches = Examples(example).matches(table(rows))
+    assert matches.question_and_answer.tolist() == [True, True, False, True]
+    assert matches.question_only.tolist() == [False, False, True, False]
 
 
 def test_rows_beyond_one_batch_and_rows_without_messages() -> None:
@@ -137,7 +162,7 @@ def test_every_example_of_the_default_put_into_the_user_s_own_data_is_taken_out(
     metrics = {stage: read_json(f"metrics/{stage}.json") for stage in ("standardize", "mix")}
     assert metrics["mix"]["contamination"]["exact"] == 0
     assert {stage: len(list(leaves(values))) for stage, values in metrics.items()} == {
-        "standardize": 15,
+        "standardize": 17,
         "mix": 12,
     }
 

@@ -186,23 +186,23 @@ def most_of(parts, floor):
     return {name for name, count in counts.items() if count >= floor}
 
 
-def test_the_floor_leaves_half_of_a_small_task():
+def test_the_floor_leaves_most_of_a_small_task():
     rows = table([dialogue(f"question {n}", f"answer {n}") for n in range(40)])
     parts = held_out(rows, NONE, tasks=[task("mine")], floor=32)
-    assert (len(parts.validation), len(parts.base)) == (20, 20)
+    assert (len(parts.validation), len(parts.base)) == (10, 30)
     assert set(parts.validation["task"].to_pylist()) == {"mine"}
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("floor", [1, 2, 5])
-def test_the_floor_leaves_half_of_a_task_whose_rows_are_of_few_items(seed, floor):
+@pytest.mark.parametrize("floor", [1, 2])
+def test_the_floor_leaves_most_of_a_task_whose_rows_are_of_few_items(seed, floor):
     rows = table(
         [dialogue(f"question {n}", f"answer {n}") for n in range(10)],
         items=["large"] * 7 + ["small", "tiny", "tiny"],
     )
     parts = held_out(rows, NONE, tasks=[task("mine")], floor=floor, seed=seed)
     assert 1 <= len(parts.validation) <= 3 and "large" in items_of(parts.base)
-    assert len(parts.validation) >= min(floor, 3)
+    assert len(parts.validation) >= floor
 
 
 def test_a_task_of_one_item_is_left_to_train_on():

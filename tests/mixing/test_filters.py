@@ -16,6 +16,7 @@ from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, section
 from sft.core.row_schema import standard_table
 from sft.data.holdout import EXAMPLES
+from sft.mixing.decontamination import contaminated
 from sft.mixing.filters import FilterParams, filtered
 from sft.mixing.near_duplicates import PERMUTATIONS, banding
 from stages import mix
@@ -246,6 +247,16 @@ def test_templates_do_not_contaminate(n: int) -> None:
     ]
     write_parquet("data/holdout/evaluation.parquet", pa.Table.from_pylist(examples, EXAMPLES))
     assert len(mixed(2_000, decontaminate=n)) == 2_000 and not removed("decontaminate")
+
+
+def test_the_question_is_the_user_s_though_a_tool_spoke_last() -> None:
+    rng = np.random.default_rng(0)
+    question = sentence(rng)
+    tool = [{"role": "assistant", "content": "look"}, {"role": "tool", "content": sentence(rng)}]
+    example = {"id": "0", "prompt": [{"role": "user", "content": question}, *tool], "references": ["Yes."]}
+    examples = pa.Table.from_pylist([example], EXAMPLES)
+    rows = table([dialogue(question, "Something else."), dialogue(sentence(rng), "No.")])
+    assert contaminated(rows["messages"], examples, 8).removed.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("filters", [{name: value} for name, value in EVERY.items()] + [EVERY])

@@ -1,11 +1,16 @@
 """Training rows that nearly repeat a held-out one: found exactly, and not by their template."""
 
+import json
+import random
 import time
+from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from sft.mixing.near_held_out import near_held_out
+from sft.mixing import near_held_out as module
+from sft.mixing import word_ngrams
 from tests.tiny import dialogue, table
 
 rng = np.random.default_rng(0)
@@ -17,6 +22,10 @@ def text(words: int) -> list[str]:
 
 def messages(conversations):
     return table(conversations)["messages"]
+
+
+def near_held_out(rows: pa.ChunkedArray, held: pa.ChunkedArray) -> np.ndarray:
+    return module.near_held_out(rows, held).nearest
 
 
 def changed(words: list[str], *places: int) -> str:
@@ -41,8 +50,76 @@ def test_rows_of_one_template_are_not_near_each_other(words: int) -> None:
     rows = [dialogue(f"{template} {' '.join(text(8))}", "yes") for _ in range(300)]
     held, rows = rows[:30], rows[30:]
     copy = dialogue(held[4][0]["content"].replace(template[:9], "Changed"), "yes")
-    found = near_held_out(messages([*rows, copy]), messages(held))
-    assert found.tolist() == [-1] * 270 + [4]
+    found = module.near_held_out(messages([*rows, copy]), messages(held))
+    assert found.nearest.tolist() == [-1] * 270 + [4]
+    assert found.covered.tolist() == [True] * 270 + [False]
+
+
+@pytest.mark.parametrize("copies", [10, 11, 28])
+def test_many_copies_of_one_row_are_found(copies: int) -> None:
+    """Augmented data: one word differs. Among 300 rows a text in more than a tenth passes for a template."""
+    words = text(60)
+    rows = [dialogue(changed(words, n * 2), "forty two") for n in range(copies)]
+    others = [dialogue(" ".join(text(30)), f"ok {n}") for n in range(290 - copies)]
+    held = messages([dialogue(" ".join(words), "forty two")])
+    assert near_held_out(messages([*rows, *others]), held).tolist() == [0] * copies + [-1] * len(others)
+    few = module.near_held_out(messages(rows + others[: copies * 5]), held)
+    # Of those that stay it is said.
+    assert (few.covered ^ (few.nearest == 0))[:copies].all() and not few.covered[copies:].any()
+
+
+def sets_of(rows: pa.ChunkedArray) -> list[set[int]]:
+    found = []
+    for batch in word_ngrams.of(rows):
+        grams = batch.grams(3)
+        sets: list[set[int]] = [set() for _ in range(len(batch))]
+        for row, triple in zip(grams.row.tolist(), grams.hashes.tolist(), strict=True):
+            sets[row].add(triple)
+        found += sets
+    return found
+
+
+def by_all_pairs(rows: pa.ChunkedArray, held: pa.ChunkedArray) -> list[int]:
+    ours, theirs = sets_of(rows), sets_of(held)
+    times = Counter(triple for of in ours for triple in of), Counter(triple for of in theirs for triple in of)
+    common = {triple for of in times for triple, count in of.items() if count > module.limit(len(ours))}
+    nearest = []
+    for one in ours:
+        best = (0.0, -1)
+        for n, other in enumerate(theirs):
+            whole, own = ((a & b, a | b) for a, b in ((one, other), (one - common, other - common)))
+            if all(either and len(both) >= 0.8 * len(either) for both, either in (whole, own)):
+                best = max(best, (len(whole[0]) / len(whole[1]), n), key=lambda of: of[0])
+        nearest.append(best[1])
+    return nearest
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_found_is_what_all_pairs_give(seed: int) -> None:
+    of = random.Random(seed)
+    vocabulary = [f"w{n}" for n in range((8, 60, 2_000)[seed % 3])]
+    originals = [of.choices(vocabulary, k=of.choice([0, 1, 3, 8, 15, 40])) for _ in range(25)]
+    rows = []
+    for _ in range(300):
+        words = list(of.choice(originals))
+        for _ in range(of.choice([0, 0, 1, 2, 3]) if words else 0):
+            words[of.randrange(len(words))] = of.choice([*vocabulary, f"new{of.random()}"])
+        rows.append(dialogue(" ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])))
+    ours, theirs = messages(rows[60:]), messages(rows[:60])
+    found = near_held_out(ours, theirs).tolist()
+    assert found == by_all_pairs(ours, theirs) and max(found) > 0
+
+
+def test_the_ids_of_calls_make_no_row_another() -> None:
+    def calling(identity: str, told: str) -> list[dict[str, str]]:
+        function = {"name": "note", "arguments": {"id": told, "said": 'He: "{"id": "x"}" and \\'}}
+        calls = json.dumps([{"id": identity, "type": "function", "function": function}] * 2)
+        asked = {"role": "user", "content": "Write this down"}
+        return [asked, {"role": "assistant", "content": "", "tool_calls": calls}]
+
+    held = messages([calling("call one", "a b c")])
+    rows = messages([calling('call "two', "a b c"), calling("call one", "d e f")])
+    assert near_held_out(rows, held).tolist() == [0, -1]
 
 
 def test_little_or_nothing() -> None:
@@ -61,3 +138,12 @@ def test_many_rows_take_seconds() -> None:
     started = time.process_time()
     assert (near_held_out(rows.slice(500), rows.slice(0, 500)) < 0).mean() > 0.99
     assert time.process_time() - started < 5
+
+
+def test_many_templates_take_neither_long_nor_much_memory() -> None:
+    """The pairs of rows that share a template are hundreds of times as many as the rows."""
+    templates = [" ".join(f"t{k}x{n}" for n in range(25)) for k in range(150)]
+    rows = messages([dialogue(f"{templates[n % 150]} u{n} v{n} y{n}", f"done {n}") for n in range(40_000)])
+    started = time.process_time()
+    assert (near_held_out(rows.slice(8_000), rows.slice(0, 8_000)) < 0).all()
+    assert time.process_time() - started < 3

@@ -1,5 +1,10 @@
-"""What the scripts rely on in DVC without its promise: is it still there, and alike?"""
+"""What the scripts rely on in DVC, lm-eval and datasets without a promise: is it there, and alike?"""
 
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
 import pytest
 from dvc.repo import Repo as Dvc
 from dvc.repo.experiments import refs
@@ -39,3 +44,35 @@ def test_the_files_that_dvc_sees(built: Repo) -> None:
     assert (built.path / "data/raw/README.md").exists()  # .dvcignore names it
     assert compat.data_files(built.path, "data/raw") == [], where
     assert "metrics/train.json" in compat.data_files(built.path, "metrics"), where
+
+
+def test_data_sets_of_the_hub(tmp_path: Path) -> None:
+    where = LOOK_AT.format("datasets/packaged_modules/__init__.py")
+    assert [compat.on_hub(name) for name in ("json", "parquet", str(tmp_path))] == [False] * 3, where
+    assert compat.on_hub("allenai/ai2_arc")
+
+
+def test_lm_eval_s_tasks_load_their_data_by_another_function() -> None:
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed: make install-harness")
+    from lm_eval.api.task import ConfigurableTask
+
+    original, calls = datasets.load_dataset, []
+
+    def load(given, *arguments, **options):
+        calls.append((given, arguments or options))
+        return datasets.DatasetDict({"test": datasets.Dataset.from_list([{"text": "Hello"}])})
+
+    config = {"task": "made", "dataset_path": "any/thing", "test_split": "test", "doc_to_text": "{{text}}"}
+    config |= {"output_type": "loglikelihood_rolling", "doc_to_target": "", "metric_list": []}
+    with compat.load_dataset_by(load):
+        ConfigurableTask(config=config)
+    where = LOOK_AT.format("lm_eval/api/task.py (download)")
+    assert calls and all(given is original and "any/thing" in str(of) for given, of in calls), where
+    assert datasets.load_dataset is original
+
+
+def test_a_sample_as_json() -> None:
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed: make install-harness")
+    where = LOOK_AT.format("lm_eval/utils.py (handle_non_serializable)")
+    sample = {"acc": np.bool_(True), "score": np.float64(0.5), "place": np.int64(3)}
+    assert json.loads(compat.sample_as_json(sample)) == {"acc": True, "score": 0.5, "place": 3}, where

@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from transformers import AutoTokenizer
 
 from scripts import harness
 from sft.core.errors import UserError
@@ -23,6 +24,7 @@ from sft.core.params import load
 from stages.cli import described
 from tests.hub_server import HubServer
 from tests.pipeline_repo import Repo
+from tests.tiny import save_tokenizer
 
 CHOICES = ["apple", "bread", "cheese", "dough", "egg", "flour", "garlic", "honey"]
 QUESTION = """
@@ -204,6 +206,41 @@ def fault(repo: Repo, built_in: bool = False, **options: Any) -> str:
     message = described(raised.value)
     assert "\n" not in message
     return message
+
+
+THINKING = (
+    "{% for m in messages %}<|start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+    "<think>{{ m.reasoning_content or '' }}</think>{% endif %}{{ m.content }}<|eot|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("control", [["</think>"], []])
+def test_thoughts_are_not_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: list[str]) -> None:
+    huggingface = pytest.importorskip("lm_eval.models.huggingface", reason="make install-harness")
+    save_tokenizer(tmp_path, ["<|endoftext|>", *control], THINKING, eos_token="<|endoftext|>")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    end = tokenizer.convert_tokens_to_ids("</think>") if control else "</think>"
+    made = mock.Mock()
+    monkeypatch.setattr(huggingface, "HFLM", made)
+    monkeypatch.setattr("lm_eval.simple_evaluate", mock.Mock())
+    model = mock.Mock(device=mock.Mock(type="cpu"))
+    harness.score(model, tokenizer, mock.Mock(objects=[]), None, 1, "answers")
+    assert made.call_args.kwargs["think_end_token"] == end
+
+
+def test_what_answers_come_from(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, ["<|endoftext|>"], eos_token="<|endoftext|>")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    base, params = mock.Mock(revision=None, path=tmp_path), mock.Mock(dtype="float32", load_in_4bit=False)
+    assert harness.end_of_thoughts(tokenizer) is None
+    before = harness.identity_of(base, params, tokenizer)
+    for name in (".cache", ".git", "runs.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".gitattributes").write_text("")
+    assert harness.identity_of(base, params, tokenizer) == before
+    tokenizer.chat_template = THINKING
+    assert harness.identity_of(base, params, tokenizer) != before
 
 
 def test_without_lm_eval(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,27 @@ def test_tasks_groups_and_filters() -> None:
 def test_a_score_that_is_no_mean_over_examples_is_not_compared() -> None:
     made = results()
     made["results"]["both"]["acc,none"] = 0.5  # the mean of the tasks, not of the examples
-    assert ("both", "acc") not in found(made).by_example
+    of = found(made)
+    assert ("both", "acc") not in of.by_example and of.summary["both"] == {"acc": (0.5, 0.1)}
+    # So its tasks are.
+    assert of.by_example["easy", "acc"].values.tolist() == [[1.0]]
+    assert len(of.by_example["hard", "acc"].examples) == 3 and of.summary["hard"]["acc"][0] == 0.0
+
+
+def test_where_no_metric_is_a_mean_over_examples_nothing_is_judged() -> None:
+    made = results(
+        results={"wiki": {"perplexity,none": 12.3, "perplexity_stderr,none": "N/A"}},
+        groups={},
+        group_subtasks={},
+        higher_is_better={"wiki": {"perplexity": False}},
+        samples={"wiki": [sample(n, {"perplexity": (-9.0, 4)}) for n in range(3)]},
+    )
+    of = found(made)
+    assert of.summary == {"wiki": {"perplexity": (12.3, None)}} and of.by_example == {}
+    assert parse(as_csv(of.by_example), "scores.csv") == {}
+    judged = findings({"adapter": {}}, {}, set())
+    assert judged == lines(judged) == []
+    assert "no metric of these tasks is a mean over examples" in sentence(judged, "the base model")
 
 
 def test_a_score_or_a_likelihood_that_is_no_number() -> None:
@@ -99,7 +119,6 @@ def test_the_file_of_scores_comes_back_as_it_was() -> None:
         np.testing.assert_allclose(scores.values, of[key].values)
     for damaged in (
         "",
-        "task,example\n",
         text.replace(",1,1,", ",one,1,"),
         text + text.splitlines()[1] + "\n",
     ):

@@ -90,6 +90,7 @@ def test_rows_that_hold_what_is_held_out(params, capsys):
         "task": ["theirs", "theirs", "ours"],
         "prompt": [[message] for message, _ in held_out["messages"].to_pylist()],
         "references": [[answer["content"]] for _, answer in held_out["messages"].to_pylist()],
+        "calls": pa.nulls(3, pa.string()),
     }
     assert "not compared: there is no data/holdout/evaluation.parquet" in page("my.jsonl", params, capsys)
     Path("data/holdout").mkdir()

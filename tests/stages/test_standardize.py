@@ -9,6 +9,8 @@ import pytest
 
 from sft.core.files import read_parquet
 from sft.core.params import load
+from sft.data import account
+from sft.statistics.intervals import FEWEST_EXAMPLES
 from stages import paths, standardize
 from tests.imports import ROOT
 
@@ -103,6 +105,28 @@ def test_near_copies_of_what_is_held_out_leave_training_and_are_counted(
     assert near > 20 and near + metrics["base_rows"] + 12 + metrics["validation"]["mine"] == 120
     assert json.loads(Path(paths.PROVENANCE_STANDARDIZE).read_text())["near_held_out"] == {mine: near}
     assert f"near        {near:>9,} rows nearly repeat a held-out one" in capsys.readouterr().out
+
+
+def test_of_few_rows_most_are_trained_on_and_too_few_examples_are_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    mine = "data/raw/mine.jsonl"
+    values = load(ROOT / "params.yaml")
+    values["data"] |= {"base": [mine], "extra": []}
+    values["tasks"] = {"mine": values["tasks"]["question"] | {"source": mine, "holdout": 0.2}}
+    monkeypatch.chdir(tmp_path)
+    Path(mine).parent.mkdir(parents=True)
+    rows = [{"prompt": f"What is {n} + {n}?", "completion": f"{n * 2}", "tags": ["sum"]} for n in range(60)]
+    Path(mine).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    standardize.main(values)
+    metrics = json.loads(Path(paths.METRICS_STANDARDIZE).read_text())
+    validated, trained = metrics["validation"]["mine"], metrics["base_rows"]
+    assert metrics["evaluation"]["mine"] < account.FEWEST_EXAMPLES == FEWEST_EXAMPLES
+    assert 10 <= validated < trained / 2
+    said = capsys.readouterr().out
+    assert "and fewer than 16 are not judged: raise tasks.mine.holdout, or add rows" in said
+    assert f"mine has {validated} rows for validation, not 32: of few rows most are left" in said
+    assert (metrics["dropped_columns"], metrics["ends_on_user"]) == (1, 0)
 
 
 def texts_of(rows: pa.Table) -> list[str]:
