@@ -52,13 +52,17 @@ def rows(loaded: Loaded, max_rejects: float) -> list[str]:
 
 
 def rejected(found: list[Reject]) -> list[str]:
-    """Count the rejects by reason, each with the first of them."""
-    lines = []
+    """Count the rejects by reason, each with the first of them, and its file where there are several."""
+    lines, several = [], len({one.source for one in found}) > 1
     for reason, count in Counter(reject.reason for reject in found).most_common():
         lines.append(f"{count:,} {reason}")
         first = [reject for reject in found if reject.reason == reason][:LIKE_FIRST]
-        lines += [f"  row {one.row}{_detail(one.detail)}: {excerpt(one.text, 60)}" for one in first]
+        lines += [f"  {_place(one, several)}{_detail(one.detail)}: {excerpt(one.text, 60)}" for one in first]
     return lines
+
+
+def _place(found: Reject, named: bool) -> str:
+    return f"{found.source} row {found.row}" if named else f"row {found.row}"
 
 
 def roles(found: Profile) -> list[str]:

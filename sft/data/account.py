@@ -39,10 +39,10 @@ class Metrics(TypedDict):
 class SourceCounts(TypedDict):
     """What a source gave, which commit or digest it was, and what was taken out of it.
 
-    `layouts`, `used` and `dropped` are its files' layouts, the columns that conversations are made from, and
-    by column the rows that have a value which is neither used nor kept. `ends_on_user` counts the rows whose
-    last message is a user's, `held_out` those of evaluation items, and `contaminated` others that hold an
-    example.
+    `layouts`, `used`, `kept` and `dropped` are its files' layouts, the columns that conversations are made
+    from, those that stay beside the rows, and by column the rows that have a value which is not read.
+    `ends_on_user` counts the rows whose last message is a user's, `no_user` those without any, `held_out`
+    those of evaluation items, and `contaminated` others that hold an example.
     """
 
     rows: int
@@ -51,8 +51,10 @@ class SourceCounts(TypedDict):
     skipped: dict[Reason, int]
     layouts: str
     used: str
+    kept: str
     dropped: dict[str, int]
     ends_on_user: int
+    no_user: int
     resolved: str
     held_out: int
     contaminated: dict[str, int]
@@ -82,8 +84,10 @@ def counted(source: Loaded, clean: Clean) -> SourceCounts:
         # Texts: an empty list makes DVC's own plots complain of this file.
         "layouts": ", ".join(source.layouts),
         "used": ", ".join(source.used),
+        "kept": ", ".join(source.kept),
         "dropped": source.dropped,
         "ends_on_user": source.ends_on_user,
+        "no_user": source.no_user,
         "resolved": source.resolved,
         "held_out": clean.held_out,
         "contaminated": clean.contaminated,
@@ -150,12 +154,16 @@ def by_value(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def left_out(source: SourceCounts) -> list[str]:
-    """Say what of a source is not trained on, and of which rows the end has no answer."""
+    """Say what of a source is not trained on, and which rows lack a question or an answer."""
     notes = [f"rejected: {count:,} {reason}" for reason, count in source["reasons"].items()]
     notes += [f"skipped: {count:,} {reason}" for reason, count in source["skipped"].items()]
     notes += [f"dropped: {column}, in {count:,} of its rows" for column, count in source["dropped"].items()]
     if source["ends_on_user"]:
         notes.append(f"ending with a user's message, which no answer follows: {source['ends_on_user']:,}")
+    if source["no_user"]:
+        notes.append(f"without any message of a user: {source['no_user']:,}")
+    if source["kept"]:
+        notes.append(f"kept beside the rows, not trained on: {source['kept']}")
     return notes
 
 

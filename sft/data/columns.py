@@ -1,28 +1,45 @@
 """The columns of a data file: their names in the wild, and which of them a layout reads."""
 
+import re
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from sft.data.message_columns import is_list
+from sft.data.arrays import is_list
 
 LISTS = ("messages", "conversations", "conversation")
 SYSTEMS = ("system", "system_prompt")
 PAIRS = (("prompt", "completion"), ("prompt", "response"), ("question", "response"), ("question", "answer"))
 QUERIES = ("prompt", "question", "instruction", "query")
 TOOLS = ("tools", "functions")
-REASONINGS = ("reasoning_content", "reasoning", "thinking")
-MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+REASONINGS = ("reasoning_content", "reasoning", "thinking", "complex_cot", "chain_of_thought")
+# What stands below a question.
+BELOW = ("input", "context", "passage")
+MEDIA = (
+    *("image", "images", "video", "videos", "audio", "audios"),
+    *("image_path", "image_paths", "image_url", "image_urls", "video_path", "audio_path"),
+)
+# Better answers and worse ones.
+CHOICES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("accepted", "rejected"),
+    ("response", "rejected_response"),
+)
 LABELS = ("label", "kto_tag")
 # Where a JSON file of one object has its rows.
 WRAPPERS = ("data", "rows", "examples", "instances", "items", "train")
-_FURTHER = ("input", "output", "context", "history", "answers", "chosen", "rejected", "contents", "text")
+_FURTHER = ("output", "history", "answers", "contents", "text", "text_input")
 
 # What a conversation, or the choice of its rows, may be made from.
 READ = frozenset(
     [
-        *(name for names in (LISTS, SYSTEMS, QUERIES, TOOLS, REASONINGS, LABELS, _FURTHER) for name in names),
-        *(name for pair in PAIRS for name in pair),
+        *(
+            name
+            for names in (LISTS, SYSTEMS, QUERIES, TOOLS, REASONINGS, BELOW, LABELS, _FURTHER)
+            for name in names
+        ),
+        *(name for pair in (*PAIRS, *CHOICES) for name in pair),
     ]
 )
 
@@ -33,8 +50,9 @@ class Columns:
     """A file's columns, by names in lower case."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self.fields = {field.name.lower(): field for field in reversed(list(schema))}
-
+        self.fields: dict[str, pa.Field] = {}
+        for field in schema:
+            self.fields.setdefault(field.name.lower(), field)
         self._schema = schema
 
     def __str__(self) -> str:
@@ -51,6 +69,11 @@ class Columns:
         """Return the first of the names that is there."""
         return next((name for name in names if name in self.fields), None)
 
+    def present(self, names: tuple[str, ...], what: str) -> dict[str, str]:
+        """Return those of the names that are there, as `columns_for` finds them."""
+        found = [name for name in names if name in self.fields]
+        return {f"{what} {number}" if number else what: name for number, name in enumerate(found)}
+
     def kind(self, name: str) -> pa.DataType:
         """Return a column's type."""
         return self.fields[name].type
@@ -58,6 +81,16 @@ class Columns:
     def used(self, **names: str) -> Used:
         """Return the file's own spelling of these columns' names."""
         return {what: self.fields[name].name for what, name in names.items()}
+
+
+def columns_for(used: Used, what: str) -> list[str]:
+    """Return all columns that are read as one thing: the first, and those that add to it or fill its gaps."""
+    return [name for key, name in used.items() if key.split(" ")[0] == what]
+
+
+def jq_path(name: str) -> str:
+    """Write a column as jq has it."""
+    return f".{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f'."{name}"'
 
 
 def _short(kind: pa.DataType) -> str:

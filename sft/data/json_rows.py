@@ -7,21 +7,24 @@ from typing import Any
 
 import pyarrow as pa
 
+from sft.data.arrays import PART_KEYS, THINKING
 from sft.data.columns import READ, TOOLS, WRAPPERS
 from sft.data.message_columns import (
     CALL_KEYS,
     CONTENT_KEYS,
     NAME_KEYS,
-    PART_KEYS,
     REASONING_KEYS,
     ROLE_KEYS,
     TRAIN_KEYS,
     WEIGHT_KEY,
 )
+from sft.data.roles import is_tool
 
 # Their values are kept as JSON, for Arrow would give every object the keys of all others.
 _AS_JSON = frozenset(TOOLS)
-_PLAIN_KEYS = frozenset((*ROLE_KEYS, *REASONING_KEYS, *TRAIN_KEYS, WEIGHT_KEY))
+_PLAIN_KEYS = frozenset((*ROLE_KEYS, *REASONING_KEYS))
+_KNOWN = READ | {*ROLE_KEYS, *CONTENT_KEYS}
+_FLAGS = frozenset((*TRAIN_KEYS, WEIGHT_KEY))
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -64,11 +67,19 @@ def wrapped(value: Any) -> list[Any] | None:
     """Return the rows of a file that is one object: those under a name such as data, or the object itself."""
     if not isinstance(value, dict):
         return None
-    for name in () if any(key.lower() in READ for key in value) else WRAPPERS:
-        rows = value.get(name)
-        if isinstance(rows, list) and rows and isinstance(rows[0], dict):
-            return rows
-    return [value]
+    names = row_lists(value)
+    return value[names[0]] if names else [value]
+
+
+def row_lists(value: Any) -> list[str]:
+    """Return under which names a file that is one object has lists of rows: that of its rows, then others."""
+    if not isinstance(value, dict) or any(key.lower() in READ for key in value):
+        return []
+    names = [
+        name for name, rows in value.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)
+    ]
+    first = next((name for name in WRAPPERS if name in names), None)
+    return [first, *(name for name in names if name != first)] if first else []
 
 
 def to_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, dict[str, dict[int, str]]]:
@@ -88,6 +99,8 @@ def to_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, dict[str, dict[int, 
             values = [as_json(value) for value in values]
         elif known in READ:
             values = _uniform(values)
+        elif known == "choices" and all(value is None or _is_texts(value) for value in values):
+            pass
         elif any(isinstance(value, list | dict) for value in values):
             values = [_outline(value) for value in values]
         columns[name], odd = _array(values)
@@ -97,11 +110,27 @@ def to_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, dict[str, dict[int, 
 
 
 def _outline(value: Any) -> Any:
-    """Return of an object which of the known columns it has, of other nested values that they are there."""
+    """Return of an object, or of a list of them, which known columns and keys of messages it has.
+
+    Of other nested values only that they are there.
+    """
     if value in _NOTHING:
         return None
-    known = {key: True for key in value if key.lower() in READ} if isinstance(value, dict) else {}
-    return known or b""
+    objects = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+    known = {
+        key: _of_its_kind(inner) for one in objects for key, inner in one.items() if key.lower() in _KNOWN
+    }
+    if not known:
+        return b""
+    return [known] if isinstance(value, list) else known
+
+
+def _of_its_kind(value: Any) -> Any:
+    return next((kind() for kind in (str, list, dict) if isinstance(value, kind)), True)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _array(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
@@ -190,12 +219,16 @@ def _message(message: Any) -> Any:
     for key, value in message.items():
         if key in CONTENT_KEYS:
             kept[key] = [_part(part) for part in value] if isinstance(value, list) else value
+            if isinstance(value, dict) and any(is_tool(message.get(role)) for role in ROLE_KEYS):
+                kept[key] = as_json(value)  # what a tool gives
         elif key in CALL_KEYS:
             kept[key] = None if value in _NOTHING else as_json(value)
         elif key in NAME_KEYS:
             kept[key] = value if value is None or isinstance(value, str) else as_json(value)
         elif key in _PLAIN_KEYS:
-            kept[key] = float(value) if key == WEIGHT_KEY and isinstance(value, int | float) else value
+            kept[key] = value
+        elif key in _FLAGS:  # true, 0.0 and "no" have no type in common
+            kept[key] = value if value is None or isinstance(value, str) else str(as_json(value))
         else:  # only whether there is something
             kept[key] = None if value in _NOTHING else True
     return kept
@@ -204,7 +237,7 @@ def _message(message: Any) -> Any:
 def _part(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
-    kept = {key: part[key] for key in ("type", *PART_KEYS) if key in part}
+    kept = {key: part[key] for key in ("type", *PART_KEYS, THINKING) if key in part}
     # Of a picture it is enough to know that there is one.
     for key in ("image", "image_url", "video", "audio"):
         if part.get(key) not in _NOTHING:

@@ -13,11 +13,20 @@ _ALIASES = {
     "tool_results tool_output observation observations ipython environment",
 }
 ROLES = list(_ALIASES)
-SYSTEM, ASSISTANT, TOOL = ROLES.index("system"), ROLES.index("assistant"), ROLES.index("tool")
+SYSTEM, USER, ASSISTANT, TOOL = (ROLES.index(role) for role in ("system", "user", "assistant", "tool"))
 UNKNOWN, MISSING = -1, -2
 _CODES = {alias: ROLES.index(role) for role, aliases in _ALIASES.items() for alias in aliases.split()}
 # What such a message says is a tool call.
 _CALLS = ("function_call", "tool_call", "tool_calls")
+
+
+def is_tool(name: object) -> bool:
+    """Tell whether a role is that of a tool."""
+    return isinstance(name, str) and _CODES.get(_plain(name), UNKNOWN) == TOOL
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def role_codes(role: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -26,9 +35,7 @@ def role_codes(role: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     Also returns a mask of the messages that by their role are tool calls.
     """
     encoded = role.dictionary_encode()
-    names = [
-        name.strip().lower().replace("-", "_").replace(" ", "_") for name in encoded.dictionary.to_pylist()
-    ]
+    names = [_plain(name) for name in encoded.dictionary.to_pylist()]
     indices = pc.fill_null(encoded.indices, len(names)).to_numpy(zero_copy_only=False)
     codes = np.array([*(_CODES.get(name, UNKNOWN) for name in names), MISSING], np.int8)
     calls = np.array([*(name in _CALLS for name in names), False], bool)

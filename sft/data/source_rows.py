@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+SHOWN = 200  # characters of a reject
+
 
 class Reason(StrEnum):
     """Why an entry is not among the rows. Each reader lists its own, with the words that people read."""
@@ -24,7 +26,7 @@ class Reject:
     detail: str = ""
 
     def __post_init__(self) -> None:
-        self.text = self.text[:200]
+        self.text = self.text[:SHOWN]
 
     def why(self) -> str:
         """Return the reason with its detail."""

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sft.core.errors import UserError
 from sft.core.files import sha256_of
+from sft.core.row_schema import SCHEMA
 from sft.data import embedded, file_readers, standardize
 from sft.data.source_rows import Reason, Reject
 from sft.fetch import hub, pypi
@@ -46,6 +47,16 @@ class Loaded:
     def ends_on_user(self) -> int:
         """Count the rows after whose last message nothing is answered."""
         return sum(_ends_on_user(chunk) for chunk in self.table["messages"].chunks)
+
+    @property
+    def no_user(self) -> int:
+        """Count the rows in which nobody asks."""
+        return sum(_no_user(chunk) for chunk in self.table["messages"].chunks)
+
+    @property
+    def kept(self) -> list[str]:
+        """Name the columns that stay beside the rows of files."""
+        return [name for name in self.table.column_names if self.layouts and name not in SCHEMA.names]
 
 
 def load(uri: str) -> Loaded:
@@ -149,6 +160,13 @@ def _ends_on_user(messages: pa.Array) -> int:
     last = np.cumsum(sizes)[sizes > 0] - 1
     roles = messages.flatten().field("role").take(pa.array(last))
     return pc.sum(pc.equal(roles, "user")).as_py() or 0
+
+
+def _no_user(messages: pa.Array) -> int:
+    asked = np.zeros(len(messages), bool)
+    of_user = pc.equal(messages.flatten().field("role"), "user")
+    asked[pc.list_parent_indices(messages).filter(of_user).to_numpy()] = True
+    return int((~asked).sum())
 
 
 def concatenated(tables: list[pa.Table], name: str) -> pa.Table:

@@ -12,21 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.row_schema import MESSAGES, SCHEMA, standard_table
-from sft.data import layouts, message_columns
+from sft.core.row_schema import MESSAGES, standard_table
+from sft.data import arrays, kept_columns, layouts
 from sft.data.columns import MEDIA
-from sft.data.conversations import messages_of
+from sft.data.conversations import messages_of, tools_of
 from sft.data.message_columns import MessageColumns
-from sft.data.roles import ASSISTANT, MISSING, ROLES, SYSTEM, TOOL, UNKNOWN, role_codes
+from sft.data.roles import ASSISTANT, MISSING, ROLES, SYSTEM, TOOL, UNKNOWN, USER, role_codes
 from sft.data.row_reasons import NUMBERS, REASONS, RowReason
-from sft.data.source_rows import Reason, Reject, SourceRows
-from sft.data.tool_calls import calls_json, converted, tools_json
+from sft.data.source_rows import SHOWN, Reason, Reject, SourceRows
+from sft.data.thoughts import take_thoughts
+from sft.data.tool_calls import calls_json, converted
 
 # Few enough rows that the texts of a batch stay below the 2 GB that one Arrow string array can hold.
 _BATCH = 8_192
-_THOUGHT = r"(?s)^\s*<think>(?P<reasoning>.*?)</think>\s*(?P<content>.*)$"
 # What stands in a text for a picture, a film or a sound of another column.
 _PLACEHOLDER = r"<(image|video|audio)>"
+_ALONE = rf"(?:^|\n)\s*{_PLACEHOLDER}|{_PLACEHOLDER}\s*$"
 # Which further fields messages of a role have.
 _OF_ROLE = {
     **dict.fromkeys(("reasoning", "tool_calls", "trained"), ASSISTANT),
@@ -51,18 +52,21 @@ def standardize(
 ) -> SourceRows:
     """Turn raw rows into standardized ones, with contents exactly as they are and ids by content.
 
-    Only an assistant's reasoning is taken out of its content, where that begins with it between <think> and
-    </think>. A system message without text says nothing and is left out. Scalar columns that are no part of
-    the conversation are kept; where one has a standard column's name, `source` becomes `origin`, `id` becomes
-    `origin_id` and so on. `numbers` are the rows' numbers for rejects (None: their positions); `mixed` holds
-    values of another type than their column's, by column and position (see `sft.data.file_readers.Raw`).
+    Only an assistant's reasoning is taken out of its content, where that begins with it (see
+    `sft.data.thoughts`). A system message without text says nothing and is left out. Scalar columns that are
+    no part of the conversation are kept; where one has a standard column's name, `source` becomes `origin`,
+    `id` becomes `origin_id` and so on. `numbers` are the rows' numbers for rejects (None: their positions);
+    `mixed` holds values of another type than their column's, by column and position (see
+    `sft.data.raw_rows.Raw`).
     `kind` is the rows' kind (None: `source`); with `chosen` preference data is read as its chosen answers.
     Rejects and errors name the file by `label` (None: by `source`). Raises UserError where the columns have
     no understood layout.
     """
     label = label or source
+    raw = layouts.with_flags(raw)
     found = layouts.found(raw.schema, label, chosen)
     used = {what: name for what, name in found.used.items() if what != "rejected"}
+    listed = None if "chosen" in used else used.get("list")
     odd: dict[int, str] = {}
     for name in used.values():
         odd |= (mixed or {}).get(name, {})
@@ -79,19 +83,17 @@ def standardize(
         codes = _understood(messages)
         dropped.update(messages.unused)
         faults, culprits = _checked(messages, codes, len(batch))
-        faults[_multimodal(batch, media, messages)] = NUMBERS[RowReason.MULTIMODAL]
-        if "tools" in used:
-            of_rows, unreadable = converted(batch.column(used["tools"]), tools_json)
-            faults[unreadable & (faults == 0)] = NUMBERS[RowReason.UNREADABLE_TOOLS]
-        else:
-            of_rows = pa.nulls(len(batch), pa.string())
+        faults[_multimodal(batch, media, messages, codes)] = NUMBERS[RowReason.MULTIMODAL]
+        of_rows, unreadable, unread = tools_of(batch, used)
+        faults[unreadable & (faults == 0)] = NUMBERS[RowReason.UNREADABLE_TOOLS]
+        dropped.update(unread)
         faults[mistyped[start:end]] = NUMBERS[RowReason.MIXED_TYPES]
         faults[unwanted[start:end]] = 0
         for at in np.flatnonzero(faults).tolist():
             reason = REASONS[faults[at]]
             detail = repr(messages.role[culprits[at]].as_py()) if reason == RowReason.UNKNOWN_ROLE else ""
             number = numbers[start + at] if numbers is not None else start + at
-            text = odd.get(start + at) or _excerpt(batch, at)
+            text = odd.get(start + at) or _excerpt(batch, at, listed, messages, culprits[at])
             rejects.append(Reject(label, number, reason, text, detail))
         good[start:end] = (faults == 0) & ~unwanted[start:end]
         lists.append(_lists(messages, codes, good[start:end]))
@@ -100,9 +102,9 @@ def standardize(
     table = standard_table(
         pa.chunked_array(lists, MESSAGES), source, kinds=kind, tools=pa.chunked_array(tools, pa.string())
     )
-    dropped.update(_dropped(raw, used, mixed or {}))
+    dropped.update(kept_columns.dropped(raw, used, found.used.get("rejected"), mixed or {}))
     return SourceRows(
-        _with_extras(table, raw, set(found.used.values()), good),
+        kept_columns.with_kept(table, raw, set(found.used.values()), good),
         rejects,
         {SkipReason.NOT_CHOSEN: int(unwanted.sum())} if unwanted.any() else {},
         [found.layout.name],
@@ -117,7 +119,7 @@ def _understood(messages: MessageColumns) -> np.ndarray:
     A further field that messages of the role do not have is left out, and its rows counted in `unused`.
     """
     codes, is_call = role_codes(messages.role)
-    is_call &= ~message_columns.blank(messages.content) & (messages.fault == 0)
+    is_call &= ~arrays.blank(messages.content) & (messages.fault == 0)
     if is_call.any():
         where = pa.array(is_call)
         calls, unreadable = converted(messages.content.filter(where), calls_json)
@@ -130,26 +132,13 @@ def _understood(messages: MessageColumns) -> np.ndarray:
         if stray.any():
             messages.further[name] = pc.if_else(pa.array(belongs), values, pa.scalar(None, values.type))
             messages.unused[f"{name} of other roles"] = len(np.unique(messages.row[stray]))
-    if message_columns.anywhere(messages.content, "<think>"):
-        _take_thoughts(messages, codes)
+    take_thoughts(messages, codes == ASSISTANT)
     return codes
 
 
-def _take_thoughts(messages: MessageColumns, codes: np.ndarray) -> None:
-    """Move what an answer begins with between <think> and </think> to its reasoning."""
-    reasoning = messages.of("reasoning")
-    thought = pc.extract_regex(messages.content, _THOUGHT)
-    taken = np.asarray(pc.and_(pc.is_valid(thought), pc.is_null(reasoning))) & (codes == ASSISTANT)
-    where = pa.array(taken)
-    said = pc.utf8_trim(pc.struct_field(thought, "reasoning"), "\n")
-    said = pc.if_else(pa.array(message_columns.blank(said)), pa.scalar(None, pa.string()), said)
-    messages.further["reasoning"] = pc.if_else(where, said, reasoning)
-    messages.content = pc.if_else(where, pc.struct_field(thought, "content"), messages.content)
-
-
 def _checked(messages: MessageColumns, codes: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's fault (0: none) and its first faulty message."""
-    blank = message_columns.blank(messages.content)
+    """Return each row's fault (0: none) and its first faulty message (-1: none)."""
+    blank = arrays.blank(messages.content)
     missing = np.asarray(pc.is_null(messages.content))
     calls = np.asarray(pc.is_valid(messages.of("tool_calls")))
     needs_text = blank & (codes != SYSTEM) & ~calls
@@ -173,7 +162,7 @@ def _checked(messages: MessageColumns, codes: np.ndarray, rows: int) -> tuple[np
     )
     # Of several faults of a row the first counts: it is assigned last.
     faulty = np.flatnonzero(faults)[::-1]
-    of_row, culprits = np.zeros(rows, np.int8), np.zeros(rows, np.int64)
+    of_row, culprits = np.zeros(rows, np.int8), np.full(rows, -1)
     of_row[messages.row[faulty]] = faults[faulty]
     culprits[messages.row[faulty]] = faulty
     for which, reason in (
@@ -187,13 +176,26 @@ def _checked(messages: MessageColumns, codes: np.ndarray, rows: int) -> tuple[np
     return of_row, culprits
 
 
-def _multimodal(batch: pa.RecordBatch, media: list[str], messages: MessageColumns) -> np.ndarray:
-    """Mark the rows with pictures and the like: a path or an address only where the text has its place."""
+def _multimodal(
+    batch: pa.RecordBatch, media: list[str], messages: MessageColumns, codes: np.ndarray
+) -> np.ndarray:
+    """Mark the rows with pictures and the like: a path or an address only where the text has its place.
+
+    The place stands anywhere in the text where there is such a column, else at its begin, at its end or on a
+    line of its own.
+    """
     marked = np.zeros(len(batch), bool)
+    if any(arrays.anywhere(messages.content, place) for place in ("<image>", "<video>", "<audio>")):
+        # With an end it is XML, such as a feed's.
+        alone = pc.and_not(
+            pc.match_substring_regex(messages.content, _ALONE),
+            pc.match_substring_regex(messages.content, _PLACEHOLDER.replace("<", "</")),
+        )
+        marked[messages.row[np.asarray(pc.fill_null(alone, False)) & (codes == USER)]] = True
     for name in media:
         column = batch.column(name)
-        given = message_columns.has_value(column)
-        if message_columns.is_text(column.type):
+        given = arrays.has_value(column)
+        if arrays.is_text(column.type):
             placed = np.zeros(len(batch), bool)
             places = pc.fill_null(pc.match_substring_regex(messages.content, _PLACEHOLDER), False)
             placed[messages.row[np.asarray(places)]] = True
@@ -204,7 +206,7 @@ def _multimodal(batch: pa.RecordBatch, media: list[str], messages: MessageColumn
 
 def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.Array:
     """Build the good rows' conversations, without the system messages that say nothing."""
-    wanted = good[messages.row] & ~((codes == SYSTEM) & message_columns.blank(messages.content))
+    wanted = good[messages.row] & ~((codes == SYSTEM) & arrays.blank(messages.content))
     if not wanted.all():
         messages, codes = messages.take(wanted), codes[wanted]
     lengths = np.bincount(messages.row, minlength=len(good))[good]
@@ -213,56 +215,21 @@ def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.
     content = pc.fill_null(messages.content, "") if messages.content.null_count else messages.content
     further = [messages.of(field.name) for field in fields if field.name not in ("role", "content")]
     values = pa.StructArray.from_arrays([role, content, *further], fields=fields)
-    return message_columns.list_array(lengths, values, MESSAGES)
+    return arrays.list_array(lengths, values, MESSAGES)
 
 
-def _dropped(raw: pa.Table, used: dict[str, str], mixed: dict[str, dict[int, str]]) -> dict[str, int]:
-    """Count by column the rows that have a value which is neither used nor kept."""
-    counts = {name: len(values) for name, values in mixed.items() if name not in used.values()}
-    for field in raw.schema:
-        if field.name in used.values() or _is_kept(field):
-            continue
-        rows = sum(int(message_columns.has_value(chunk).sum()) for chunk in raw[field.name].chunks)
-        counts[field.name] = counts.get(field.name, 0) + rows
-    return counts
-
-
-def _is_kept(field: pa.Field) -> bool:
-    if field.name == "choices" and message_columns.is_list(field.type):
-        return message_columns.is_text(field.type.value_type)
-    return _is_scalar(field.type) and field.name.lower() != "rejected"
-
-
-def _with_extras(table: pa.Table, raw: pa.Table, used: set[str], good: np.ndarray) -> pa.Table:
-    """Add the scalar columns that the conversation is not made from, renamed where a name is taken.
-
-    Of lists of texts the `choices` that an answer is chosen from are kept, for multiple choice.
-    """
-    extras = [field.name for field in raw.schema if field.name not in used and _is_kept(field)]
-    rows = raw.select(extras)
-    if not good.all():
-        rows = rows.filter(pa.array(good))
-    for name, column in zip(extras, rows.columns, strict=True):
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        kind = pa.string() if message_columns.is_text(kind) else kind
-        kind = kind if _is_scalar(kind) else pa.list_(pa.string())
-        if name in SCHEMA.names:
-            name = "origin" if name == "source" else f"origin_{name}"
-        while name in table.column_names:
-            name += "_"
-        table = table.append_column(name, column.cast(kind))
-    return table
-
-
-def _is_scalar(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_scalar(kind.value_type)
-    return message_columns.is_text(kind) or pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
-
-
-def _excerpt(batch: pa.RecordBatch, at: int) -> str:
+def _excerpt(batch: pa.RecordBatch, at: int, name: str | None, messages: MessageColumns, culprit: int) -> str:
+    """Write out a row; of a long list of messages, in the column `name`, the one that is at fault."""
     row = batch.slice(at, 1).to_pylist()[0]
     try:
-        return json.dumps(row, ensure_ascii=False, default=str)
+        text = json.dumps(row, ensure_ascii=False, default=str)
+        if len(text) <= SHOWN or name is None or culprit < 0:
+            return text
+        _, end = np.searchsorted(messages.row, [at, at + 1])
+        behind = int(end - culprit)  # a system message of a column of its own may stand before the list
+        if behind > len(row[name]):
+            return text
+        message = json.dumps(row[name][-behind], ensure_ascii=False, default=str)
+        return f"message {len(row[name]) - behind + 1}: {message}"
     except (RecursionError, TypeError):
         return "(nested too deeply to be shown)"

@@ -135,7 +135,8 @@ def test_chosen_answers_are_taken_when_asked_for(row, wanted, name):
     assert "DPO preferences. It is preference data" in refusal([row, row], name)
     loaded = load(f"data/raw/{name}#chosen")
     assert told(loaded) == [wanted, wanted]
-    assert loaded.dropped == {"rejected": 2}
+    not_read = {"prompt (kept, not read)": 2} if "messages" in row else {}
+    assert loaded.dropped == {"rejected": 2, **not_read}
     assert "rejected" not in loaded.table.column_names
 
 
@@ -152,8 +153,82 @@ def test_kto_rows_that_are_labelled_true():
     assert told(load("data/raw/tagged.json#chosen")) == [[ASK, ANSWER]]
 
 
-def test_a_label_that_is_a_number_is_no_preference():
-    assert read([{"prompt": "q", "completion": "a", "label": 1}]).table["label"].to_pylist() == [1]
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+@pytest.mark.parametrize("column", ["label", "kto_tag"])
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (1, 0),
+        (1.0, 0.0),
+        ("1", "0"),
+        ("true", "false"),
+        ("True", "False"),
+        ("good", "bad"),
+        ("desirable", "undesirable"),
+    ],
+)
+def test_a_label_by_numbers_or_words_is_a_preference(good, bad, column, name):
+    rows = [
+        {"prompt": f"q{at}", "completion": "a", column: label} for at, label in enumerate((good, bad, None))
+    ]
+    assert "KTO labels. It is preference data" in refusal(rows, name)
+    loaded = load(f"data/raw/{name}#chosen")
+    assert [row[0]["content"] for row in told(loaded)] == ["q0"]
+    assert list(loaded.skipped.values()) == [2]
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], ["good", "neutral"], [-1, 1]])
+def test_a_label_that_says_something_else_is_no_preference(labels):
+    rows = [{"prompt": f"q{at}", "completion": "a", "label": label} for at, label in enumerate(labels)]
+    assert read(rows).table["label"].to_pylist() == labels
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [("chosen_response", "rejected_response"), ("accepted", "rejected"), ("response", "rejected_response")],
+)
+def test_preferences_under_other_names(chosen, rejected):
+    rows = [{"prompt": "q", chosen: "a", rejected: "b"}]
+    assert "DPO preferences" in refusal(rows)
+    loaded = load("data/raw/my.jsonl#chosen")
+    assert told(loaded) == [[ASK, ANSWER]]
+    assert loaded.dropped == {rejected: 1} and rejected not in loaded.table.column_names
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+@pytest.mark.parametrize(
+    ("row", "layout"),
+    [
+        (
+            {
+                "input": {"messages": [ASK]},
+                "preferred_output": [ANSWER],
+                "non_preferred_output": [ANSWER],
+            },
+            "OpenAI preferences",
+        ),
+        (
+            {"conversation_a": [ASK, ANSWER], "conversation_b": [ASK, ANSWER], "winner": "model_a"},
+            "battles of two answers",
+        ),
+    ],
+)
+def test_preferences_get_no_advice_that_trains_on_the_worse_answers(row, layout, name):
+    said = refusal([row], name)
+    assert f": {layout}. It is preference data" in said
+    assert "jq -c '.non" not in said and "jq -c '.conv" not in said
+    with pytest.raises(UserError, match=f"but this is {layout}.* Write ") as error:
+        load(f"data/raw/{name}#chosen")
+    assert "Leave it out" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json"])
+def test_rows_in_several_columns_are_all_named(name):
+    said = refusal([{"better": [ASK, ANSWER], "n": 1, "worse": [ASK, ANSWER]}], name)
+    assert "Rows lie within several columns: better, worse." in said and "jq" not in said
+    row = {"prompt": "q", "completion": "a"}
+    assert "If each of them is one row: jq -c '.[]'" in refusal(json.dumps({"1": row, "2": row}), "by.json")
+    assert "jq -c '.\"my rows\"'" in refusal([{"my rows": row}], name)
 
 
 def test_chosen_answers_of_the_files_of_a_folder():
@@ -181,6 +256,12 @@ def test_chosen_answers_of_the_files_of_a_folder():
         ("train", False, True),
         ("train_on_turn", False, True),
         ("loss", False, None),
+        ("loss", 0.0, 1.0),
+        ("train", 0, 1),
+        ("weight", "0", "1"),
+        ("weight", "0.0", "1.0"),
+        ("train", "false", "True"),
+        ("training", "no", "yes"),
     ],
 )
 def test_masked_messages(key, off, on, name):
@@ -205,6 +286,24 @@ def test_a_weight_between_is_said():
     )
     assert loaded.dropped == {"messages.weight other than 0 and 1": 1}
     assert len(loaded.table) == 2
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+@pytest.mark.parametrize("value", [0.25, "maybe", ["x"], {"of": 0}, 7])
+def test_a_flag_that_is_neither_on_nor_off_is_said(value, name):
+    rows = [{"messages": [ASK, {**ANSWER, "loss": value}]}, {"messages": [ASK, {**ANSWER, "loss": None}]}]
+    loaded = read(rows, name)
+    assert loaded.dropped == {"messages.loss other than 0 and 1": 1}
+    assert len(loaded.table) == 2
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json"])
+def test_flags_of_many_types_in_one_file(name):
+    flags = (False, 0, 0.0, "0", "false", True, 1, 1.0, "yes", None)
+    rows = [{"messages": [ASK, {**ANSWER, "train": flag}]} for flag in flags]
+    loaded = read(rows, name)
+    assert [row for row, _ in rejected(loaded)] == [0, 1, 2, 3, 4]
+    assert loaded.dropped == {}
 
 
 # 3: tools
@@ -337,6 +436,36 @@ def test_reasoning(message, name):
     assert loaded.dropped == {}
 
 
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("r\n</think>\n\na", {**ANSWER, "reasoning_content": "r"}),
+        ("</think>a", ANSWER),
+        (
+            "<|begin_of_thought|>\n\nr\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\na\n\n<|end_of_solution|>",
+            {**ANSWER, "reasoning_content": "r"},
+        ),
+        ("close </think> twice </think>", {**ANSWER, "content": "close </think> twice </think>"}),
+    ],
+)
+def test_other_forms_of_thoughts(content, wanted, name):
+    rows = [{"prompt": "q", "completion": content}, {"prompt": "</think>q", "completion": "a"}]
+    asked = {"role": "user", "content": "</think>q"}
+    assert told(read(rows, name)) == [[ASK, wanted], [asked, ANSWER]]
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+def test_thoughts_among_the_parts_and_without_an_end(name):
+    parts = [{"type": "thinking", "thinking": "r"}, {"type": "text", "text": "a"}]
+    ask = {"role": "user", "content": [{"type": "text", "text": "q"}]}
+    rows = [{"messages": [ask, {"role": "assistant", "content": content}]} for content in (parts, parts[1:])]
+    assert told(read(rows, name)) == [[ASK, {**ANSWER, "reasoning_content": "r"}], [ASK, ANSWER]]
+    rows = [{"messages": [ASK, {"role": "assistant", "content": text}]} for text in ("\n<think>r", "a")]
+    loaded = read(rows, name)
+    assert rejected(loaded) == [(0, "reasoning without an end (<think> but no </think>)")]
+
+
 def test_reasoning_beside_a_pair_and_none_at_all():
     rows = [
         {"question": "q", "answer": "a", "reasoning": "r"},
@@ -368,12 +497,12 @@ def test_history_comes_first():
     turns = [("user", "q1"), ("assistant", "a1"), ("user", "q2"), ("assistant", "a2")]
     plain = [("user", "q\n\ni"), ("assistant", "a")]
     assert chats(loaded) == [[("system", "s"), *turns, ("user", "q"), ("assistant", "a")], plain, plain]
-    assert rejected(loaded) == [(2, "history that is no list of pairs of texts")]
+    assert rejected(loaded) == [(2, "history that is no list of pairs of texts, nor of messages")]
     wrong = [
         {"query": "q", "response": "a", "history": "said"},
         {"query": "q", "response": "a", "history": ""},
     ]
-    assert rejected(read(wrong)) == [(0, "history that is no list of pairs of texts")]
+    assert rejected(read(wrong)) == [(0, "history that is no list of pairs of texts, nor of messages")]
 
 
 @pytest.mark.parametrize(
@@ -437,20 +566,42 @@ def test_a_value_of_another_type_than_its_column_is_counted():
         ("image", {"path": "a.png"}, "q", True),
         ("image", "a.png", "<image>\nq", True),
         ("videos", ["a.mp4"], "<video>q", True),
+        ("image_path", "a.png", "<image> q", True),
+        ("none", None, "q\n<image>", True),
+        ("none", None, "<video>\nq", True),
+        ("none", None, "q\n <audio> \nq", True),
+        ("none", None, "what does <image> in a feed mean?", False),
+        ("none", None, "<image>\n<url>x</url>\n</image>", False),
         # The address of a picture beside a text that has no place for it.
         ("image", "a.png", "q", False),
+        ("image_url", "a.png", "q", False),
     ],
 )
 def test_multimodal_rows_are_refused(name, column, value, text, is_one):
     rows = [{"question": text, "answer": "a", column: value}, {"question": "q", "answer": "a", column: None}]
     loaded = read(rows, name)
     assert rejected(loaded) == ([(0, MULTIMODAL)] if is_one else [])
-    assert loaded.dropped == ({} if isinstance(value, str) else {column: 1})
+    assert loaded.dropped == ({column: 1} if value else {})
+    assert value is None or column not in loaded.table.column_names
 
 
 def test_rows_that_end_with_a_user_are_counted():
     rows = [{"messages": [ASK, ANSWER, *more]} for more in ([], [ASK], [ASK, ANSWER], [ASK])]
     assert read(rows).ends_on_user == 2
+
+
+def test_rows_in_which_nobody_asks_are_counted():
+    system = {"role": "system", "content": "s"}
+    assert read([{"messages": [system, *more, ANSWER]} for more in ([], [ASK], [])]).no_user == 2
+
+
+def test_a_reject_shows_the_message_that_is_at_fault():
+    long = [{**ASK, "content": "long " * 50}, ANSWER]
+    rows = [{"messages": [*long, {"role": "narrator", "content": "x"}, ANSWER], "system": "s"}]
+    (reject,) = read(rows).rejects
+    assert reject.text == 'message 3: {"content": "x", "role": "narrator"}' or (
+        reject.text == 'message 3: {"role": "narrator", "content": "x"}'
+    )
 
 
 # 6: layouts
@@ -478,6 +629,29 @@ def test_rows_under_a_name_in_one_object(key, indent):
     assert rejected(loaded) == [(1, "no assistant turn")]
 
 
+def test_several_lists_of_rows_in_one_object():
+    rows = [{"messages": [ASK, ANSWER]}]
+    said = refusal(json.dumps({"test": rows, "train": rows}), "my.json")
+    assert "several lists of rows: train, test." in said and "jq -c '.train[]'" in said
+
+
+def test_lines_that_are_lists():
+    said = refusal(f"{json.dumps([ASK, ANSWER])}\n" * 2)
+    assert "its lines are lists" in said and "jq -c '{messages: .}'" in said
+    assert "invalid JSON" in refusal('[{"prompt": "q"')
+
+
+def test_rows_without_messages():
+    rows = [{"messages": [ASK, ANSWER]}, {"messages": None}, {"messages": []}]
+    assert rejected(read(rows)) == [(1, "no messages"), (2, "no messages")]
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+def test_choices_are_kept_in_every_kind_of_file(name):
+    loaded = read([{"question": "q", "answer": "a", "choices": ["a", "b"]}], name)
+    assert loaded.table["choices"].to_pylist() == [["a", "b"]] and loaded.dropped == {}
+
+
 def test_one_row_over_several_lines():
     row = {"messages": [ASK, ANSWER], "data": [{"prompt": "x", "completion": "y"}]}
     lines = f'{{"messages": [\n{json.dumps(ASK)},\n{json.dumps(ANSWER)}\n,\n{json.dumps(ASK)}\n]}}\n'
@@ -490,6 +664,87 @@ def test_a_context_beside_messages_is_no_part_of_them():
     loaded = read(rows)
     assert told(loaded) == [[ASK, ANSWER]]
     assert loaded.table["context"].to_pylist() == ["c"]
+    assert loaded.dropped == {"context (kept, not read)": 1, "reasoning (kept, not read)": 1}
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+@pytest.mark.parametrize(
+    ("row", "asked", "dropped"),
+    [
+        ({"prompt": "q", "input": "i", "completion": "a"}, "q\n\ni", {}),
+        ({"query": "q", "input": "i", "response": "a"}, "q\n\ni", {}),
+        ({"instruction": "q", "input": "i", "response": "a", "context": "c"}, "q\n\ni\n\nc", {}),
+        ({"instruction": "q", "input": "i", "output": "a", "context": "c"}, "q\n\ni\n\nc", {}),
+        ({"question": "q", "passage": "p", "answer": "a"}, "q\n\np", {}),
+        ({"input": "q", "output": "a"}, "q", {}),
+        ({"text_input": "q", "output": "a", "context": "c"}, "q\n\nc", {}),
+        ({"instruction": "i", "prompt": "q", "completion": "a"}, "q", {"instruction (kept, not read)": 1}),
+    ],
+)
+def test_every_part_of_a_question_is_read_or_said(row, asked, dropped, name):
+    loaded = read([row], name)
+    assert chats(loaded) == [[("user", asked), ("assistant", "a")]]
+    assert loaded.dropped == dropped
+
+
+def test_the_context_of_a_preference_is_below_its_question():
+    read_all = [{"question": "q", "context": "c", "chosen": "a", "rejected": "b"}]
+    assert "DPO" in refusal(read_all)
+    assert chats(load("data/raw/my.jsonl#chosen")) == [[("user", "q\n\nc"), ("assistant", "a")]]
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+def test_columns_of_one_meaning_fill_each_others_gaps(name):
+    tool = json.dumps([ADD])
+    empty = {"system": "", "tools": "[]", "reasoning_content": ""}
+    first = {"system": "s", "tools": tool, "reasoning_content": "r"}
+    second = {"system_prompt": "s", "functions": tool, "complex_cot": "r"}
+    blank = dict.fromkeys(second, "")
+    rows = [
+        {"question": "q", "answer": "a", **one} for one in (first | blank, empty | second, first | second)
+    ]
+    loaded = read(rows, name)
+    assert [conversation(row) for row in loaded.table.to_pylist()] == [
+        ([{"role": "system", "content": "s"}, ASK, {**ANSWER, "reasoning_content": "r"}], [ADD])
+    ] * 3
+    assert loaded.dropped == {
+        "system_prompt beside another system message": 1,
+        "functions beside tools": 1,
+        "complex_cot beside reasoning_content": 1,
+    }
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json", "my.parquet"])
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [({"name": "salt", "grams": 2}, "jq -c '.completion |= tojson'"), (3, "jq -c '.completion |= tostring'")],
+)
+def test_answers_that_are_objects_or_numbers_get_advice(answer, advice, name):
+    assert advice in refusal([{"prompt": "q", "completion": answer}], name)
+
+
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json"])
+def test_history_as_messages_and_what_a_tool_gives_as_an_object(name):
+    rows = [{"query": "q", "response": "a", "history": [ASK, ANSWER]}]
+    assert told(read(rows, name)) == [[ASK, ANSWER, ASK, ANSWER]]
+    called = {"role": "assistant", "content": "", "tool_calls": [call("add", {})]}
+    rows = [{"messages": [ASK, called, {"role": "tool", "content": {"temp": 3}}, ANSWER]}]
+    assert told(read(rows, name)) == [[ASK, called, {"role": "tool", "content": '{"temp": 3}'}, ANSWER]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"messages": "[]"}], "jq -c '.messages |= fromjson'"),
+        ([{"system": "SYSTEM: x", "chat": "USER: q"}], "glaive chats"),
+        ([{"context": "c", "question": "q", "answers": {"text": ["a"], "answer_start": [0]}}], "SQuAD"),
+        ({"version": "1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": []}]}]}, "SQuAD"),
+        ([{"prompt": "q", "text": "a"}], "the columns have no layout that is understood"),
+    ],
+)
+@pytest.mark.parametrize("name", ["my.jsonl", "my.json"])
+def test_what_is_refused_says_what_it_is(rows, said, name):
+    assert said in refusal(rows if isinstance(rows, list) else json.dumps(rows), name)
 
 
 @pytest.mark.parametrize(

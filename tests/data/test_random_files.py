@@ -69,7 +69,7 @@ def rows(draw: random.Random) -> list[dict]:
 def test_no_file_ends_in_a_traceback(ending, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw, path, read = random.Random(ending), Path(f"my.{ending}"), 0
-    for _ in range(400):
+    for _ in range(800):
         made = rows(draw)
         try:
             if ending == "parquet":

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sft.core.errors import UserError
-from sft.data.file_readers import FileReason
+from sft.data.raw_rows import FileReason
 from sft.data.rejects import by_reason, check, write
 from sft.data.source_rows import Reject
 from sft.data.standardize import RowReason

@@ -133,8 +133,8 @@ def test_rejects_name_row_and_reason_and_lose_nothing_else():
         ("file.json", 2, "missing role"),
         ("file.json", 4, "missing content"),
         ("file.json", 5, "blank content"),
-        ("file.json", 6, "empty conversation"),
-        ("file.json", 7, "empty conversation"),
+        ("file.json", 6, "no messages"),
+        ("file.json", 7, "no messages"),
         ("file.json", 8, "no assistant turn"),
     ]
     assert "narrator" in read.rejects[0].text
@@ -166,7 +166,7 @@ def test_parts_that_are_no_text_are_rejected():
 
 
 def test_content_that_is_no_text_is_rejected():
-    assert reasons([{"prompt": 1, "completion": "one"}]) == [(0, "content is not text")]
+    assert reasons([{"messages": [{"role": "user", "content": {"a": 1}}]}]) == [(0, "content is not text")]
 
 
 def test_scalar_columns_are_kept_beside_their_rows():
@@ -230,7 +230,7 @@ def test_string_types(kind):
     ("rows", "found"),
     [
         ([{"line": "once", "label": 1}], "line (string), label (int64)"),
-        ([{"conversations": "q: a"}], "conversations (string)"),
+        ([{"turns": "q: a"}], "turns (string)"),
         ([{"messages": [{"speaker": "a", "line": "b"}]}], "speaker"),
         ([{"messages": ["a", "b"]}], "string"),
     ],

@@ -125,6 +125,16 @@ def test_fields_that_are_dropped_and_tools_that_the_template_does_not_print(para
     assert "more than train.max_refused (1.00%) allows: train would stop." in text
 
 
+def test_rejects_of_a_folder_name_their_files(params, capsys):
+    Path("mine").mkdir()
+    for name in ("a", "b"):
+        written(Path(f"mine/{name}.jsonl"), lines([{"messages": dialogue(name, name)}, {"messages": []}]))
+    assert section(page("mine", params, capsys), "Rejects")[1:] == [
+        'mine/a.jsonl row 1: {"messages": []}',
+        'mine/b.jsonl row 1: {"messages": []}',
+    ]
+
+
 def test_answers_that_the_source_excepts_from_training(params, capsys):
     masked = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in dialogue("q", "a")]
     written(Path("my.jsonl"), lines([{"messages": [*masked, *dialogue("why?", "so")]}]))

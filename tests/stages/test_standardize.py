@@ -47,9 +47,12 @@ def test_what_is_left_out_is_told_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     ask, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
-    rows: list[dict] = [{"messages": [ask, {**answer, "content": f"a{n}"}], "tags": []} for n in range(400)]
+    rows: list[dict] = [
+        {"messages": [ask, {**answer, "content": f"a{n}"}], "tags": [], "score": 1} for n in range(400)
+    ]
     rows[7] |= {"tags": ["x"]}
     rows[8]["messages"] = [ask, answer, ask]
+    rows[6]["messages"] = [{"role": "system", "content": "s"}, {**answer, "content": "alone"}]
     rows[9]["messages"] = [ask, {**answer, "weight": 0}]
     Path(tmp_path, "data/raw").mkdir(parents=True)
     Path(tmp_path, "data/raw/chats.json").write_text(json.dumps(rows))
@@ -57,11 +60,13 @@ def test_what_is_left_out_is_told_and_written(
     none = "no assistant message is trained (weight 0, or train false)"
     assert (
         f"data/raw/chats.json (OpenAI messages): rejected: 1 {none}; dropped: tags, in 1 of its rows; "
-        "ending with a user's message, which no answer follows: 1\n"
+        "ending with a user's message, which no answer follows: 1; without any message of a user: 1; "
+        "kept beside the rows, not trained on: score\n"
     ) in capsys.readouterr().out
     sources = json.loads(Path(paths.PROVENANCE_STANDARDIZE).read_text())["sources"]
     found = sources["data/raw/chats.json"]
     assert found["layouts"] == "OpenAI messages" and found["used"] == "messages"
+    assert (found["kept"], found["no_user"]) == ("score", 1)
     assert (found["dropped"], found["ends_on_user"], found["reasons"]) == ({"tags": 1}, 1, {none: 1})
     assert sources["data/raw/other.jsonl"]["layouts"] == "pairs"
 
