@@ -18,8 +18,9 @@ from sft.modeling.assistant_mask import (
     loss_mask,
     thoughts_of,
 )
-from sft.modeling.template_facts import AS_TEXT, ID_LENGTH, PROBE, REASONING_KEY, THOUGHT, Reasoning, examine
+from sft.modeling.template_facts import AS_TEXT, PROBE, REASONING_KEY, THOUGHT, examine
 from sft.modeling.template_ids import tokenize
+from sft.modeling.template_input import as_input, place_of_thoughts
 from sft.modeling.template_rendering import Messages, TemplateRefusal, Tools, apply
 
 __all__ = [
@@ -101,7 +102,7 @@ def render(
     system role) or leaves out tools or calls, and where a message holds one of the template's control
     tokens, which would end the turn in its middle.
     """
-    handed = _handed(tokenizer, messages, tools)
+    handed = as_input(tokenizer, messages, tools)
     return _render(tokenizer, messages, handed, tools, add_generation_prompt)
 
 
@@ -140,10 +141,10 @@ def encode(
     """
     if reasoning == "drop":
         messages = [{k: v for k, v in message.items() if k != REASONING_KEY} for message in messages]
-    place = _reasoning(tokenizer, tools)
+    place = place_of_thoughts(tokenizer, tools)
     if fallback == "refuse" and place is AS_TEXT and any(map(thoughts_of, messages)):
         raise TemplateRefusal(NO_PLACE, advice=NO_PLACE_ADVICE)
-    handed = _handed(tokenizer, messages, tools)
+    handed = as_input(tokenizer, messages, tools)
     text = _render(tokenizer, messages, handed, tools)
     if not mask and _is_whole(text, messages, place.closing.strip()):
         return Encoded(tokenize(tokenizer, [text])[0], [])
@@ -189,8 +190,8 @@ def _fault(tokenizer: Any, error: UnprovenError) -> UserError:
     # Of a model that always thinks, only a conversation with thoughts may be plain.
     for messages in (PROBE, thinking) if examine(tokenizer).reasoning else (PROBE,):
         try:
-            place = _reasoning(tokenizer)
-            handed = _handed(tokenizer, messages)
+            place = place_of_thoughts(tokenizer)
+            handed = as_input(tokenizer, messages)
             text = _render(tokenizer, messages, handed)
             _encode_masked(tokenizer, Rendered(messages, handed, None, place, text, [None] * len(messages)))
         except (UnprovenError, TemplateRefusal) as failed:
@@ -202,54 +203,6 @@ def _fault(tokenizer: Any, error: UnprovenError) -> UserError:
         f"{tokenizer.name_or_path}: the assistant's tokens cannot be told apart in its chat template: "
         f"{general}. {TOLD_APART_ADVICE}"
     )
-
-
-def _reasoning(tokenizer: Any, tools: Tools | None = None) -> Reasoning:
-    return examine(tokenizer, tools).reasoning or AS_TEXT
-
-
-def _handed(tokenizer: Any, messages: Messages, tools: Tools | None = None) -> Messages:
-    """Return the messages with their thoughts where the template reads them, and with ids that it takes."""
-    messages = _with_thoughts(messages, _reasoning(tokenizer, tools))
-    return _with_ids(messages) if examine(tokenizer, tools).needs_ids else messages
-
-
-def _with_ids(messages: Messages) -> Messages:
-    """Return the messages with ids of ID_LENGTH for calls that have others or none, by their order."""
-    handed: list[dict[str, Any]] = []
-    given: dict[str | None, str] = {}  # by the id in the data
-    unanswered: list[str] = []
-    number = 0
-    for message in map(dict, messages):
-        if message.get("tool_calls"):
-            message["tool_calls"] = [dict(call) for call in message["tool_calls"]]
-            for call in message["tool_calls"]:
-                number += 1
-                old = call.get("id")
-                call["id"] = old if len(old or "") == ID_LENGTH else f"call{number:0{ID_LENGTH - 4}}"
-                given[old] = call["id"]
-                unanswered.append(call["id"])
-        elif message["role"] == "tool" and unanswered:
-            old = message.get("tool_call_id")
-            answered = given.get(old, unanswered[0]) if old else unanswered[0]
-            message["tool_call_id"] = answered
-            unanswered = [one for one in unanswered if one != answered]
-        handed.append(message)
-    return handed
-
-
-def _with_thoughts(messages: Messages, place: Reasoning) -> Messages:
-    if place.key == REASONING_KEY or not any(REASONING_KEY in message for message in messages):
-        return messages
-    handed = []
-    for message in map(dict, messages):
-        thoughts = (message.pop(REASONING_KEY, None) or "").strip()
-        if thoughts and place.key:
-            message[place.key] = thoughts
-        elif thoughts:
-            message["content"] = f"{place.opening}{thoughts}{place.closing}{message.get('content') or ''}"
-        handed.append(message)
-    return handed
 
 
 def _render(
