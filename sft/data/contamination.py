@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.data.holdout import calls_as_text
+from sft.data.tool_calls import calls_as_text
 
 _BATCH = 8_192  # rows compared at a time
 

@@ -6,7 +6,6 @@ word these are the other words that have one of its glosses. That is one step: w
 away is not held out for it.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params, Share
 from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, SCHEMA, take_rows
 from sft.core.seeded_order import order, units
+from sft.data.tool_calls import calls_as_text
 from sft.tasks.metric_names import MULTIPLE_CHOICE, TOOL_CALL
 from sft.tasks.task import Task
 
@@ -180,15 +180,6 @@ def _reference(messages: list[dict], marked: bool, calling: bool) -> int | None:
     if not turns or not (messages[turns[-1]]["content"].strip() or messages[turns[-1]]["tool_calls"]):
         return None
     return turns[-1]
-
-
-def calls_as_text(calls: str) -> str:
-    """Return a message's tool calls, JSON in OpenAI's form, as a reference has them: names and arguments."""
-    of_each = [call["function"] for call in json.loads(calls)]
-    return json.dumps(
-        [{"name": call["name"], "arguments": call.get("arguments", {})} for call in of_each],
-        ensure_ascii=False,
-    )
 
 
 def _choices(row: dict, answer: str, task: Task) -> list[str] | None:

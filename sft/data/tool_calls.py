@@ -110,3 +110,12 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nulls(inner) for inner in value if inner is not None]
     return value
+
+
+def calls_as_text(calls: str) -> str:
+    """Return a message's tool calls, JSON in OpenAI's form, as a reference has them: names and arguments."""
+    of_each = [call["function"] for call in json.loads(calls)]
+    return json.dumps(
+        [{"name": call["name"], "arguments": call.get("arguments", {})} for call in of_each],
+        ensure_ascii=False,
+    )

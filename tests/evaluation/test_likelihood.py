@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sft.core.errors import UserError
-from sft.data.holdout import calls_as_text
+from sft.data.tool_calls import calls_as_text
 from sft.evaluation import likelihood
 from sft.evaluation.likelihood import encoded, encoded_choices, likelihoods, right_choices
 from sft.modeling.chat_template import encode, prompt_ids
