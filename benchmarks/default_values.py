@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, mapping
-from sft.data.holdout import evaluation_pool
+from sft.data.evaluation_pool import evaluation_pool
 from sft.statistics.significance import TESTED_ROUGE
 from sft.study.plan import applied
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS

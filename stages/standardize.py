@@ -20,11 +20,10 @@ from sft.core.params import Params, Share, Text, mapping, section
 from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, take_rows
 from sft.data import account, rejects, sources
 from sft.data.contamination import REASONS
+from sft.data.evaluation_pool import CHOICES, evaluation_pool
 from sft.data.holdout import (
-    CHOICES,
     HoldoutParams,
     Split,
-    evaluation_pool,
     split,
 )
 from sft.data.sources import Loaded

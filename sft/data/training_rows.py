@@ -7,7 +7,8 @@ import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
 from sft.data.contamination import EXACT, Examples
-from sft.data.holdout import given_away, of_form, without
+from sft.data.evaluation_pool import of_form
+from sft.data.holdout import given_away, without
 from sft.tasks.task import Task
 
 

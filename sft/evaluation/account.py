@@ -109,9 +109,10 @@ def table(tasks: list[Task], metrics: Metrics) -> list[str]:
     """Return the scores as a table: the metrics that all tasks have, then a task's own."""
     shared = [name for name in tasks[0].metrics if name in metrics[AVERAGE]]
     width = max(map(len, metrics))
-    lines = [f"{'':<{width}}" + "".join(f"{METRICS[name].label:>15}" for name in shared)]
+    columns = {name: max(15, len(METRICS[name].label) + 2) for name in shared}
+    lines = [f"{'':<{width}}" + "".join(f"{METRICS[name].label:>{columns[name]}}" for name in shared)]
     for task, scores in metrics.items():
-        cells = [f"{scores[name]:>15{METRICS[name].format}}" for name in shared]
+        cells = [f"{scores[name]:>{columns[name]}{METRICS[name].format}}" for name in shared]
         own = [
             f"{METRICS[name].label} {scores[name]:{METRICS[name].format}}"
             for name in scores

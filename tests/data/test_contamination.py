@@ -12,7 +12,7 @@ from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet
 from sft.core.params import leaves, load
 from sft.data.contamination import Examples, normalized
-from sft.data.holdout import EXAMPLES, evaluation_pool
+from sft.data.evaluation_pool import EXAMPLES, evaluation_pool
 from stages import mix, standardize
 from tests.imports import ROOT
 from tests.tiny import dialogue, table

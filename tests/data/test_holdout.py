@@ -9,7 +9,8 @@ from sft.core.errors import UserError
 from sft.core.files import read_parquet
 from sft.core.params import load
 from sft.core.seeded_order import units
-from sft.data.holdout import EXAMPLES, HoldoutParams, evaluation_pool, given_away, of_form, split, without
+from sft.data.evaluation_pool import EXAMPLES, evaluation_pool, of_form
+from sft.data.holdout import HoldoutParams, given_away, split, without
 from tests.imports import ROOT
 from tests.tiny import dialogue, table, task
 

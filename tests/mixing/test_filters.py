@@ -15,7 +15,7 @@ from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, section
 from sft.core.row_schema import standard_table
-from sft.data.holdout import EXAMPLES
+from sft.data.evaluation_pool import EXAMPLES
 from sft.mixing.decontamination import contaminated
 from sft.mixing.filters import FilterParams, filtered
 from sft.mixing.near_duplicates import PERMUTATIONS, banding
