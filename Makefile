@@ -19,7 +19,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test test-full lint lock preset study harness chat browser install install-harness
+.PHONY: repro test test-full lint lock preset study harness chat browser install install-harness install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -29,12 +29,12 @@ PYTEST := .venv/bin/pytest --numprocesses logical --maxprocesses 4 --dist workst
 # Where there is a GPU, its tests come afterwards, one by one: some take all of its memory.
 APART := $(if $(filter requirements.txt,$(REQUIREMENTS)),--ignore tests/test_gpu.py)
 
-test: lint browser install-harness
+test: lint browser install-harness install-test
 	$(PYTEST) $(APART)
 	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
 # The marker given last counts: without one, nothing is left out.
-test-full: lint browser install-harness
+test-full: lint browser install-harness install-test
 	$(PYTEST) -m "" $(APART)
 	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
@@ -48,12 +48,13 @@ lint: install
 # Pins every package of the environment, for Python 3.11 and 3.12 on any system; versions that still fit are kept.
 # Not after `install`, which what is pinned may keep from being done.
 LOCK ?=
+OTHERS := requirements-harness.txt requirements-remotes.txt requirements-test.txt
 UV := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
 lock:
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet $(PIP_ARGS) "$$(grep ^uv== requirements-cpu.txt)"
-	$(UV) $(LOCK) requirements-cpu.txt requirements-harness.txt --output-file constraints.txt
-	$(UV) $(LOCK) requirements.txt requirements-harness.txt --output-file constraints-gpu.txt
+	$(UV) $(LOCK) requirements-cpu.txt $(OTHERS) --output-file constraints.txt
+	$(UV) $(LOCK) requirements.txt $(OTHERS) --output-file constraints-gpu.txt
 
 CHAT ?=
 chat: install
@@ -93,4 +94,11 @@ install-harness: install $(HARNESS_STAMP)
 
 $(HARNESS_STAMP): requirements-harness.txt $(STAMP)
 	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-harness.txt -c $(CONSTRAINTS)
+	@touch $@
+
+TEST_STAMP := .venv/installed-test
+install-test: install $(TEST_STAMP)
+
+$(TEST_STAMP): requirements-test.txt $(STAMP)
+	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-test.txt -c $(CONSTRAINTS)
 	@touch $@
