@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,7 +38,7 @@ def adapter_of(repo: Repo, revision: str) -> dict[str, str]:
 
 
 def test_killed_in_the_workspace_it_goes_on_in_a_copy(repo: Repo, tmp_path: Path) -> None:
-    """The adapter is that of a run that was left alone; both runs keep their work in the one repository."""
+    """The adapter is that of a run that was left alone; all runs keep their work in the one repository."""
     repo.set_params({"train.budget": f"{STEPS} steps", "train.validation_every": 40})
     alone = repo.copy(tmp_path / "alone")
     repo.extra_env = {"SFT_CHECKPOINT_SECONDS": "0"}
@@ -52,9 +55,21 @@ def test_killed_in_the_workspace_it_goes_on_in_a_copy(repo: Repo, tmp_path: Path
     assert stopped[1] == "stopped: DVC, which ran this stage, is gone"
     assert stopped[3] == "the next `dvc repro` goes on from there" and int(stopped[2]) < STEPS
 
+    # Once more where the stage has succeeded, and DVC has not recorded that.
+    shell = tmp_path / "bin" / "python"
+    shell.parent.mkdir()
+    shell.write_text(f'#!/bin/sh\n{sys.executable} "$@" && kill -9 $PPID\n')
+    shell.chmod(0o755)
+    path = f"{shell.parent}{os.pathsep}{repo.env['PATH']}"
+    killed = Repo(repo.path, repo.wheels, repo.extra_env | {"PATH": path}).run(
+        "dvc", "repro", "train", ok=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert f"going on from step {stopped[2]} of 150 (checkpoint of " in killed.stdout
+    assert (repo.path / "models/adapter").exists() and repo.lock() == alone.lock()
+
     said = repo.dvc("exp", "run", "--temp", "--name", "resumed", "train")
-    assert f"going on from step {stopped[2]} of 150 (checkpoint of " in said
-    assert not list((repo.path / ".dvc/tmp/work/train").iterdir())
+    assert "going on from step 150 of 150 (checkpoint of " in said
 
     assert alone.stage("train") is None
     commit = repo.experiment("resumed")
@@ -65,5 +80,5 @@ def test_killed_in_the_workspace_it_goes_on_in_a_copy(repo: Repo, tmp_path: Path
     for path in ("plots/train_loss.csv", "plots/validation_loss.csv", "metrics/train.json"):
         assert repo.git("show", f"{commit}:{path}") == (alone.path / path).read_text()
     record = json.loads(repo.git("show", f"{commit}:provenance/train.json"))
-    assert record["resumed_at_steps"] == [int(stopped[2])]
+    assert record["resumed_at_steps"] == [int(stopped[2]), STEPS]
     assert alone.json("provenance/train.json")["resumed_at_steps"] == []
