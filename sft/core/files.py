@@ -152,3 +152,24 @@ def sha256_of(path: Path | str) -> str:
         raise MissingFile(path) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}. Check its permissions.") from error
+
+
+_hashed: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+
+def sha256_once(path: Path | str) -> str:
+    """Return what `sha256_of` returns, computed once a process as long as the file stays as it is.
+
+    That is told by its inode, size and time of change.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except OSError:
+        return sha256_of(path)  # which says what is wrong
+    state = (status.st_ino, status.st_size, status.st_mtime_ns)
+    before, digest = _hashed.get(path, (None, ""))
+    if before != state:
+        digest = sha256_of(path)
+        _hashed[path] = state, digest
+    return digest

