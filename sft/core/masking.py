@@ -1,4 +1,4 @@
-"""Texts that may hold secrets, without them: messages show addresses as users, pip, Git or the hub give them."""
+"""Secrets in what is shown: messages quote addresses as users, pip, Git or the hub give them."""
 
 import logging
 import os

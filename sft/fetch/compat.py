@@ -80,10 +80,10 @@ def progress_told(line: str) -> tuple[int, int] | None:
 def keep_partial_downloads() -> None:
     """Have huggingface_hub keep what has come of a file, and go on from there, in a later process too.
 
-    From 1.32 on it downloads to a name of this process's own and removes that when anything goes wrong, so
-    6 GB that were killed at 5 start over: its cache must not be spoilt where file locks do nothing. Here every
-    file is checked against its name's hash afterwards, so that cannot happen unseen. What comes by Xet is left
-    as it is: it comes in no order. The addresses in what the library logs may be signed: they are masked.
+    It downloads to a name of the process's own and removes that when anything goes wrong, so that 6 GB which
+    were killed at 5 start over: where file locks do nothing, two processes would spoil a common file. Here
+    every file is checked against its hash afterwards (`hub.damaged`), so that would be noticed. What comes by
+    Xet is left to it: it comes in no order. The addresses in what the library logs may be signed: masked.
     """
     from huggingface_hub import file_download
 
@@ -108,4 +108,4 @@ def keep_partial_downloads() -> None:
         file_download._chmod_and_move(incomplete_path, destination_path)
         return None
 
-    file_download._download_to_tmp_and_move = resumed
+    file_download._download_to_tmp_and_move = resumed  # type: ignore[assignment]

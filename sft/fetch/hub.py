@@ -144,8 +144,8 @@ def _download(repo: str, kind: str, commit: str, names: list[str]) -> Path:
         path.unlink()
     if wrong and (again := damaged(_snapshot(repo, kind, commit, names), names)):
         raise UserError(
-            f"{_uri(repo, kind)}: {again[0].name} does not have the checksum that the hub names it by, twice. "
-            "Do not trust it: check HF_ENDPOINT, the disk, and what stands between you and the hub."
+            f"{_uri(repo, kind)}: {again[0].name} does not have the checksum that the hub names it by, "
+            "twice. Do not trust it: check HF_ENDPOINT, the disk, and what stands between you and the hub."
         )
     return folder
 

@@ -43,9 +43,11 @@ def fetch(package: str, version: str, sha256: str | None = None) -> Path:
     """Return the wheel of PACKAGE==VERSION from the cache, downloaded first if need be.
 
     The download is pip's own, so any index, mirror or proxy that pip is configured for works. A cached
-    wheel is hashed once a run (some 0.15 s for 100 MB) and fetched anew if it is damaged. A transfer that breaks
-    off is resumed by pip from 25.1 on; after a killed one pip starts that wheel over (98 MB for the default's
-    largest). To do better one would have to download beside pip, without its indexes, proxies and logins.
+    wheel is hashed once a run (some 0.15 s for 100 MB) and fetched anew if it is damaged.
+
+    pip resumes a transfer that breaks off, from 25.1 on; one that was killed it starts over (98 MB for the
+    default's largest). To do better one would have to download beside pip, without its indexes, proxies and
+    logins.
     Raises UserError where the checksum is unknown or wrong, there is no such version or no index.
     """
     package = canonical(package)

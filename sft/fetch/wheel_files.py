@@ -100,7 +100,7 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
 
 
 def _check_size(wheel: Path, info: zipfile.ZipInfo, most: int) -> None:
-    """Raise UserError for a file too large to be data. Of what is no larger than it says, zipfile reads no more."""
+    """Raise UserError for a file too large to be data; zipfile reads no more of one than it says it has."""
     if info.file_size > most or info.file_size > max(SMALL, MOST_RATIO * info.compress_size):
         raise UserError(
             f"{wheel.name}: {info.filename} would take {info.file_size:,} bytes unpacked from "
