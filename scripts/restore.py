@@ -1,0 +1,97 @@
+"""Put the outputs of this commit into the workspace without running a stage that has run before.
+
+Run as `python -m scripts.restore` (`make restore`). Outputs come from the default remote, where there is one, and
+from this machine's cache. Where dvc.lock names outputs that neither has, such as those of another machine, the
+run cache may have what this machine made of the same inputs: `dvc repro` would not look there, since dvc.lock
+fits the inputs. dvc.lock names these outputs then, and what later stages made of them. Nothing runs here, and
+what cannot be had stays as it is.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.last_run import with_seconds
+from scripts.stage_entries import Entry, Outputs, Stages, opened, outputs, plain, same_inputs
+from sft.core.errors import UserError
+from sft.core.params import load
+from stages.cli import LOCK, described
+
+
+@dataclass
+class Plan:
+    """Where the outputs of each stage come from: the entry that names them, or `runs` where none can be had."""
+
+    locked: dict[str, Entry] = field(default_factory=dict)
+    run_cache: dict[str, Entry] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+
+
+def plan(stages: Stages, lock: dict[str, Entry]) -> Plan:
+    """Find the outputs of each stage, from first to last, as dvc.lock or else the run cache has them."""
+    found, made = Plan(), Outputs()
+    for name in stages.names:
+        inputs = stages.inputs(name, made)
+        locked = lock.get(name)
+        if locked and not (inputs and same_inputs(locked, inputs)):
+            locked = None
+        if locked and not stages.absent(name, locked):
+            found.locked[name] = locked
+        elif inputs and (earlier := earlier_run(stages, name, inputs)):
+            found.run_cache[name] = locked = earlier
+        else:
+            found.runs.append(name)
+        # What dvc.lock names and cannot be had is still what a run is to make: later stages may have read it.
+        made |= outputs(locked or {})
+    return found
+
+
+def earlier_run(stages: Stages, name: str, inputs: Entry) -> Entry | None:
+    """Return the newest run of these inputs whose outputs are all in the cache."""
+    return next((run for run in stages.run_cache(inputs) if not stages.absent(name, run)), None)
+
+
+def restore() -> list[str]:
+    """Fetch and check out what can be had; return what to tell the user.
+
+    Raises UserError where there is no pipeline to restore.
+    """
+    said = []
+    with opened() as stages:
+        if stages.remote:
+            try:
+                stages.fetch()
+            except UserError as error:
+                said.append(f"The remote `{stages.remote}` does not have all of it: {error}")
+        else:
+            said.append("No remote is set: only this machine's cache can have the outputs.")
+        stages.check_out_added()
+        lock = plain(load(LOCK).get("stages") or {}) if Path(LOCK).exists() else {}
+        found = plan(stages, lock)
+        refused = []
+        for name, entry in (found.locked | found.run_cache).items():
+            refused += stages.check_out(name, entry)
+        if found.run_cache:
+            stages.write(found.run_cache)
+    if found.locked:
+        said.append(f"As {LOCK} has them: the outputs of {', '.join(found.locked)}.")
+    if found.run_cache:
+        said.append(
+            f"From an earlier run of the same inputs: the outputs of {', '.join(found.run_cache)}. {LOCK} and "
+            "the results in Git are now of that run: `git diff --stat` shows which differ, commit them or not."
+        )
+    if refused:
+        said.append(
+            f"Not touched, for they were changed by hand and no cache has that content: {', '.join(refused)}. "
+            "Move them away and run this again, or `dvc checkout --force` to lose them."
+        )
+    if found.runs:
+        said.append(f"Not to be had, so `dvc repro` would run: {with_seconds(found.runs)}.")
+    return said
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(restore()))
+    except UserError as error:
+        sys.exit(f"error: {described(error)}")
