@@ -9,12 +9,19 @@ what cannot be had stays as it is.
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from scripts.last_run import with_seconds
-from scripts.stage_entries import Entry, Outputs, Stages, opened, outputs, plain, same_inputs
+from scripts.stage_entries import (
+    Entry,
+    Outputs,
+    Stages,
+    earlier_run,
+    locked_entries,
+    opened,
+    outputs,
+    same_inputs,
+)
 from sft.core.errors import UserError
-from sft.core.params import load
 from stages.cli import LOCK, described
 
 
@@ -46,11 +53,6 @@ def plan(stages: Stages, lock: dict[str, Entry]) -> Plan:
     return found
 
 
-def earlier_run(stages: Stages, name: str, inputs: Entry) -> Entry | None:
-    """Return the newest run of these inputs whose outputs are all in the cache."""
-    return next((run for run in stages.run_cache(inputs) if not stages.absent(name, run)), None)
-
-
 def restore() -> list[str]:
     """Fetch and check out what can be had; return what to tell the user.
 
@@ -66,8 +68,7 @@ def restore() -> list[str]:
         else:
             said.append("No remote is set: only this machine's cache can have the outputs.")
         stages.check_out_added()
-        lock = plain(load(LOCK).get("stages") or {}) if Path(LOCK).exists() else {}
-        found = plan(stages, lock)
+        found = plan(stages, locked_entries())
         refused = []
         for name, entry in (found.locked | found.run_cache).items():
             refused += stages.check_out(name, entry)

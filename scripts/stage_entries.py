@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.errors import UserError
+from sft.core.params import load
 from stages.cli import LOCK
 
 Entry = dict[str, Any]
@@ -40,6 +41,10 @@ class Stages:
     def names(self) -> list[str]:
         """The stages' names."""
         return list(self._stages)
+
+    def deps(self, name: str) -> list[str]:
+        """Return the paths of a stage's dependencies, params left out."""
+        return [dep.def_path for dep in self._stages[name].deps]
 
     def outs(self, name: str) -> list[str]:
         """Return the paths of a stage's outputs."""
@@ -173,6 +178,16 @@ def opened() -> Iterator[Stages]:
         raise UserError("This is no DVC repository. Run it in the project's folder.") from error
     except DvcException as error:
         raise UserError(f"DVC cannot read the pipeline: {error}") from error
+
+
+def earlier_run(stages: Stages, name: str, inputs: Entry) -> Entry | None:
+    """Return the newest run of these inputs whose outputs are all in the cache."""
+    return next((run for run in stages.run_cache(inputs) if not stages.absent(name, run)), None)
+
+
+def locked_entries() -> dict[str, Entry]:
+    """Return the entries of dvc.lock, by stage; none where there is no such file."""
+    return plain(load(LOCK).get("stages") or {}) if Path(LOCK).exists() else {}
 
 
 def same_inputs(one: Entry, other: Entry) -> bool:

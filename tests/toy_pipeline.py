@@ -132,6 +132,11 @@ class Toy(Repo):
             dvc.reproduce()
         return self.ran()
 
+    def check_out(self) -> None:
+        """Have the data of what is checked out."""
+        with DvcRepo() as dvc:
+            dvc.checkout(force=True)
+
     def clean(self) -> bool:
         """Tell whether DVC finds nothing to do."""
         return not self.changed_stages()
