@@ -64,7 +64,7 @@ def restore() -> list[str]:
             try:
                 stages.fetch()
             except UserError as error:
-                said.append(f"The remote `{stages.remote}` does not have all of it: {error}")
+                said.append(f"Not all could be fetched from the remote `{stages.remote}`: {error}")
         else:
             said.append("No remote is set: only this machine's cache can have the outputs.")
         stages.check_out_added()

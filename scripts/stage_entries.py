@@ -151,12 +151,10 @@ class Stages:
 
         What could be had is in the cache then.
         """
-        from dvc.exceptions import DvcException
-
         try:
             self._repo.fetch(run_cache=True)
-        except (DvcException, OSError) as error:
-            raise UserError(str(error)) from error
+        except Exception as error:  # each kind of remote has errors of its own
+            raise UserError(str(error).strip() or type(error).__name__) from error
 
     def _made(self, name: str, entry: Entry) -> Any:
         return self._cache._create_stage(copy.deepcopy(entry), wdir=self._stages[name].wdir)
