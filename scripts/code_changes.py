@@ -30,19 +30,25 @@ def changed_files(folder: str, read: str) -> list[str]:
 
 def _hash_at(commit: str, folder: str) -> str:
     """Return the MD5 by which dvc.lock names a folder's content (compat.folder_hash), as a commit has it."""
-    entries = [line.split("\t") for line in git("ls-tree", "-r", "-z", commit, folder + "/").split("\0") if line]
+    entries = [
+        line.split("\t") for line in git("ls-tree", "-r", "-z", commit, folder + "/").split("\0") if line
+    ]
     blobs = [about.split()[2] for about, _ in entries]
     paths = [Path(path).relative_to(folder).as_posix() for _, path in entries]
     listed = [
         {"md5": hashlib.md5(content).hexdigest(), "relpath": path}
-        for path, content in sorted(zip(paths, _contents(blobs), strict=True), key=lambda one: Path(one[0]).parts)
+        for path, content in sorted(
+            zip(paths, _contents(blobs), strict=True), key=lambda one: Path(one[0]).parts
+        )
     ]
     return f"{hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest()}.dir"
 
 
 def _contents(blobs: list[str]) -> list[bytes]:
     asked = "".join(f"{blob}\n" for blob in blobs).encode()
-    answer = subprocess.run(["git", "cat-file", "--batch"], input=asked, capture_output=True, check=True).stdout
+    answer = subprocess.run(
+        ["git", "cat-file", "--batch"], input=asked, capture_output=True, check=True
+    ).stdout
     found, at = [], 0
     for _ in blobs:
         header, start = answer[at : answer.index(b"\n", at)], answer.index(b"\n", at) + 1

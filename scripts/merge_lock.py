@@ -26,12 +26,11 @@ from scripts.stage_entries import (
     Outputs,
     Stages,
     earlier_run,
+    entries_of,
     opened,
     outputs,
-    plain,
     same_inputs,
 )
-from sft.core import params
 from sft.core.errors import UserError
 from sft.core.files import replacing
 from stages.cli import LOCK, described
@@ -103,8 +102,7 @@ def choose(stages: Stages, locks: dict[str, dict[str, Entry]]) -> Taken:
 
 def lock_of(commit: str) -> dict[str, Entry]:
     """Return the entries of a commit's dvc.lock; none where it has no such file."""
-    text = Side(commit).read(LOCK)
-    return plain(params.parse(text, f"{LOCK} of {commit[:9]}").get("stages") or {}) if text else {}
+    return entries_of(Side(commit).read(LOCK), f"{LOCK} of {commit[:9]}")
 
 
 def refuse_conflicts(locks: list[dict[str, Entry]]) -> None:
@@ -159,7 +157,9 @@ def said(taken: Taken, absent: list[str], merge: Merge) -> list[str]:
         names = [name for name, of in taken.whose.items() if of == whose]
         lines.append(f"Of {whose}: the results of {', '.join(names)}.")
     if absent:
-        lines.append(f"In no cache here: {', '.join(absent)}. `make restore` fetches them, where a remote has them.")
+        lines.append(
+            f"In no cache here: {', '.join(absent)}. `make restore` fetches them, where a remote has them."
+        )
     if taken.runs:
         lines.append(
             f"Neither side has run with what is merged: {with_seconds(taken.runs)}. `dvc repro` runs that, now or "

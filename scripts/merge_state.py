@@ -28,7 +28,8 @@ def merging() -> Merge | None:
     for name, then in GOING_ON.items():
         # Git leaves REBASE_HEAD behind.
         going_on = (folder / name).exists() and (
-            name != "REBASE_HEAD" or any((folder / where).exists() for where in ("rebase-merge", "rebase-apply"))
+            name != "REBASE_HEAD"
+            or any((folder / where).exists() for where in ("rebase-merge", "rebase-apply"))
         )
         if going_on:
             others = (folder / name).read_text(encoding="utf-8").split()

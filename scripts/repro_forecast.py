@@ -55,9 +55,7 @@ def differences(entry: Entry, inputs: Entry) -> list[str]:
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name) or (name in old) != (name in new):
                 found.append(f"{name} {_value(old, name)} -> {_value(new, name)}")
-    read, here = (
-        {dep["path"]: dep.get("md5") for dep in side.get("deps", [])} for side in (entry, inputs)
-    )
+    read, here = ({dep["path"]: dep.get("md5") for dep in side.get("deps", [])} for side in (entry, inputs))
     for path in sorted({*read, *here}):
         if path not in read or path not in here:
             found.append(f"{path} {'no longer a' if path in read else 'a new'} dependency in dvc.yaml")
@@ -67,7 +65,9 @@ def differences(entry: Entry, inputs: Entry) -> list[str]:
     return found + [f"{path}: in dvc.yaml's outputs, or no longer" for path in sorted(old_outs ^ new_outs)]
 
 
-def _on_its_own(stages: Stages, name: str, entry: Entry | None, made: Outputs) -> tuple[Forecast, Entry | None]:
+def _on_its_own(
+    stages: Stages, name: str, entry: Entry | None, made: Outputs
+) -> tuple[Forecast, Entry | None]:
     """Judge a stage whose inputs are known; return the entry that its outputs will be of, too."""
     inputs = stages.inputs(name, made)
     assert inputs  # the stages before are judged
@@ -80,7 +80,9 @@ def _on_its_own(stages: Stages, name: str, entry: Entry | None, made: Outputs) -
     if absent := stages.absent(name, entry):
         return Forecast(Does.RUNS, [f"{_list(absent)} not in DVC's cache"], bool(earlier)), entry
     if damaged := stages.damaged(name, entry):
-        states = [f"{path} {'changed by hand' if how == 'modified' else 'missing'}" for path, how in damaged.items()]
+        states = [
+            f"{path} {'changed by hand' if how == 'modified' else 'missing'}" for path, how in damaged.items()
+        ]
         return Forecast(Does.CHECKS_OUT, states), entry
     return Forecast(Does.NOTHING), entry
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sft.core import params
 from sft.core.errors import UserError
-from sft.core.params import load
 from stages.cli import LOCK
 
 Entry = dict[str, Any]
@@ -185,7 +185,12 @@ def earlier_run(stages: Stages, name: str, inputs: Entry) -> Entry | None:
 
 def locked_entries() -> dict[str, Entry]:
     """Return the entries of dvc.lock, by stage; none where there is no such file."""
-    return plain(load(LOCK).get("stages") or {}) if Path(LOCK).exists() else {}
+    return entries_of(Path(LOCK).read_text(encoding="utf-8") if Path(LOCK).exists() else None, LOCK)
+
+
+def entries_of(text: str | None, path: str) -> dict[str, Entry]:
+    """Return the entries of a dvc.lock's text; `path` is for errors. Raises UserError where it is damaged."""
+    return plain(params.parse(text, path).get("stages") or {}) if text else {}
 
 
 def same_inputs(one: Entry, other: Entry) -> bool:

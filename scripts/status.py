@@ -73,7 +73,9 @@ def made_by(stages: list[str]) -> list[str]:
         versions |= one.get("versions") or {}
     if not versions:
         return []
-    named = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "trl") if name in versions)
+    named = ", ".join(
+        f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "trl") if name in versions
+    )
     lines = [f"made by: {named}, on {', '.join(devices) or 'a device that is not recorded'}"]
     others = {
         f"{package} {version} (now {now.get(package, 'not installed')})"
@@ -104,7 +106,9 @@ def _cost(runs: list[str], may: list[str]) -> str:
     for names, what in ((runs, "runs"), (may, "may run")):
         if names:
             took = sum(seconds(name) for name in names)
-            parts.append(f"{what} {', '.join(names)}" + (f", which took {duration(took)} last time" if took else ""))
+            parts.append(
+                f"{what} {', '.join(names)}" + (f", which took {duration(took)} last time" if took else "")
+            )
     return f"`dvc repro` {'; it '.join(parts)}."
 
 

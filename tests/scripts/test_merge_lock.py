@@ -84,7 +84,9 @@ def test_what_either_side_has_run_does_not_run_again(
     ran("ours", ours)
     assert "dvc.lock" in in_conflict(toy, "merge", "theirs")
     text = merged(toy)
-    named = f"Neither side has run with what is merged: {', '.join(left)}.".replace("train", "train (2 min 5 s)")
+    named = f"Neither side has run with what is merged: {', '.join(left)}.".replace(
+        "train", "train (2 min 5 s)"
+    )
     assert named in text or not left and "Neither" not in text
     toy.git("commit", "--quiet", "--no-edit")
     # What is left follows from the merge: neither side's results are of these params.
