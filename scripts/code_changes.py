@@ -1,7 +1,7 @@
 """Which files of a folder differ from the folder that a stage has read, by Git's history.
 
-dvc.lock has one hash of a whole folder, and DVC keeps no copy of code. The commit whose folder has that hash has
-the files.
+dvc.lock has one hash of a whole folder, and DVC keeps no copy of code. The commit whose folder has that
+hash has the files.
 """
 
 import hashlib

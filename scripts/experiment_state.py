@@ -1,11 +1,13 @@
 """What DVC's experiments keep in Git and under .dvc/tmp, and what a killed `dvc exp run` leaves of it.
 
-DVC promises none of it: tests/scripts/test_rescue.py kills real commands and says where to look when it moves. In
-the workspace, `dvc exp run`
+DVC promises none of it: tests/scripts/test_rescue.py kills real commands and says where to look when it
+moves. In the workspace, `dvc exp run`
 
-1. puts the user's changes onto Git's stash, detaches HEAD, adds the params of the command and puts the whole onto
+1. puts the user's changes onto Git's stash, detaches HEAD, adds the params of the command and puts the
+whole onto
    a stash of its own (refs/exps/stash); goes back to the branch and takes the user's changes back;
-2. notes the commit and that stash in refs/exps/exec/, detaches HEAD again, applies the stash and runs the stages;
+2. notes the commit and that stash in refs/exps/exec/, detaches HEAD again, applies the stash and runs the
+stages;
 3. commits, names the commit refs/exps/xx/.../NAME, goes back to the branch, the results in the workspace, and
    removes refs/exps/exec/EXEC_BASELINE.
 
@@ -105,11 +107,18 @@ def killed_in_apply() -> bool:
         return False
     head = git("rev-parse", "HEAD").strip()
     if detached():
-        named = git("for-each-ref", "--points-at", head, "--format=%(refname)", "refs/exps/").split()
         branch = branch_before()
-        return bool(named) and branch is not None and reference(f"refs/heads/{branch}") == began
+        return is_experiment(head) and branch is not None and reference(f"refs/heads/{branch}") == began
     applied = applied_by_stash()
-    return head == began and applied is not None and applied != reference(f"{EXEC}/EXEC_APPLY")
+    # The note is gone too where the experiment was removed since.
+    unfinished = applied is not None and applied != reference(f"{EXEC}/EXEC_APPLY") and is_experiment(applied)
+    return head == began and unfinished
+
+
+def is_experiment(commit: str) -> bool:
+    """Tell whether an experiment of today has a commit."""
+    named = git("for-each-ref", "--points-at", commit, "--format=%(refname)", "refs/exps/").split()
+    return any(re.fullmatch(r"refs/exps/\w{2}/\w{38}/.+", name) for name in named)
 
 
 def applied_by_stash() -> str | None:
@@ -126,20 +135,26 @@ def detached() -> bool:
     return not succeeds("symbolic-ref", "--quiet", "HEAD")
 
 
-def running() -> dict[str, Any]:
-    """Return what DVC has noted of the experiment that runs in the workspace; nothing where it got not that far."""
+def running_name() -> str:
+    """Return the name that DVC has noted of the experiment that runs in the workspace."""
     try:
-        return json.loads((RUNNING / "workspace.run").read_text(encoding="utf-8"))
+        noted = json.loads((RUNNING / "workspace.run").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
+        noted = {}
+    return noted.get("name") or "of unknown name"
+
+
+def forget_arguments() -> None:
+    """Remove the arguments of a run, which DVC has Git track for as long as it needs them."""
+    git("rm", "--cached", "--quiet", "--force", "--ignore-unmatch", "--", str(ARGUMENTS))
+    ARGUMENTS.unlink(missing_ok=True)
 
 
 def forget_execution() -> None:
     """Remove what DVC itself removes at the end of an experiment in the workspace."""
     for name in ("EXEC_BASELINE", "EXEC_MERGE", "EXEC_BRANCH"):
         git("update-ref", "--no-deref", "-d", f"{EXEC}/{name}")
-    git("rm", "--cached", "--quiet", "--force", "--ignore-unmatch", "--", str(ARGUMENTS))
-    ARGUMENTS.unlink(missing_ok=True)
+    forget_arguments()
     shutil.rmtree(RUNNING, ignore_errors=True)
 
 

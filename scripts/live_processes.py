@@ -25,7 +25,7 @@ def dvc_commands(root: Path) -> list[Command]:
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process, words, folder in _processes():
-        if process.pid not in own and _is_dvc(words) and folder.is_relative_to(root):
+        if process.pid not in own and is_dvc(words) and folder.is_relative_to(root):
             queue = "queue-worker" in words or "exec-run" in words or words[-4:-2] == ["queue", "start"]
             found.append(Command(process.pid, " ".join(words[1:]), queue))
     return found
@@ -34,13 +34,13 @@ def dvc_commands(root: Path) -> list[Command]:
 def stop_orphans(root: Path) -> list[str]:
     """Stop the stages that outlived the DVC that started them; say which, and which did not stop.
 
-    Their results would be lost: DVC runs a stage anew that it did not see end. They are sent SIGTERM, so that a
-    stage may save where it is.
+    Their results would be lost: DVC runs a stage anew that it did not see end. They are sent SIGTERM, so
+    that a stage may save where it is.
     """
     orphans = [
         process
         for process, words, _ in _processes()
-        if _stage_of(process, root) and not _is_dvc(words) and not any(map(_runs_dvc, _parents(process)))
+        if _stage_of(process, root) and not is_dvc(words) and not any(map(_runs_dvc, _parents(process)))
     ]
     names = {process.pid: _stage_of(process, root) for process in orphans}
     for process in orphans:
@@ -70,14 +70,14 @@ def _processes() -> Iterator[tuple[psutil.Process, list[str], Path]]:
             yield process, words, folder
 
 
-def _is_dvc(words: list[str]) -> bool:
+def is_dvc(words: list[str]) -> bool:
     """Tell whether a command line is DVC's: `dvc ...`, `python .../dvc ...` or `python -m dvc ...`."""
     return any(Path(word).name == "dvc" for word in words[:2]) or words[1:3] == ["-m", "dvc"]
 
 
 def _runs_dvc(process: psutil.Process) -> bool:
     try:
-        return _is_dvc(process.cmdline())
+        return is_dvc(process.cmdline())
     except psutil.Error:
         return False
 

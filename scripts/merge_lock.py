@@ -1,14 +1,15 @@
 """Merge dvc.lock and the results in Git of two branches that have both run the pipeline.
 
-Run as `python -m scripts.merge_lock` (`make merge-lock`), while Git waits for a conflict of a merge, rebase or
-cherry-pick to be resolved, or right after a merge. What people write (params.yaml, dvc.yaml, code) is to be
-resolved before: it decides which results belong to it. Of each stage, from first to last, it takes the entry of
-the side that ran it with the merged params, code and data, else one of this machine's run cache. Where there is
-none the stage is left to run, and named. Nothing runs here.
+Run as `python -m scripts.merge_lock` (`make merge-lock`), while Git waits for a conflict of a merge, rebase
+or cherry-pick to be resolved, or right after a merge. What people write (params.yaml, dvc.yaml, code) is to
+be resolved before: it decides which results belong to it. Of each stage, from first to last, it takes the
+entry of the side that ran it with the merged params, code and data, else one of this machine's run cache.
+Where there is none the stage is left to run, and named. Nothing runs here.
 
-.gitattributes declares these files `-merge`: where both sides changed one, Git keeps ours and says that it is in
-conflict, instead of merging line by line what belongs together. No merge driver is needed for it, so it holds in
-every clone. Where the attribute was not there yet, conflict markers in these files are replaced.
+.gitattributes declares these files `-merge`: where both sides changed one, Git keeps ours and says that it
+is in conflict, instead of merging line by line what belongs together. No merge driver is needed for it, so
+it holds in every clone. Where the attribute was not there yet, conflict markers in these files are
+replaced.
 """
 
 import hashlib

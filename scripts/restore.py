@@ -1,10 +1,10 @@
 """Put the outputs of this commit into the workspace without running a stage that has run before.
 
-Run as `python -m scripts.restore` (`make restore`). Outputs come from the default remote, where there is one, and
-from this machine's cache. Where dvc.lock names outputs that neither has, such as those of another machine, the
-run cache may have what this machine made of the same inputs: `dvc repro` would not look there, since dvc.lock
-fits the inputs. dvc.lock names these outputs then, and what later stages made of them. Nothing runs here, and
-what cannot be had stays as it is.
+Run as `python -m scripts.restore` (`make restore`). Outputs come from the default remote, where there is
+one, and from this machine's cache. Where dvc.lock names outputs that neither has, such as those of another
+machine, the run cache may have what this machine made of the same inputs: `dvc repro` would not look there,
+since dvc.lock fits the inputs. dvc.lock names these outputs then, and what later stages made of them.
+Nothing runs here, and what cannot be had stays as it is.
 """
 
 import sys

@@ -1,12 +1,12 @@
 """What each stage has made of which inputs: the entries of dvc.lock and of DVC's run cache.
 
 An entry is what dvc.lock has of one stage: cmd, deps, params and outs with their hashes. The run cache
-(`runs/` in DVC's cache) has the entries of all runs of this machine, by their inputs. DVC itself looks there only
-where the inputs differ from dvc.lock's: a stage whose inputs match but whose outputs are not in the cache runs
-again, though the run cache has what an earlier run made of them. So this module reads both.
+(`runs/` in DVC's cache) has the entries of all runs of this machine, by their inputs. DVC itself looks
+there only where the inputs differ from dvc.lock's: a stage whose inputs match but whose outputs are not in
+the cache runs again, though the run cache has what an earlier run made of them. So this module reads both.
 
-It uses DVC's classes, which DVC does not promise to keep: tests/scripts/test_stage_entries.py says where to look
-when a version moves them.
+It uses DVC's classes, which DVC does not promise to keep: tests/scripts/test_stage_entries.py says where to
+look when a version moves them.
 """
 
 import copy
@@ -108,7 +108,8 @@ class Stages:
     def check_out(self, name: str, entry: Entry) -> list[str]:
         """Put an entry's outputs into the workspace, as far as DVC's cache has them.
 
-        Returns the outputs that could not be: they lie here with a content that is in no cache and would be lost.
+        Returns the outputs that could not be: they lie here with a content that is in no cache and would be
+        lost.
         """
         from dvc.exceptions import CheckoutError, ConfirmRemoveError
 

@@ -1,7 +1,7 @@
 """What made the results here, what differs now, and what `dvc repro` would therefore run.
 
-Run as `python -m scripts.status` (`make status`). It changes nothing. Like `git status` and `dvc status` it exits
-with 0 whatever it finds, and with 1 where it cannot tell.
+Run as `python -m scripts.status` (`make status`). It changes nothing. Like `git status` and `dvc status` it
+exits with 0 whatever it finds, and with 1 where it cannot tell.
 
 Packages of another version and another device run no stage again, for they are among no stage's inputs
 (requirements-model.txt, which names some, is): they are said because a new run may have other results.
