@@ -80,7 +80,7 @@ def branch_before() -> str | None:
 
 
 def stashed_by_dvc() -> str | None:
-    """Return the commit on Git's stash that DVC has put there while it saved an experiment; None where it has not.
+    """Return what DVC has put onto Git's stash while it saved an experiment; None where it has not.
 
     It is the last one, of the time when DVC took the lock for saving, or later.
     """

@@ -163,8 +163,8 @@ def said(taken: Taken, absent: list[str], merge: Merge) -> list[str]:
         )
     if taken.runs:
         lines.append(
-            f"Neither side has run with what is merged: {with_seconds(taken.runs)}. `dvc repro` runs that, now or "
-            "after the merge; until then the results in Git are this branch's."
+            f"Neither side has run with what is merged: {with_seconds(taken.runs)}. `dvc repro` runs that, "
+            "now or after the merge; until then the results in Git are this branch's."
         )
     if merge.then:
         lines.append(f"{LOCK} and the results in Git are resolved and added. Go on with: {merge.then}")

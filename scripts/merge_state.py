@@ -16,7 +16,7 @@ GOING_ON = {
 
 @dataclass(frozen=True)
 class Merge:
-    """The commits that are merged, the current branch's first; and the command that goes on, None where it is done."""
+    """The commits that are merged, the current branch's first; `then` goes on, None where it is done."""
 
     sides: list[str]
     then: str | None

@@ -48,7 +48,7 @@ def forecast(stages: Stages, lock: dict[str, Entry]) -> dict[str, Forecast]:
 
 
 def differences(entry: Entry, inputs: Entry) -> list[str]:
-    """Say what differs between the inputs of an entry and those here: params old -> new, files, the command."""
+    """Say what differs between an entry's inputs and those here: params old -> new, files, the command."""
     found = [] if entry.get("cmd") == inputs.get("cmd") else ["its command in dvc.yaml"]
     for path in sorted({*(entry.get("params") or {}), *(inputs.get("params") or {})}):
         old, new = ((side.get("params") or {}).get(path, {}) for side in (entry, inputs))

@@ -1,9 +1,9 @@
 """Bring the user back to their branch after a `dvc exp run` that was killed, with params and results.
 
 Run as `python -m scripts.rescue` (`make rescue`). Says what it found and what is where now. The workspace is
-then what DVC itself leaves where a stage fails: the user's own changes, the experiment's params, and the results
-of the stages that ended, on the branch of before. An experiment that had ended is kept. Temporary copies of dead
-`--temp` runs are removed, and tasks of a queue whose workers are dead are queued again.
+then what DVC itself leaves where a stage fails: the user's own changes, the experiment's params, and the
+results of the stages that ended, on the branch of before. An experiment that had ended is kept. Temporary
+copies of dead `--temp` runs are removed, and tasks of a queue whose workers are dead are queued again.
 
 While a DVC command is running in the repository nothing is touched.
 """
@@ -85,7 +85,9 @@ def _half_written_lock() -> list[str]:
     except UserError:
         pass
     git("checkout", "--quiet", "HEAD", "--", LOCK)
-    return [f"{LOCK} was half-written: it is the commit's again. `dvc repro` takes later runs from its cache."]
+    return [
+        f"{LOCK} was half-written: it is the commit's again. `dvc repro` takes later runs from its cache."
+    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The workspace after a killed `dvc exp run` or `dvc exp apply`: back on its branch, and nothing of the user's lost.
+"""The workspace after a killed `dvc exp run` or `dvc exp apply`: on its branch, nothing of the user's lost.
 
-experiment_state.py says what DVC does in which order. What lay where something is put back goes onto Git's stash.
+experiment_state.py says what DVC does in which order. What lies where something is put back goes onto Git's
+stash.
 """
 
 from dataclasses import dataclass
@@ -51,15 +52,15 @@ def _killed_in_a_run() -> list[str]:
     state.forget_execution()
     if ended:
         return [
-            f"Experiment `{name}` had ended: it is kept (dvc exp show), and its results are in the workspace. "
-            f"You are {place}."
+            f"Experiment `{name}` had ended: it is kept (dvc exp show), and its results are in the workspace."
+            f" You are {place}."
         ]
     here = changed(git("show", f"{began}:{PARAMS}"), Path(PARAMS).read_text(encoding="utf-8"))
     differing = ", ".join(f"{param} {old} -> {new}" for param, old, new in here) or "none"
     return [
         f"Experiment `{name}` was killed. You are {place}.",
-        f"The workspace has your own changes, the params of `{name}` (against the commit: {differing}) and the "
-        f"results of the stages that ended: {_ended(began)}.",
+        f"The workspace has your own changes, the params of `{name}` (against the commit: {differing}) and "
+        f"the results of the stages that ended: {_ended(began)}.",
         f"Go on with: dvc exp run -n {name}",
     ]
 
@@ -128,8 +129,8 @@ def _place_before(began: str, ended: bool) -> Place:
     branch = state.branch_before()
     if branch and state.reference(f"refs/heads/{branch}") != began:
         raise UserError(
-            f"`{branch}` has other commits than when the experiment began, so nothing was touched. Keep what is "
-            f"here: git stash. Then: git switch {branch}, make rescue and git stash pop"
+            f"`{branch}` has other commits than when the experiment began, so nothing was touched. Keep what "
+            f"is here: git stash. Then: git switch {branch}, make rescue and git stash pop"
         )
     if head != began and not ended:
         raise UserError("HEAD has commits that are on no branch. Name them first: git branch NAME")

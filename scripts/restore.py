@@ -27,7 +27,7 @@ from stages.cli import LOCK, described
 
 @dataclass
 class Plan:
-    """Where the outputs of each stage come from: the entry that names them, or `runs` where none can be had."""
+    """Where each stage's outputs come from: the entry that names them, or `runs` where none can be had."""
 
     locked: dict[str, Entry] = field(default_factory=dict)
     run_cache: dict[str, Entry] = field(default_factory=dict)
@@ -78,12 +78,12 @@ def restore() -> list[str]:
         said.append(f"As {LOCK} has them: the outputs of {', '.join(found.locked)}.")
     if found.run_cache:
         said.append(
-            f"From an earlier run of the same inputs: the outputs of {', '.join(found.run_cache)}. {LOCK} and "
-            "the results in Git are now of that run: `git diff --stat` shows which differ, commit them or not."
+            f"From an earlier run of the same inputs: the outputs of {', '.join(found.run_cache)}. {LOCK} "
+            "and the results in Git are of that run now: `git diff --stat` names those that differ."
         )
     if refused:
         said.append(
-            f"Not touched, for they were changed by hand and no cache has that content: {', '.join(refused)}. "
+            f"Not touched, for they were changed by hand and no cache has them so: {', '.join(refused)}. "
             "Move them away and run this again, or `dvc checkout --force` to lose them."
         )
     if found.runs:

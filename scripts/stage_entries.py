@@ -55,7 +55,7 @@ class Stages:
         return [out.def_path for out in self._stages[name].outs if not out.use_cache]
 
     def inputs(self, name: str, made: Outputs) -> Entry | None:
-        """Return what a stage would run with: code and params as they lie here, other stages' outputs of `made`.
+        """Return what a stage would run with: code and params that lie here, other stages' outputs of `made`.
 
         None where one of these is missing. Raises UserError where a dep is missing that no stage makes.
         """
@@ -74,8 +74,8 @@ class Stages:
                 dep.save()
             except DependencyDoesNotExistError as error:
                 raise UserError(
-                    f"{dep}: no such file or folder, and stage {name} reads it. If it is tracked, `git status` "
-                    "or `dvc pull` says how to get it back."
+                    f"{dep}: no such file or folder, and stage {name} reads it. If it is tracked, "
+                    "`git status` or `dvc pull` says how to get it back."
                 ) from error
         entry = plain(to_single_stage_lockfile(stage))
         entry["deps"] = [{**dep, **deps.get(dep["path"], {})} for dep in entry.get("deps", [])]
@@ -92,7 +92,7 @@ class Stages:
         return [plain(entry) for run in runs if (entry := self._cache._load_cache(key, run.name))]
 
     def absent(self, name: str, entry: Entry) -> list[str]:
-        """Return the outputs of an entry that are neither in DVC's cache nor, those in Git, here as the entry has them."""
+        """Return an entry's outputs that DVC's cache has not; those in Git only where they differ here."""
         in_git = set(self.in_git(name))
         return [
             out.def_path
@@ -128,7 +128,7 @@ class Stages:
         return refused
 
     def check_out_added(self) -> None:
-        """Put what `dvc add` tracks into the workspace, as far as DVC's cache has it and nothing lies there."""
+        """Put what `dvc add` tracks into the workspace where nothing lies, as far as DVC's cache has it."""
         for stage in self._repo.index.stages:
             for out in stage.outs:
                 if stage.is_data_source and not out.exists and not out.changed_cache():
@@ -163,7 +163,7 @@ class Stages:
 
 @contextmanager
 def opened() -> Iterator[Stages]:
-    """Yield the stages of the repository here, locked; raise UserError where another DVC command is running."""
+    """Yield the stages of the repository here, locked; raise UserError where another command has them."""
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo

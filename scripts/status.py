@@ -31,7 +31,7 @@ def status() -> list[str]:
         return [f"{LOCK}: in conflict. Resolve what else is in conflict, then: make merge-lock"]
     with opened() as stages:
         found = forecast(stages, locked_entries())
-    lines = [f"{LOCK}: {in_git}"] + made_by(list(found)) + [""]
+    lines = [f"{LOCK}: {in_git}", *made_by(list(found)), ""]
     lines += [line for name, one in found.items() for line in _stage(name, one)]
     runs = [name for name, one in found.items() if one.does is Does.RUNS]
     may = [name for name, one in found.items() if one.does is Does.MAY_RUN]

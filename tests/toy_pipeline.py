@@ -1,4 +1,4 @@
-"""A Git repository with a pipeline of four stages that take no time: for tests about DVC's state, not about ours.
+"""A Git repository with a pipeline of four stages that take no time: for tests about DVC's state alone.
 
 What a stage writes says what it was made of. $TOY_MACHINE goes into the adapter, so that two machines make
 different ones of the same inputs; $TOY_WAIT names a stage that waits, and says so in the file `waiting`.
@@ -70,10 +70,12 @@ text = " | ".join(made).replace("\\n", " ")
 for path in write:
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     if path.startswith("provenance"):
-        record = {{"seconds": {{"train": 125.0}}, "device": "cpu (x86_64, 2 threads)", "versions": {{"dvc": "0.1"}}}}
+        record = {{"seconds": {{"load": 5.0, "train": 120.0}}, "device": "cpu (x86_64, 2 threads)"}}
+        record |= {{"versions": {{"python": "3.11.0", "torch": "0.1"}}}}
         pathlib.Path(path).write_text(json.dumps(record))
     elif path.endswith(".json"):
-        pathlib.Path(path).write_text(json.dumps({{"made": len(text), "of": int(hashlib.md5(text.encode()).hexdigest()[:6], 16)}}))
+        of = int(hashlib.md5(text.encode()).hexdigest()[:6], 16)
+        pathlib.Path(path).write_text(json.dumps({{"length": len(text), "of": of}}))
     elif path.endswith(".csv"):
         pathlib.Path(path).write_text("x,y\\n1," + str(len(text)) + "\\n")
     else:

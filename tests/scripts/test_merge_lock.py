@@ -1,4 +1,4 @@
-"""Two branches that have both run: their dvc.lock and results are merged, and nothing runs that either has run."""
+"""Two branches that have both run: dvc.lock and results are merged, nothing that either ran runs again."""
 
 import json
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def test_what_either_side_has_run_does_not_run_again(
     named = f"Neither side has run with what is merged: {', '.join(left)}.".replace(
         "train", "train (2 min 5 s)"
     )
-    assert named in text or not left and "Neither" not in text
+    assert named in text or (not left and "Neither" not in text)
     toy.git("commit", "--quiet", "--no-edit")
     # What is left follows from the merge: neither side's results are of these params.
     assert toy.repro() == left and toy.clean()

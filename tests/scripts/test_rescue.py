@@ -1,4 +1,4 @@
-"""`dvc exp run` and `dvc exp apply`, killed by SIGKILL at every step of theirs; and what `make rescue` makes of it."""
+"""`dvc exp run` and `dvc exp apply`, killed at every step of theirs; and what `make rescue` makes of it."""
 
 import os
 import signal
@@ -100,7 +100,10 @@ def test_killed_before_the_stages(changed: Toy, where: str, named: bool) -> None
 @pytest.mark.parametrize(
     ("where", "ended"),
     [
-        ("scmrepo.git.stash:Stash.apply:before:3", ["none"]),  # HEAD is detached, the workspace is the commit's
+        (
+            "scmrepo.git.stash:Stash.apply:before:3",
+            ["none"],
+        ),  # HEAD is detached, the workspace is the commit's
         ("dvc.repo.reproduce:_reproduce:before:1", ["none"]),
         ("dvc.repo.reproduce:_reproduce_stage:after:2", ["train"]),
         ("dvc.repo.experiments.executor.base:BaseExecutor.commit:before:1", ["train", "evaluate", "plot"]),
@@ -212,7 +215,11 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run(["dvc", "queue", "start", "--jobs", "2"], cwd=started.path, env=started.env, **silent)
     for _ in range(600):
-        if started.git("for-each-ref", "refs/exps/").count("/one") + started.git("for-each-ref").count("/two") == 2:
+        if (
+            started.git("for-each-ref", "refs/exps/").count("/one")
+            + started.git("for-each-ref").count("/two")
+            == 2
+        ):
             break
         time.sleep(0.1)
     for name, rate in (("one", "0.5"), ("two", "0.6")):
@@ -236,4 +243,6 @@ def test_dvc_s_commands_and_no_others() -> None:
     assert live_processes.is_dvc(["/usr/bin/python3", "/venv/bin/dvc", "repro"])
     assert live_processes.is_dvc(["python", "-m", "dvc", "repro"]) and live_processes.is_dvc(["dvc", "repro"])
     assert not live_processes.is_dvc(["python", "-m", "stages.train"])
-    assert not live_processes.is_dvc(["vim", "notes", "dvc"]) and not live_processes.is_dvc(["grep", "-r", "dvc"])
+    assert not live_processes.is_dvc(["vim", "notes", "dvc"]) and not live_processes.is_dvc(
+        ["grep", "-r", "dvc"]
+    )

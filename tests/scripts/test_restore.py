@@ -1,4 +1,4 @@
-"""Outputs come back without a run: from the cache, from the run cache, from a remote; and what cannot is said."""
+"""Outputs come back without a run: from the cache, the run cache or a remote; and what cannot is said."""
 
 import shutil
 from pathlib import Path
