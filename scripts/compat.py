@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -108,15 +108,38 @@ def set_default_remote(folder: Path | str, name: str, options: dict[str, Any]) -
 def remote_storage(repo: Any) -> Any:
     """Return the default remote of a repository that `dvc_repository` has opened: its `fs`, `path` and `odb`.
 
-    What comes from it is checked by its hash, whatever the configuration says, and an SSH host by
-    ~/.ssh/known_hosts: DVC's SSH client accepts any host's key (sshfs sets `known_hosts=None`).
+    What comes from it is checked by its hash, whatever the configuration says. With SSH the host is checked
+    by ~/.ssh/known_hosts, where DVC's client accepts any host (sshfs sets `known_hosts=None`), and a file
+    that is sent gets its name when it is whole, where DVC's may be left cut short.
     """
     name = repo.config["core"]["remote"]
     repo.config["remote"][name]["verify"] = True
     storage = repo.cloud.get_remote()
     if storage.fs.protocol == "ssh":
         storage.fs.fs_args["known_hosts"] = ()  # asyncssh's default
+        _put_whole_files(storage.fs.fs)
     return storage
+
+
+def _put_whole_files(client: Any) -> None:
+    """Have an sshfs client send a file under another name, and rename it in the end."""
+    from dvc_objects.fs.utils import tmp_fname
+    from fsspec.asyn import sync_wrapper
+
+    put = type(client)._put_file
+
+    async def whole(local: str, remote: str, **options: Any) -> None:
+        temporary = f"{remote.rpartition('/')[0]}/{tmp_fname()}"
+        try:
+            await put(client, local, temporary, **options)
+            await client._mv(temporary, remote)
+        except BaseException:
+            with suppress(Exception):  # the connection may be lost, too
+                await client._rm_file(temporary)
+            raise
+
+    client._put_file = whole
+    client.put_file = sync_wrapper(whole, obj=client)
 
 
 def remote_files(storage: Any, under: str) -> dict[str, int]:
@@ -136,9 +159,12 @@ def remote_files(storage: Any, under: str) -> dict[str, int]:
 
 
 def named_objects(repo: Any) -> set[str]:
-    """Return the MD5 hashes of what dvc.lock and the .dvc files name, those of the files in folders too."""
-    used = repo.used_objs(push=True)
-    return {str(named.value) for objects in used.values() for named in objects}
+    """Return the MD5 hashes of the cached outputs that dvc.lock and the .dvc files name.
+
+    Not by `Repo.used_objs`, which fetches the list of a folder that is not here, and fails where it cannot.
+    """
+    outs = [out for out in repo.index.outs if out.use_cache and out.can_push and not out.stage.is_repo_import]
+    return {str(out.hash_info.value) for out in outs if out.hash_info}
 
 
 def round_trip(storage: Any) -> bool:

@@ -44,13 +44,13 @@ def pull(folder: Path | str = ".") -> str:
         if damaged:
             others = f" and {len(damaged) - 1} more" * (len(damaged) > 1)
             raise UserError(
-                f"{url}: damaged there, and left out: {damaged[0]}{others}. In a clone that has what was made, "
-                "`make push` sends again what was cut short; delete there first what is not."
+                f"{url}: damaged there, and left out: {damaged[0]}{others}. In a clone that has what was "
+                "made, `make push` sends again what was cut short; delete there first what is not."
             )
         if absent := _lacking(named, cache):
             raise UserError(
-                f"{url} lacks {len(absent)} of the objects that dvc.lock names: `make push` in the clone that "
-                "has run it, or make them here: dvc repro"
+                f"{url} lacks {len(absent)} of the objects that dvc.lock names: `make push` in the clone "
+                "that has run it, or make them here: dvc repro"
             )
         changed = sum(map(len, (repo.pull() | {"stats": ()}).values()))
     got = remote_cache.total(asked, there)
@@ -58,7 +58,7 @@ def pull(folder: Path | str = ".") -> str:
 
 
 def _new_entries(repo: Any, storage: Any, temporary: Path) -> tuple[dict[str, Path], list[str]]:
-    """Bring the run-cache entries that are not here into a folder; return where, and those that are damaged."""
+    """Bring the run-cache entries that are not here into a folder; return where, and the damaged ones."""
     cache, fs = Path(repo.cache.local_cache_dir), storage.fs
     listed = sorted(filter(remote_cache.is_entry, compat.remote_files(storage, RUNS)))
     files = {path: temporary / path for path in listed if not (cache / path).exists()}

@@ -1,9 +1,9 @@
 """Send to the default remote what this clone has made: what dvc.lock names, and every run of the run cache.
 
 Run as `python -m scripts.push` (make push). `dvc push --run-cache` sends the run cache's entries without the
-objects of uncached metrics and plots, and without those of runs other than the last; an entry is of use only
-where all its outputs are, so another clone would run all that again. It also counts an entry that could not be
-sent as sent, and takes an object that the remote has half of for a whole one.
+objects of uncached metrics and plots, and without those of runs other than the last. An entry is of use only
+where all its outputs are, so another clone would run all that again. It also counts an entry that could not
+be sent as sent, and takes an object that the remote has half of for a whole one.
 """
 
 from pathlib import Path
@@ -13,25 +13,25 @@ from scripts.remote import TRY, configured
 from scripts.remote_cache import OBJECTS, RUNS, object_path
 from sft.core.errors import UserError
 
-AGAIN = f"Nothing is lost: all of it is in the cache here, and `make push` goes on where it stopped. {TRY}"
+AGAIN = f"Nothing is lost: the cache here has it all, and `make push` goes on where it stopped. {TRY}"
 
 
 def push(folder: Path | str = ".") -> str:
     """Send what the remote lacks; return a sentence on what was sent.
 
-    Objects go first, then the lists of folders, then the run-cache entries, so that nothing in the remote names
-    what is not there. An object of another size than its own, as a broken upload leaves behind where a remote
-    does not write atomically (SSH), is sent again.
+    Objects go first, then the lists of folders, then the run-cache entries, so that nothing in the remote
+    names what is not there. An object of another size than its own is sent again: a `dvc push` that broke
+    off leaves one behind where DVC does not write atomically (SSH).
 
-    Raises UserError where the remote fails (what has been sent stays), and, after everything else is sent, where
-    dvc.lock names what neither the cache nor the remote has.
+    Raises UserError where the remote fails (what has been sent stays), and, after everything else is sent,
+    where dvc.lock names what neither the cache nor the remote has.
     """
     url = configured(folder)
     with remote_errors.reported(url, AGAIN), compat.dvc_repository(folder) as repo:
         storage = compat.remote_storage(repo)
         cache = Path(repo.cache.local_cache_dir)
         entries, of_entries = _whole_entries(cache)
-        wanted = compat.named_objects(repo) | of_entries
+        wanted = remote_cache.with_content(compat.named_objects(repo), cache) | of_entries
         there = compat.remote_files(storage, OBJECTS)
         absent = remote_cache.lacking(wanted, cache)
         here = {object_path(digest): _size(cache, object_path(digest)) for digest in wanted - absent}

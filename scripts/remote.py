@@ -33,8 +33,8 @@ def set_up(url: str, folder: Path | str = ".") -> str:
     if secrets := sorted(set(SECRETS) & options.keys()):
         raise UserError(
             f".dvc/config: {secrets[0]}: a secret, in a file that is in Git. Take it out (dvc remote modify "
-            f"--unset {NAME} {secrets[0]}), make it void, and put a new one where only this clone has it: dvc "
-            f"remote modify --local {NAME} {secrets[0]} VALUE"
+            f"--unset {NAME} {secrets[0]}), make it void, and put a new one where only this clone has it: "
+            f"dvc remote modify --local {NAME} {secrets[0]} VALUE"
         )
     before = committed["remote"].get(committed["core"].get("remote"), {}).get("url")
     if options and not _same(options["url"], url):
@@ -59,7 +59,7 @@ def set_up(url: str, folder: Path | str = ".") -> str:
 
 
 def configured(folder: Path | str = ".") -> str:
-    """Return the default remote's URL, with what DVC needs for it installed; UserError where there is none."""
+    """Return the default remote's URL, with what DVC needs for it installed; UserError if there is none."""
     configuration = _configuration(folder)
     name = configuration["core"].get("remote")
     url = configuration["remote"].get(name, {}).get("url")

@@ -1,7 +1,7 @@
-"""DVC's cache as it is on disk: objects named by their MD5 hash, and the run cache, which says what made them.
+"""DVC's cache on disk: objects named by their MD5 hash, and the run cache, which says what made them.
 
-Both lie alike in a remote. Read here rather than through DVC, which takes 30 ms an entry to make a stage of it;
-tests/scripts/test_remote_cache.py compares with what DVC finds.
+Both lie alike in a remote. Read here rather than through DVC, which takes 30 ms to make a stage of an entry;
+tests/scripts/test_compat.py compares with what DVC finds.
 """
 
 import json
@@ -33,7 +33,7 @@ def object_path(digest: str) -> str:
 
 
 def outputs(entry: Path) -> set[str]:
-    """Return the hashes of the outputs that a run-cache entry names, those of uncached metrics among them."""
+    """Return the hashes of the outputs that a run-cache entry names, with those of uncached metrics."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return {
         out["md5"] for out in yaml.load(entry.read_text(encoding="utf-8"), loader)["outs"] if "md5" in out
@@ -41,7 +41,7 @@ def outputs(entry: Path) -> set[str]:
 
 
 def with_content(hashes: Iterable[str], cache: Path) -> set[str]:
-    """Return hashes together with those of the files in folders, as far as the cache has the folders' lists."""
+    """Return hashes and those of the files in folders, as far as the cache has the folders' lists."""
     found = set(hashes)
     for digest in [digest for digest in found if digest.endswith(".dir")]:
         listed = cache / object_path(digest)

@@ -13,7 +13,7 @@ _OURS = (TypeError, AttributeError, NameError, AssertionError)
 
 
 class Incomplete(Exception):
-    """Some files did not get from one side to the other; the message says how many, and why the first did not."""
+    """Some files did not get to the other side; the message says how many, and why the first did not."""
 
 
 def stop_at(failed: list[BaseException], of: int, where: str) -> None:
@@ -24,7 +24,7 @@ def stop_at(failed: list[BaseException], of: int, where: str) -> None:
 
 @contextmanager
 def reported(url: str, after: str) -> Iterator[None]:
-    """Raise what a remote's client raises as a UserError: the URL, the cause, and `after`, which says what to do.
+    """Raise what a remote's client raises as a UserError: the URL, the cause, and `after`: what to do.
 
     Each client has its own family of exceptions. What DVC and the clients log meanwhile is left out: it is a
     traceback for each object.
@@ -57,7 +57,7 @@ def cause(error: BaseException) -> str:
 
 
 def run(action: Callable[[], str], interrupted: str) -> None:
-    """Print what `action` returns; a fault that the user can mend, or Ctrl-C, ends in one line and status 1."""
+    """Print what `action` returns; a fault that the user can mend, or Ctrl-C, is one line and status 1."""
     try:
         print(action())
     except UserError as error:

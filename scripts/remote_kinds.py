@@ -1,4 +1,4 @@
-"""The kinds of DVC remotes that `make remote` sets up: what each needs installed, and where its secrets go."""
+"""The kinds of DVC remotes that `make remote` sets up: what each needs, and where its secrets go."""
 
 import os
 import re
@@ -28,7 +28,7 @@ SECRETS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of remote: the package that DVC needs for it, None for a folder, and what it asks of the user."""
+    """A kind of remote: the package that DVC needs for it (a folder none), and what it asks of the user."""
 
     package: str | None
     access: str
@@ -53,8 +53,8 @@ KINDS = {
     ),
     "ssh": Kind(
         "dvc-ssh",
-        "It needs a key that the host accepts (ssh-agent, ~/.ssh/config, or dvc remote modify --local storage "
-        "keyfile PATH), and the host in ~/.ssh/known_hosts, where `ssh HOST` once puts it.",
+        "It needs a key that the host accepts (ssh-agent, ~/.ssh/config, or dvc remote modify --local "
+        "storage keyfile PATH), and the host in ~/.ssh/known_hosts, where `ssh HOST` once puts it.",
     ),
 }
 
@@ -71,9 +71,8 @@ def kind_of(url: str) -> Kind:
         return FOLDER
     if scheme in ("http", "https"):
         raise UserError(
-            f"{scheme}://: HTTP remotes carry no run cache (DVC leaves it out), so what was run beyond dvc.lock "
-            "would run again in every clone. Use S3, GS, Azure, SSH or a folder. For data alone, `dvc remote "
-            "add` sets one up."
+            f"{scheme}://: HTTP remotes carry no run cache (DVC leaves it out), so what was run beyond "
+            "dvc.lock would run again in every clone. Use S3, GS, Azure, SSH or a folder."
         )
     if scheme not in KINDS:
         known = ", ".join(f"{name}://" for name in KINDS)
@@ -81,9 +80,9 @@ def kind_of(url: str) -> Kind:
     address = urlsplit(url)
     if address.password or "?" in rest or (address.username and scheme != "ssh"):
         raise UserError(
-            f"{scheme}://: the URL has a secret in it, and .dvc/config is in Git. Leave it out, set the remote up, "
-            "then put the secret where only this clone has it: dvc remote modify --local storage OPTION VALUE "
-            f"(OPTION: {', '.join(SECRETS)}). {KINDS[scheme].access}"
+            f"{scheme}://: the URL has a secret in it, and .dvc/config is in Git. Leave it out, set the "
+            "remote up, then put the secret where only this clone has it: dvc remote modify --local storage "
+            f"OPTION VALUE (OPTION: {', '.join(SECRETS)}). {KINDS[scheme].access}"
         )
     if not address.hostname or (scheme == "ssh" and address.path in ("", "/")):
         whole = "ssh://USER@HOST/PATH" if scheme == "ssh" else f"{scheme}://BUCKET/PATH"

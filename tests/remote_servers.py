@@ -16,8 +16,8 @@ import asyncssh
 class S3Server:
     """Moto's server, a process of its own, behind a port that can break off.
 
-    With `puts` set, that many uploads more are let through; the next one is cut off, and from then on nobody is
-    answered, as where a server dies. With None again it is back, and has what it had.
+    With `puts` set, that many uploads more are let through; the next one is cut off, and from then on nobody
+    is answered, as where a server dies. With None again it is back, and has what it had.
     """
 
     def __init__(self) -> None:
@@ -100,9 +100,9 @@ class S3Server:
 class SSHServer:
     """Asyncssh's server with SFTP, in a thread; only the key in home/.ssh may enter, to `folder` as its root.
 
-    `home` is made for a client's HOME: with the key, and with the server in known_hosts. With `bytes_left` set,
-    that many bytes more are written to files; then a write is cut short and refused, as where a disk is full
-    ("full"), or the connection is lost ("lost"), according to `ends`.
+    `home` is made for a client's HOME: with the key, and with the server in known_hosts. With `bytes_left`
+    set, that many bytes more are written to files; then a write is cut short and refused, as where a disk is
+    full ("full"), or the connection is lost ("lost"), according to `ends`.
     """
 
     def __init__(self, folder: Path, home: Path) -> None:
@@ -113,13 +113,13 @@ class SSHServer:
     def __enter__(self) -> "SSHServer":
         self.folder.mkdir(parents=True)
         (self.home / ".ssh").mkdir(parents=True)
-        self._host_key, client = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+        self.host_key, client = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
         client.write_private_key(str(self.home / ".ssh" / "id_ed25519"))
         client.write_public_key(str(self.home / "authorized_keys"))
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(30)
-        self.trust(self._host_key)
+        self.trust(self.host_key)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -157,7 +157,7 @@ class SSHServer:
         return await asyncssh.listen(
             "127.0.0.1",
             0,
-            server_host_keys=[self._host_key],
+            server_host_keys=[self.host_key],
             authorized_client_keys=str(self.home / "authorized_keys"),
             sftp_factory=Files,
         )
