@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -108,38 +108,16 @@ def set_default_remote(folder: Path | str, name: str, options: dict[str, Any]) -
 def remote_storage(repo: Any) -> Any:
     """Return the default remote of a repository that `dvc_repository` has opened: its `fs`, `path` and `odb`.
 
-    What comes from it is checked by its hash, whatever the configuration says. With SSH the host is checked
-    by ~/.ssh/known_hosts, where DVC's client accepts any host (sshfs sets `known_hosts=None`), and a file
-    that is sent gets its name when it is whole, where DVC's may be left cut short.
+    What comes from it is checked by its hash, whatever the configuration says: where the fetch of a single
+    object breaks off, DVC puts what has come into the cache under its name (dvc_objects/fs/generic.py). With
+    SSH the host is checked by ~/.ssh/known_hosts, where DVC accepts any host (sshfs sets `known_hosts=None`).
     """
     name = repo.config["core"]["remote"]
     repo.config["remote"][name]["verify"] = True
     storage = repo.cloud.get_remote()
     if storage.fs.protocol == "ssh":
         storage.fs.fs_args["known_hosts"] = ()  # asyncssh's default
-        _put_whole_files(storage.fs.fs)
     return storage
-
-
-def _put_whole_files(client: Any) -> None:
-    """Have an sshfs client send a file under another name, and rename it in the end."""
-    from dvc_objects.fs.utils import tmp_fname
-    from fsspec.asyn import sync_wrapper
-
-    put = type(client)._put_file
-
-    async def whole(local: str, remote: str, **options: Any) -> None:
-        temporary = f"{remote.rpartition('/')[0]}/{tmp_fname()}"
-        try:
-            await put(client, local, temporary, **options)
-            await client._mv(temporary, remote)
-        except BaseException:
-            with suppress(Exception):  # the connection may be lost, too
-                await client._rm_file(temporary)
-            raise
-
-    client._put_file = whole
-    client.put_file = sync_wrapper(whole, obj=client)
 
 
 def remote_files(storage: Any, under: str) -> dict[str, int]:

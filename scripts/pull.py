@@ -41,18 +41,19 @@ def pull(folder: Path | str = ".") -> str:
             for path in whole:
                 (cache / path).parent.mkdir(parents=True, exist_ok=True)
                 entries[path].replace(cache / path)
+        absent = _lacking(named, cache)
+        changed = sum(map(len, (repo.pull(allow_missing=bool(absent)) | {"stats": ()}).values()))
         if damaged:
             others = f" and {len(damaged) - 1} more" * (len(damaged) > 1)
             raise UserError(
                 f"{url}: damaged there, and left out: {damaged[0]}{others}. In a clone that has what was "
                 "made, `make push` sends again what was cut short; delete there first what is not."
             )
-        if absent := _lacking(named, cache):
+        if absent:
             raise UserError(
                 f"{url} lacks {len(absent)} of the objects that dvc.lock names: `make push` in the clone "
                 "that has run it, or make them here: dvc repro"
             )
-        changed = sum(map(len, (repo.pull() | {"stats": ()}).values()))
     got = remote_cache.total(asked, there)
     return f"Pulled {got} and {len(whole)} runs from {url}; outputs that changed here: {changed}."
 

@@ -20,8 +20,7 @@ def push(folder: Path | str = ".") -> str:
     """Send what the remote lacks; return a sentence on what was sent.
 
     Objects go first, then the lists of folders, then the run-cache entries, so that nothing in the remote
-    names what is not there. An object of another size than its own is sent again: a `dvc push` that broke
-    off leaves one behind where DVC does not write atomically (SSH).
+    names what is not there. An object of another size than its own is sent again.
 
     Raises UserError where the remote fails (what has been sent stays), and, after everything else is sent,
     where dvc.lock names what neither the cache nor the remote has.

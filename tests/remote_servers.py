@@ -101,8 +101,8 @@ class SSHServer:
     """Asyncssh's server with SFTP, in a thread; only the key in home/.ssh may enter, to `folder` as its root.
 
     `home` is made for a client's HOME: with the key, and with the server in known_hosts. With `bytes_left`
-    set, that many bytes more are written to files; then a write is cut short and refused, as where a disk is
-    full ("full"), or the connection is lost ("lost"), according to `ends`.
+    set, that many bytes more are written to files or read from them. Then a write is cut short and refused,
+    as where a disk is full ("full"), or the connection is lost ("lost"), according to `ends`.
     """
 
     def __init__(self, folder: Path, home: Path) -> None:
@@ -143,16 +143,25 @@ class SSHServer:
             def __init__(self, channel: asyncssh.SSHServerChannel) -> None:
                 super().__init__(channel, chroot=str(server.folder))
 
+            def read(self, file: object, offset: int, size: int) -> bytes:
+                data = super().read(file, offset, size)
+                self._count(len(data))
+                return data
+
             def write(self, file: object, offset: int, data: bytes) -> int:
+                left = len(data) if server.bytes_left is None else max(0, server.bytes_left)
+                super().write(file, offset, data[:left])
+                self._count(len(data))
+                return len(data)
+
+            def _count(self, size: int) -> None:
                 if server.bytes_left is None:
-                    return super().write(file, offset, data)
-                super().write(file, offset, data[: max(0, server.bytes_left)])
-                server.bytes_left -= len(data)
+                    return
+                server.bytes_left -= size
                 if server.bytes_left < 0:
                     if server.ends == "lost":
                         self.channel.get_connection().abort()
                     raise asyncssh.SFTPFailure("No space left on device")
-                return len(data)
 
         return await asyncssh.listen(
             "127.0.0.1",
