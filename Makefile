@@ -2,6 +2,8 @@
 # make test    install into .venv, lint and run the tests; make test-full also runs those that take long
 # make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
 # make preset NAME=thorough   put a preset's values into params.yaml
+# make remote URL=s3://bucket/path   where results are shared (or gs://, azure://, ssh://, a folder): docs/remotes.md
+# make push, make pull   send what has run here to the remote; bring what has run elsewhere
 # make harness TASKS="ifeval arc_easy"   standard benchmarks by lm-eval; HARNESS="--limit 200"
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
@@ -19,7 +21,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test test-full lint lock preset study harness chat browser install install-harness install-test
+.PHONY: repro test test-full lint lock preset remote push pull study harness chat browser install install-harness install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -70,6 +72,13 @@ browser:
 
 preset: install
 	.venv/bin/python -m scripts.preset $(NAME)
+
+URL ?=
+remote: install
+	@.venv/bin/python -m scripts.remote '$(URL)'
+
+push pull: install
+	@.venv/bin/python -m scripts.$@
 
 STUDY ?=
 study: install

@@ -4,6 +4,7 @@ tests/scripts/test_compat.py touches each and says where to look when a version 
 """
 
 import hashlib
+import io
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 
 def experiment_reference(head: str, name: str) -> str:
@@ -73,3 +75,128 @@ def sample_as_json(sample: dict[str, Any]) -> str:
     from lm_eval.utils import handle_non_serializable
 
     return json.dumps(sample, default=handle_non_serializable)
+
+
+@contextmanager
+def dvc_repository(folder: Path | str) -> Iterator[Any]:
+    """Yield DVC's own view of a repository, and keep other DVC commands out of it until the block ends."""
+    from dvc.repo import Repo, lock_repo
+
+    with Repo(str(folder)) as repo, lock_repo(repo):
+        yield repo
+
+
+def dvc_configuration(folder: Path | str, level: str | None = None) -> dict[str, Any]:
+    """Return DVC's configuration: .dvc/config ("repo"), .dvc/config.local ("local"), or all of it."""
+    from dvc.config import Config
+
+    return Config(str(Path(folder) / ".dvc")).read(level)
+
+
+def set_default_remote(folder: Path | str, name: str, options: dict[str, Any]) -> None:
+    """Write a remote into .dvc/config, with these options only, and make it the default.
+
+    Not by `dvc remote`, which takes a process of a second for each option.
+    """
+    from dvc.config import Config
+
+    with Config(str(Path(folder) / ".dvc")).edit("repo") as configuration:
+        configuration["remote"][name] = options
+        configuration["core"]["remote"] = name
+
+
+def remote_storage(repo: Any) -> Any:
+    """Return the default remote of a repository that `dvc_repository` has opened: its `fs`, `path` and `odb`.
+
+    What comes from it is checked by its hash, whatever the configuration says: where the fetch of a single
+    object breaks off, DVC puts what has come into the cache under its name (dvc_objects/fs/generic.py). With
+    SSH the host is checked by ~/.ssh/known_hosts, where DVC accepts any host (sshfs sets `known_hosts=None`).
+    """
+    name = repo.config["core"]["remote"]
+    repo.config["remote"][name]["verify"] = True
+    storage = repo.cloud.get_remote()
+    if storage.fs.protocol == "ssh":
+        storage.fs.fs_args["known_hosts"] = ()  # asyncssh's default
+    return storage
+
+
+def remote_files(storage: Any, under: str) -> dict[str, int]:
+    """Return the files under a remote's folder, by their path in the remote, with their sizes in bytes."""
+    from dvc.fs import LocalFileSystem
+
+    fs, folder = storage.fs, storage.fs.join(storage.path, *under.split("/"))
+    fs.fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
+    try:
+        if isinstance(fs, LocalFileSystem):
+            found = {path: fs.size(path) for path in fs.find(folder)}
+        else:  # one listing, with sizes; DVC's own `find` has none
+            found = {path: info["size"] for path, info in fs.fs.find(folder, detail=True).items()}
+    except FileNotFoundError:
+        return {}
+    return {f"{under}/{fs.as_posix(fs.relpath(path, folder))}": size for path, size in found.items()}
+
+
+def named_objects(repo: Any) -> set[str]:
+    """Return the MD5 hashes of the cached outputs that dvc.lock and the .dvc files name.
+
+    Not by `Repo.used_objs`, which fetches the list of a folder that is not here, and fails where it cannot.
+    """
+    outs = [out for out in repo.index.outs if out.use_cache and out.can_push and not out.stage.is_repo_import]
+    return {str(out.hash_info.value) for out in outs if out.hash_info}
+
+
+def round_trip(storage: Any) -> bool:
+    """Write a small file into a remote, read it, remove it; tell whether it came back as it was."""
+    path, content = storage.fs.join(storage.path, f"check-{uuid4().hex}"), uuid4().bytes
+    storage.fs.upload_fobj(io.BytesIO(content), path, size=len(content))
+    try:
+        with storage.fs.open(path, "rb") as file:
+            return bool(file.read() == content)
+    finally:
+        storage.fs.remove(path)
+
+
+def copy_objects(source: Any, target: Any, hashes: list[str], label: str) -> list[BaseException]:
+    """Copy objects from one of DVC's stores to another, over what is there; return what went wrong."""
+    from dvc.fs.callbacks import TqdmCallback
+
+    failed: list[BaseException] = []
+    paths = [source.oid_to_path(digest) for digest in hashes]
+    with TqdmCallback(desc=label, unit="file") as progress:
+        target.add(
+            paths,
+            source.fs,
+            hashes,
+            check_exists=False,
+            verify=target.CACHE_MODE is not None,  # the cache's, where they are read again
+            batch_size=target.fs.jobs,
+            callback=progress,
+            on_error=lambda _, error: failed.append(error),
+        )
+    return failed
+
+
+def copy_files(
+    source: Any, sources: list[str], target: Any, targets: list[str], label: str
+) -> list[BaseException]:
+    """Copy files from one of DVC's file systems to another; return what went wrong."""
+    from dvc.fs.callbacks import TqdmCallback
+    from dvc_objects.fs.generic import copy
+
+    failed: list[BaseException] = []
+    with TqdmCallback(desc=label, unit="file") as progress:
+        copy(source, sources, target, targets, progress, on_error=lambda *error: failed.append(error[-1]))
+    return failed
+
+
+def is_run_cache_entry(path: Path, name: str) -> bool:
+    """Tell whether a file is the run-cache entry `name`: DVC names an entry by a hash of what it says."""
+    from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA
+    from dvc.stage.cache import _get_cache_hash
+    from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
+    from voluptuous import Invalid
+
+    try:
+        return _get_cache_hash(COMPILED_LOCK_FILE_STAGE_SCHEMA(load_yaml(str(path)))) == name
+    except (YAMLFileCorruptedError, Invalid):
+        return False

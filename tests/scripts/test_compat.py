@@ -10,7 +10,7 @@ from dvc.repo import Repo as Dvc
 from dvc.repo.experiments import refs
 from dvc.repo.experiments.utils import exp_refs_by_names
 
-from scripts import compat
+from scripts import compat, remote_cache
 from tests.pipeline_repo import Repo
 
 LOOK_AT = "changed in this version: see {} and mend scripts/compat.py"
@@ -76,3 +76,46 @@ def test_a_sample_as_json() -> None:
     where = LOOK_AT.format("lm_eval/utils.py (handle_non_serializable)")
     sample = {"acc": np.bool_(True), "score": np.float64(0.5), "place": np.int64(3)}
     assert json.loads(compat.sample_as_json(sample)) == {"acc": True, "score": 0.5, "place": 3}, where
+
+
+def test_what_the_run_cache_names(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built.path)
+    where = LOOK_AT.format("dvc/stage/cache.py, or the cache's layout: see scripts/remote_cache.py, too")
+    cache = built.path / ".dvc/cache"
+    entries = remote_cache.entries(cache)
+    named = remote_cache.with_content(
+        set().union(*(remote_cache.outputs(cache / entry) for entry in entries)), cache
+    )
+    with compat.dvc_repository(built.path) as dvc:
+        keys = [tuple(entry.split("/")[-2:]) for entry in entries]
+        (used,) = dvc.stage_cache.get_used_objs(keys).values()
+        (of_lock,) = dvc.used_objs(push=True).values()
+        outs = remote_cache.with_content(compat.named_objects(dvc), cache)
+    assert len(entries) == 6 and named == {found.value for found in used}, where
+    assert outs == {found.value for found in of_lock} < named, where
+    assert all((cache / remote_cache.object_path(digest)).exists() for digest in named), where
+
+
+def test_an_entry_of_the_run_cache_is_named_by_what_it_says(built: Repo, tmp_path: Path) -> None:
+    where = LOOK_AT.format("dvc/stage/cache.py (_get_cache_hash)")
+    for entry in (built.path / ".dvc/cache/runs").glob("*/*/*"):
+        assert compat.is_run_cache_entry(entry, entry.name), where
+        text = entry.read_text()
+        for changed in ("", text[: len(text) // 2], text.replace("md5: ", "md5: 0", 1)):
+            (tmp_path / "changed").write_text(changed)
+            assert not compat.is_run_cache_entry(tmp_path / "changed", entry.name), where
+
+
+def test_the_configuration_of_a_remote(repo: Repo) -> None:
+    where = LOOK_AT.format("dvc/config.py (Config.read, Config.edit)")
+    before = compat.dvc_configuration(repo.path, "repo")
+    compat.set_default_remote(repo.path, "kept", {"url": "s3://bucket/path", "verify": "true"})
+    after = compat.dvc_configuration(repo.path)
+    assert after["remote"]["kept"] == {"url": "s3://bucket/path", "verify": "true"}, where
+    assert after["core"] == before["core"] | {"remote": "kept"}, where
+    assert compat.dvc_configuration(repo.path, "local")["remote"] == {}, where
+    assert not (repo.path / ".dvc/config.local").exists()
+    with Dvc(str(repo.path)) as dvc:
+        assert dvc.config["core"]["remote"] == "kept" and dvc.config["remote"]["kept"]["verify"] is True, (
+            where
+        )
