@@ -85,6 +85,9 @@ CLEAN ?=
 clean-cache: install
 	.venv/bin/python -m scripts.clean_cache $(CLEAN)
 
+audit: install
+	.venv/bin/python -m scripts.audit
+
 TASKS ?= ifeval arc_easy
 HARNESS ?=
 harness: install-harness
