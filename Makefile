@@ -5,6 +5,9 @@
 # make remote URL=s3://bucket/path   where results are shared (or gs://, azure://, ssh://, a folder): docs/remotes.md
 # make push, make pull   send what has run here to the remote; bring what has run elsewhere
 # make harness TASKS="ifeval arc_easy"   standard benchmarks by lm-eval; HARNESS="--limit 200"
+# make check   are all params in order? what dvc repro and dvc exp run do first, before they delete anything
+# make clean-cache   what takes disk space, and what frees it; CLEAN="unused converted" removes that
+# make audit   known vulnerabilities of the pinned packages
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
@@ -21,7 +24,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test test-full lint lock preset remote push pull study harness chat browser install install-harness install-test
+.PHONY: repro check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -83,6 +86,16 @@ push pull: install
 STUDY ?=
 study: install
 	.venv/bin/python -m scripts.study $(STUDY)
+
+check: install
+	.venv/bin/python -m stages.check
+
+CLEAN ?=
+clean-cache: install
+	.venv/bin/python -m scripts.clean_cache $(CLEAN)
+
+audit: install
+	.venv/bin/python -m scripts.audit
 
 TASKS ?= ifeval arc_easy
 HARNESS ?=
