@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sft.data.arrays import PART_KEYS, THINKING
 from sft.data.columns import READ, TOOLS, WRAPPERS
+from sft.data.limits import COLUMNS
 from sft.data.message_columns import (
     CALL_KEYS,
     CONTENT_KEYS,
@@ -53,6 +54,8 @@ def check(row: Any, escapes: bool = True) -> dict[str, Any]:
     """
     if not isinstance(row, dict):
         raise ValueError("not an object")
+    if len(row) > COLUMNS:
+        raise ValueError(f"{len(row):,} keys, and {COLUMNS:,} are read at most")
     if escapes:
         try:
             json.dumps(row, ensure_ascii=False).encode("utf-8")
