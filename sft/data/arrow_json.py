@@ -15,9 +15,9 @@ from sft.data.message_columns import CALL_KEYS
 
 # Deeper than this Arrow's JSON parser may end the process; Python's says that it is too deep.
 DEEPEST = 500
-# Arrow gives every object all keys of the others: 10,000 of them took 8 s and 1.4 GB, with the square of that
-# for more. Where a tenth of the keys has more than this many, rows are read one by one.
-_KEYS = 200
+# Arrow gives every object all keys of the others: 10,000 rows of a key each took 8 s and 1.4 GB, and more keys
+# take the square of that. Where this share of the keys has more than so many, rows are read one by one.
+_SHARE, _KEYS = 0.05, 100
 _BRACKETS = b"[]{}\n"
 _NO_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 
@@ -81,13 +81,16 @@ def _depth(block: bytes) -> int:
 
 
 def _some_keys(block: bytes, draw: np.random.Generator) -> set[bytes]:
-    """Return a tenth of the keys of objects, and of what looks like one in a text."""
-    if any(space in block for space in (b" :", b"\t:", b"\r:")):
-        block = block.translate(None, b" \t\r")
+    """Return a share of the keys of objects, and of what looks like one in a text."""
     signs = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero((signs[:-1] == ord('"')) & (signs[1:] == ord(":")))
+    before, colon = signs[:-1], signs[1:] == ord(":")
+    if (colon & (before <= ord(" "))).any():
+        block = block.translate(None, b" \t\r")
+        signs = np.frombuffer(block, np.uint8)
+        before, colon = signs[:-1], signs[1:] == ord(":")
+    ends = np.flatnonzero(colon & (before == ord('"')))
     keys = set()
-    for end in ends[draw.random(len(ends), np.float32) < 0.1].tolist():
+    for end in ends[draw.random(len(ends), np.float32) < _SHARE].tolist():
         start = block.rfind(b'"', 0, end) + 1
         escaped = block[start - 2 : start - 1] == b"\\" or block[end - 1 : end] == b"\\"
         # Where the quote before it is a part of the key, the key begins further back.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sft.core.errors import UserError
 from sft.data import arrow_json, json_arrays, json_rows, text_files
 from sft.data.columns import jq_path, short
-from sft.data.limits import COLUMNS, REJECTS, ROW, WHOLE, mib
+from sft.data.limits import COLUMNS, REJECTS, ROW, WHOLE
 from sft.data.raw_rows import FileReason, Raw
 from sft.data.source_rows import SHOWN, Reject
 
@@ -59,18 +59,20 @@ def _read_lines(path: Path, label: str) -> Raw:
     for number, line in enumerate(text_files.lines(path, label)):
         if not line.strip():
             continue
-        try:
-            rows.append(_row_of(line))
-            numbers.append(number)
-            continue
-        except ValueError as error:
-            if isinstance(error, UnicodeDecodeError):
-                raise
-            text, what = line[: 4 * SHOWN].decode("utf-8", "ignore"), f"line {number + 1}: {error}"
+        reason, detail = FileReason.TOO_LONG, f"line {number + 1}"
+        if len(line) <= ROW:
+            text = line.decode("utf-8")
+            try:
+                rows.append(json_rows.check(json_rows.parse(text), json_rows.has_escapes(text)))
+                numbers.append(number)
+                continue
+            except ValueError as error:
+                reason, detail = FileReason.INVALID_JSON, f"line {number + 1}: {error}"
         # The first line of an object over several lines is none itself; later ones may be.
         if not rows and not rejects and (one := _one_object(path, label)):
             return _of_entries(((row, True) for row in one), label)
-        _count(rejects, Reject(label, number, FileReason.INVALID_JSON, text, what))
+        text = line[: 4 * SHOWN].decode("utf-8", "ignore")
+        _count(rejects, Reject(label, number, reason, text, detail))
     if len(rows) == 1 and (one := _one_object(path, label)):
         return _of_entries(((row, True) for row in one), label)
     if not rows:
@@ -79,13 +81,6 @@ def _read_lines(path: Path, label: str) -> Raw:
             "Write one object a line, or one array of objects."
         )
     return _to_raw(rows, rejects, numbers, label)
-
-
-def _row_of(line: bytes) -> dict[str, Any]:
-    if len(line) > ROW:
-        raise ValueError(f"longer than the {mib(ROW)} that a row may have")
-    text = line.decode("utf-8")
-    return json_rows.check(json_rows.parse(text), json_rows.has_escapes(text))
 
 
 def _count(rejects: list[Reject], reject: Reject) -> None:

@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft.core.errors import UserError
-from sft.data.arrays import is_list
-from sft.data.limits import COLUMNS, RATIO, UNPACKED, mib
-from sft.data.raw_rows import Raw
+from sft.data.batch_sizes import dictionaries, long_rows, size_of, written_out
+from sft.data.limits import COLUMNS, RATIO, ROW, UNPACKED, mib
+from sft.data.raw_rows import FileReason, Raw
+from sft.data.source_rows import Reject
 
 # Reading a row group at once fails where its nested strings pass 2 GB.
 _BATCH = 8_192
@@ -27,10 +28,10 @@ def read_parquet(path: Path, label: str) -> Raw:
             repeating = _repeating(path, file.metadata)
             if repeating:
                 _check_repeated(path, repeating, label)
-            batches = file.iter_batches(batch_size=_FEW if repeating else _BATCH)
-            table = pa.Table.from_batches(_counted(batches, path, label), file.schema_arrow)
+            batches = _counted(file.iter_batches(_FEW if repeating else _BATCH), path, label)
+            table = pa.Table.from_batches(batches, file.schema_arrow)
         table.validate(full=True)
-        return Raw(table)
+        return _without_long_rows(table, label)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{label}: not a readable Parquet file, perhaps truncated ({error}). "
@@ -69,7 +70,7 @@ def _counted(batches: Iterator[pa.RecordBatch], path: Path, label: str) -> Itera
     """Yield the batches, as long as they are not far larger than the file."""
     size, packed = 0, path.stat().st_size
     for batch in batches:
-        size += batch.nbytes + len(batch)
+        size += size_of(batch) + len(batch)
         if size > max(4 * UNPACKED, RATIO * packed):
             raise _bomb(label, f"{packed:,} bytes unpack to more than {mib(size)}")
         yield batch
@@ -99,31 +100,27 @@ def _repeating(path: Path, footer: pq.FileMetaData) -> list[str]:
 
 def _longest(batch: pa.RecordBatch) -> int:
     """Return the length of the longest value in the batch's dictionaries."""
-    return max((pc.max(pc.binary_length(leaf.dictionary)).as_py() or 0 for leaf in _dictionaries(batch)), default=0)
+    return max((pc.max(pc.binary_length(leaf.dictionary)).as_py() or 0 for leaf in dictionaries(batch)), default=0)
 
 
 def _check_repeated(path: Path, columns: list[str], label: str) -> None:
     """Raise UserError where a few rows hold values that repeat to far too much."""
     with pq.ParquetFile(path, memory_map=True, read_dictionary=columns) as file:
         for batch in file.iter_batches(batch_size=_FEW, columns=columns):
-            for leaf in _dictionaries(batch):
-                sizes = pc.fill_null(pc.binary_length(leaf.dictionary), 0).to_numpy(zero_copy_only=False)
-                indices = leaf.indices.drop_null().to_numpy()
-                size = int(sizes.astype(np.int64)[indices].sum())
-                if size > _MOST_OF_BATCH:
+            for leaf in dictionaries(batch):
+                if (size := written_out(leaf)) > _MOST_OF_BATCH:
                     raise _bomb(label, f"{len(batch)} rows of {', '.join(columns)} hold {mib(size)}")
 
 
-def _dictionaries(batch: pa.RecordBatch) -> Iterator[pa.DictionaryArray]:
-    """Yield the dictionary arrays of a batch, those within lists and objects too."""
-    waiting = list(batch.columns)
-    while waiting:
-        array = waiting.pop()
-        if pa.types.is_dictionary(array.type):
-            yield array
-        elif is_list(array.type):
-            waiting.append(array.flatten())
-        elif pa.types.is_map(array.type):
-            waiting += [array.keys, array.items]
-        elif pa.types.is_struct(array.type):
-            waiting += array.flatten()
+def _without_long_rows(table: pa.Table, label: str) -> Raw:
+    """Take the rows out that are longer than a row may be."""
+    long, start = [], 0
+    for batch in table.to_batches():
+        long += [start + at for at in long_rows(batch, ROW)]
+        start += len(batch)
+    if not long:
+        return Raw(table)
+    stay = np.ones(len(table), bool)
+    stay[long] = False
+    rejects = [Reject(label, row, FileReason.TOO_LONG, "(not shown)") for row in long]
+    return Raw(table.filter(pa.array(stay)), rejects, np.flatnonzero(stay).tolist())

@@ -99,7 +99,10 @@ def blocks_of_lines(path: Path, label: str) -> Iterator[bytes]:
 
 def whole(path: Path, label: str, most: int) -> str | None:
     """Return a file's text, None where it has more than so many bytes; raises UnicodeDecodeError."""
-    parts, size = [], 0
+    parts, size = [], path.stat().st_size
+    if size > most:
+        return None
+    size = 0
     for block in blocks(path, label):
         size += len(block)
         if size > most:
