@@ -43,6 +43,9 @@ READ = frozenset(
     ]
 )
 
+# What a message shows of many columns, and of long names.
+_MOST, _LONGEST = 40, 80
+
 Used: TypeAlias = dict[str, str]  # columns by what they are read as
 
 
@@ -56,7 +59,9 @@ class Columns:
         self._schema = schema
 
     def __str__(self) -> str:
-        return ", ".join(f"{field.name} ({_short(field.type)})" for field in self._schema) or "none"
+        shown = [f"{short(field.name)} ({_short(field.type)})" for field in [*self._schema][:_MOST]]
+        more = [f"and {len(self._schema) - _MOST:,} more"] if len(self._schema) > _MOST else []
+        return ", ".join([*shown, *more]) or "none"
 
     def __contains__(self, name: str) -> bool:
         return name in self.fields
@@ -93,10 +98,16 @@ def jq_path(name: str) -> str:
     return f".{name}" if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f'."{name}"'
 
 
+def short(name: str) -> str:
+    """Write a column's name, of a very long one its begin."""
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+
+
 def _short(kind: pa.DataType) -> str:
     """Write a type, what is nested only so far as it can be read."""
     if is_list(kind):
         return f"list of {_short(kind.value_type)}" if not is_list(kind.value_type) else "list of lists"
     if pa.types.is_struct(kind):
-        return f"{{{', '.join(field.name for field in kind)}}}"
+        names = [short(field.name) for field in [*kind][:_MOST]]
+        return f"{{{', '.join([*names, *(['...'] if len(kind) > _MOST else [])])}}}"
     return "nested" if pa.types.is_binary(kind) else str(kind)

@@ -3,11 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from sft.core.errors import MissingFile, UserError
-from sft.data import json_files
+from sft.data import json_files, parquet_files
 from sft.data.raw_rows import Raw
 from sft.fetch.data_files import KINDS, kind_of
 
@@ -29,6 +26,9 @@ def read(path: Path, label: str | None = None) -> Raw:
     there, and UserError where the file itself is at fault: empty, truncated, not UTF-8, of an unknown kind.
     """
     label = label or str(path)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a device or a pipe"
+        raise UserError(f"{label}: is {what}, not a file. Name a file of one of these kinds: {_UNDERSTOOD}.")
     if not path.is_file():
         raise MissingFile(label)
     kind = kind_of(path.name)
@@ -63,21 +63,7 @@ def _refuse_disguised(path: Path, label: str) -> None:
             raise UserError(f"{label}: this is {what}.")
 
 
-def _read_parquet(path: Path, label: str) -> Raw:
-    try:
-        # By batches: reading a row group at once fails where its nested strings pass 2 GB.
-        with pq.ParquetFile(path, memory_map=True) as file:
-            table = pa.Table.from_batches(file.iter_batches(batch_size=8_192), file.schema_arrow)
-        table.validate(full=True)
-        return Raw(table)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{label}: not a readable Parquet file, perhaps truncated ({error}). "
-            "Delete it and fetch or make it again."
-        ) from error
-
-
 _READERS: dict[str, Callable[[Path, str], Raw]] = {  # by the kind of file
-    "Parquet": _read_parquet,
+    "Parquet": parquet_files.read_parquet,
     "JSON": json_files.read_json,
 }

@@ -1,7 +1,7 @@
 """JSON and JSON Lines to raw Arrow tables: lines by Arrow where it can, anything else by Python."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from sft.core.errors import UserError
-from sft.data import arrow_json, json_rows, text_files
-from sft.data.columns import jq_path
+from sft.data import arrow_json, json_arrays, json_rows, text_files
+from sft.data.columns import jq_path, short
+from sft.data.limits import COLUMNS, REJECTS, ROW, WHOLE
 from sft.data.raw_rows import FileReason, Raw
-from sft.data.source_rows import Reject
+from sft.data.source_rows import SHOWN, Reject
 
 
 def read_json(path: Path, label: str) -> Raw:
@@ -20,7 +21,7 @@ def read_json(path: Path, label: str) -> Raw:
     try:
         first = text_files.first_character(path, label)
         # Arrow's parser crashes on a file that holds just `null`, and on what is nested very deeply.
-        if first == "{" and arrow_json.depth(path) <= arrow_json.DEEPEST:
+        if first == "{" and arrow_json.can_read(path, label):
             with suppress(pa.ArrowInvalid):
                 table = arrow_json.read_lines(path)
                 if arrow_json.is_exact(table):
@@ -52,48 +53,74 @@ def _many_objects() -> Iterator[None]:
 
 def _read_lines(path: Path, label: str) -> Raw:
     """Read JSON Lines one by one: slower, but it names the faulty ones and bears values of mixed types."""
-    rows, numbers, rejects = [], [], []
-    for number, line in enumerate(text_files.lines(path)):
-        text = line.decode("utf-8")
-        if not text.strip():
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    rejects: list[Reject] = []
+    for number, line in enumerate(text_files.lines(path, label)):
+        if not line.strip():
             continue
-        try:
-            rows.append(json_rows.check(json_rows.parse(text), json_rows.has_escapes(text)))
-            numbers.append(number)
-        except ValueError as error:
-            rejects.append(
-                Reject(label, number, FileReason.INVALID_JSON, text, f"line {number + 1}: {error}")
-            )
-    # The first line of an object over several lines is none itself; later ones may be.
-    is_one = len(rows) < 2 or (rejects and rejects[0].row < numbers[0])
-    if is_one and (whole := _one_object(path, label)):
-        return _of_entries(whole, label, escapes=True)
+        reason, detail = FileReason.TOO_LONG, f"line {number + 1}"
+        if len(line) <= ROW:
+            text = line.decode("utf-8")
+            try:
+                rows.append(json_rows.check(json_rows.parse(text), json_rows.has_escapes(text)))
+                numbers.append(number)
+                continue
+            except ValueError as error:
+                reason, detail = FileReason.INVALID_JSON, f"line {number + 1}: {error}"
+        # The first line of an object over several lines is none itself; later ones may be.
+        if not rows and not rejects and (one := _one_object(path, label)):
+            return _of_entries(((row, True) for row in one), label)
+        text = line[: 4 * SHOWN].decode("utf-8", "ignore")
+        _count(rejects, Reject(label, number, reason, text, detail))
+    if len(rows) == 1 and (one := _one_object(path, label)):
+        return _of_entries(((row, True) for row in one), label)
     if not rows:
         raise UserError(
             f"{label}: no line of it is a JSON object ({rejects[0].why()}). "
             "Write one object a line, or one array of objects."
+        )
+    return _to_raw(rows, rejects, numbers, label)
+
+
+def _count(rejects: list[Reject], reject: Reject) -> None:
+    """Add a reject; raises UserError where a file has so many that it is something else."""
+    rejects.append(reject)
+    if len(rejects) > REJECTS:
+        raise UserError(
+            f"{reject.source}: more than {REJECTS:,} entries of it are no rows. The first: {rejects[0].why()}. "
+            "Is it the right file? If so, leave these entries out."
+        )
+
+
+def _to_raw(rows: list[dict[str, Any]], rejects: list[Reject], numbers: list[int], label: str) -> Raw:
+    names = dict.fromkeys(key for row in rows for key in row)
+    if len(names) > COLUMNS:
+        shown = ", ".join(short(name) for name in list(names)[:3])
+        raise UserError(
+            f"{label}: its rows have {len(names):,} keys in sum ({shown}, ...), and {COLUMNS:,} at most are read. "
+            "All rows should have the same keys: what is keyed by an id goes into a value."
         )
     table, mixed = json_rows.to_table(rows)
     return Raw(table, rejects, numbers, mixed)
 
 
 def _read_array(path: Path, label: str) -> Raw:
-    with text_files.open_text(path) as stream:
-        text = stream.read().decode("utf-8")
     try:
-        entries = json_rows.parse(text)
+        return _of_entries(json_arrays.entries(path, label), label)
+    except UnicodeDecodeError:
+        raise
     except ValueError as error:
-        _refuse_lists(text, label)
+        _refuse_lists(next(line for line in text_files.lines(path, label) if line.strip()), label)
         raise UserError(
             f"{label}: invalid JSON: {error}. It may be truncated: fetch or write it again."
         ) from error
-    return _of_entries(entries, label, json_rows.has_escapes(text))
 
 
-def _refuse_lists(text: str, label: str) -> None:
+def _refuse_lists(line: bytes, label: str) -> None:
     """Raise UserError where the first line is a list of its own."""
     with suppress(ValueError):
-        json_rows.parse(text.lstrip().split("\n", 1)[0])
+        json_rows.parse(line.decode("utf-8"))
         raise UserError(
             f"{label}: its lines are lists, not objects. Where each holds messages, name them: "
             "jq -c '{messages: .}'. Where each holds rows, put them behind one another: jq -c '.[]'."
@@ -105,11 +132,13 @@ def _one_object(path: Path, label: str) -> list[Any] | None:
 
     Raises UserError where it has several lists of rows.
     """
-    with text_files.open_text(path) as stream:
-        try:
-            value = json_rows.parse(stream.read().decode("utf-8"))
-        except ValueError:
-            return None
+    text = text_files.whole(path, label, WHOLE)
+    if text is None:
+        return None
+    try:
+        value = json_rows.parse(text)
+    except ValueError:
+        return None
     if len(names := json_rows.row_lists(value)) > 1:
         raise UserError(
             f"{label}: one object with several lists of rows: {', '.join(names)}. Write the one to train on "
@@ -118,18 +147,19 @@ def _one_object(path: Path, label: str) -> list[Any] | None:
     return json_rows.wrapped(value)
 
 
-def _of_entries(entries: list[Any], label: str, escapes: bool) -> Raw:
-    rows, numbers, rejects = [], [], []
-    for number, entry in enumerate(entries):
+def _of_entries(entries: Iterable[tuple[Any, bool]], label: str) -> Raw:
+    """Make rows of parsed values, each with whether its text may have escapes of surrogates."""
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    rejects: list[Reject] = []
+    for number, (entry, escapes) in enumerate(entries):
         try:
             rows.append(json_rows.check(entry, escapes))
             numbers.append(number)
         except ValueError as error:
             detail = f"entry {number + 1}: {error}"
-            rejects.append(
-                Reject(label, number, FileReason.INVALID_JSON, str(json_rows.as_json(entry)), detail)
-            )
+            text = str(json_rows.as_json(entry))
+            _count(rejects, Reject(label, number, FileReason.INVALID_JSON, text, detail))
     if not rows:
         raise UserError(f"{label}: the array holds no objects. Write one object a row.")
-    table, mixed = json_rows.to_table(rows)
-    return Raw(table, rejects, numbers, mixed)
+    return _to_raw(rows, rejects, numbers, label)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sft.data.arrays import PART_KEYS, THINKING
 from sft.data.columns import READ, TOOLS, WRAPPERS
+from sft.data.limits import COLUMNS
 from sft.data.message_columns import (
     CALL_KEYS,
     CONTENT_KEYS,
@@ -53,6 +54,8 @@ def check(row: Any, escapes: bool = True) -> dict[str, Any]:
     """
     if not isinstance(row, dict):
         raise ValueError("not an object")
+    if len(row) > COLUMNS:
+        raise ValueError(f"{len(row):,} keys, and {COLUMNS:,} are read at most")
     if escapes:
         try:
             json.dumps(row, ensure_ascii=False).encode("utf-8")
@@ -195,8 +198,10 @@ def as_json(value: Any) -> Any:
 
 def _uniform(values: list[Any]) -> list[Any]:
     """Reduce messages to the keys that matter; where any content is a list of parts, make all of them so."""
+    others: set[str] = set()
     values = [
-        [_message(one) for one in value] if isinstance(value, list) else _message(value) for value in values
+        [_message(one, others) for one in value] if isinstance(value, list) else _message(value, others)
+        for value in values
     ]
     messages = [
         one
@@ -212,15 +217,17 @@ def _uniform(values: list[Any]) -> list[Any]:
     return values
 
 
-def _message(message: Any) -> Any:
+def _message(message: Any, others: set[str]) -> Any:
+    """Reduce a message; `others` collects the names of fields that are not read, of which Arrow bears not many."""
     if not isinstance(message, dict):
         return message
     kept: dict[str, Any] = {}
     for key, value in message.items():
         if key in CONTENT_KEYS:
             kept[key] = [_part(part) for part in value] if isinstance(value, list) else value
-            if isinstance(value, dict) and any(is_tool(message.get(role)) for role in ROLE_KEYS):
-                kept[key] = as_json(value)  # what a tool gives
+            if isinstance(value, dict):  # what a tool gives; else no text, whatever is in it
+                gives = any(is_tool(message.get(role)) for role in ROLE_KEYS)
+                kept[key] = as_json(value) if gives else {"object": True}
         elif key in CALL_KEYS:
             kept[key] = None if value in _NOTHING else as_json(value)
         elif key in NAME_KEYS:
@@ -229,7 +236,8 @@ def _message(message: Any) -> Any:
             kept[key] = value
         elif key in _FLAGS:  # true, 0.0 and "no" have no type in common
             kept[key] = value if value is None or isinstance(value, str) else str(as_json(value))
-        else:  # only whether there is something
+        elif key in others or len(others) < COLUMNS:  # only whether there is something
+            others.add(key)
             kept[key] = None if value in _NOTHING else True
     return kept
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from sft.data.limits import ROW, mib
 from sft.data.source_rows import Reason, Reject
 
 
@@ -11,6 +12,7 @@ class FileReason(Reason):
     """Why a line of a file, or an entry of its array, is no row."""
 
     INVALID_JSON = "invalid JSON"
+    TOO_LONG = f"longer than the {mib(ROW)} that a row may have"
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Why a row, or one of its messages, cannot be trained on; in arrays a reason is its number."""
 
+from sft.data.limits import MESSAGES
 from sft.data.source_rows import Reason
 
 
@@ -16,6 +17,7 @@ class RowReason(Reason):
     UNREADABLE_TOOLS = "tools that cannot be read"
     UNREADABLE_HISTORY = "history that is no list of pairs of texts, nor of messages"
     ENDLESS_REASONING = "reasoning without an end (<think> but no </think>)"
+    TOO_MANY_MESSAGES = f"more than {MESSAGES:,} messages"
     EMPTY_CONVERSATION = "no messages"
     NO_ASSISTANT_TURN = "no assistant turn"
     NOTHING_TRAINED = "no assistant message is trained (weight 0, or train false)"

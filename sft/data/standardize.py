@@ -7,13 +7,15 @@ rejected rows and over what has tools.
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.row_schema import MESSAGES, standard_table
-from sft.data import arrays, kept_columns, layouts
+from sft.data import arrays, kept_columns, layouts, limits
+from sft.data.batch_sizes import batches
 from sft.data.columns import MEDIA
 from sft.data.conversations import messages_of, tools_of
 from sft.data.message_columns import MessageColumns
@@ -23,8 +25,8 @@ from sft.data.source_rows import SHOWN, Reason, Reject, SourceRows
 from sft.data.thoughts import take_thoughts
 from sft.data.tool_calls import calls_json, converted
 
-# Few enough rows that the texts of a batch stay below the 2 GB that one Arrow string array can hold.
-_BATCH = 8_192
+# The texts of a batch must stay below the 2 GB that one Arrow string array can hold.
+_BATCH, _MOST_OF_BATCH = 8_192, 1 << 29
 # What stands in a text for a picture, a film or a sound of another column.
 _PLACEHOLDER = r"<(image|video|audio)>"
 _ALONE = rf"(?:^|\n)\s*{_PLACEHOLDER}|{_PLACEHOLDER}\s*$"
@@ -77,7 +79,7 @@ def standardize(
     columns = list(dict.fromkeys([*used.values(), *media]))
     lists, tools, rejects, good, start = [], [], [], np.ones(raw.num_rows, bool), 0
     dropped: Counter[str] = Counter()
-    for batch in raw.select(columns).to_batches(max_chunksize=_BATCH):
+    for batch in batches(raw.select(columns), _BATCH, _MOST_OF_BATCH):
         end = start + len(batch)
         messages = messages_of(batch, used, label)
         codes = _understood(messages)
@@ -172,7 +174,9 @@ def _checked(messages: MessageColumns, codes: np.ndarray, rows: int) -> tuple[np
         answered = np.zeros(rows, bool)
         answered[messages.row[(codes == ASSISTANT) & which]] = True
         of_row[(of_row == 0) & ~answered] = NUMBERS[reason]
-    of_row[np.bincount(messages.row, minlength=rows) == 0] = NUMBERS[RowReason.EMPTY_CONVERSATION]
+    counts = np.bincount(messages.row, minlength=rows)
+    of_row[counts == 0] = NUMBERS[RowReason.EMPTY_CONVERSATION]
+    of_row[counts > limits.MESSAGES] = NUMBERS[RowReason.TOO_MANY_MESSAGES]
     return of_row, culprits
 
 
@@ -220,16 +224,25 @@ def _lists(messages: MessageColumns, codes: np.ndarray, good: np.ndarray) -> pa.
 
 def _excerpt(batch: pa.RecordBatch, at: int, name: str | None, messages: MessageColumns, culprit: int) -> str:
     """Write out a row; of a long list of messages, in the column `name`, the one that is at fault."""
-    row = batch.slice(at, 1).to_pylist()[0]
+    shown = [_beginning(batch.column(column).slice(at, 1)) for column in batch.schema.names]
     try:
-        text = json.dumps(row, ensure_ascii=False, default=str)
+        text = json.dumps(dict(zip(batch.schema.names, shown, strict=True)), ensure_ascii=False, default=str)
         if len(text) <= SHOWN or name is None or culprit < 0:
             return text
+        of_row = batch.column(name).slice(at, 1)
         _, end = np.searchsorted(messages.row, [at, at + 1])
         behind = int(end - culprit)  # a system message of a column of its own may stand before the list
-        if behind > len(row[name]):
+        before = len(of_row.flatten()) - behind if arrays.is_list(of_row.type) else -1
+        if before < 0:
             return text
-        message = json.dumps(row[name][-behind], ensure_ascii=False, default=str)
-        return f"message {len(row[name]) - behind + 1}: {message}"
+        message = of_row.flatten()[before].as_py()
+        return f"message {before + 1}: {json.dumps(message, ensure_ascii=False, default=str)}"
     except (RecursionError, TypeError):
         return "(nested too deeply to be shown)"
+
+
+def _beginning(value: pa.Array) -> Any:
+    """Return the one value of an array, of a long list the begin: millions of messages are not made objects of."""
+    if arrays.is_list(value.type) and len(value.flatten()) > SHOWN:
+        return value.flatten().slice(0, SHOWN).to_pylist()
+    return value[0].as_py()

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sft.data.limits import LITERAL
+
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -63,6 +65,8 @@ def _parsed(value: Any) -> Any:
     try:
         return json.loads(value)
     except ValueError:
+        if len(value) > LITERAL:
+            raise ValueError("no JSON, and too long for a literal") from None
         try:
             return ast.literal_eval(value.strip())
         except (SyntaxError, MemoryError, TypeError):
