@@ -1,5 +1,6 @@
 """When which run is killed and by what: drawn by a seed; every stage and every means has its turn."""
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ OTHER: Mapping[str, dict[str, Any]] = {
     "train": {"train.learning_rate": 0.001},
     "baseline": {"evaluate.temperature": 0.9},
 }
-KILLS_A_CHAIN = 4
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,16 @@ class Chain:
 
 
 def chains(stages: Mapping[str, float], kills: int, seed: int) -> Iterator[Chain]:
-    """Draw chains, with that many kills in the first of them, and more without end.
+    """Draw chains without end: one of each of `RUNS`, with so many kills together, and again.
 
     `stages` has the seconds that each takes, in the order in which they run.
     """
     rng = random.Random(seed)
     places: list[str] = []
     means: list[Means] = []
-    number, left = 0, kills
-    while True:
+    for number in itertools.count():
         kind, changes_in = RUNS[number % len(RUNS)]
-        count = min(KILLS_A_CHAIN, left) if left > 0 else KILLS_A_CHAIN
+        count = max(1, (kills + len(RUNS) - 1 - number % len(RUNS)) // len(RUNS))
         drawn = [changes_in] if changes_in else []
         while len(drawn) < count:
             places = places or _deck(list(stages), rng)
@@ -72,7 +71,6 @@ def chains(stages: Mapping[str, float], kills: int, seed: int) -> Iterator[Chain
             seconds = rng.uniform(least, 1) * _length(place, stages)
             moments.append(Moment(place, seconds, means.pop()))
         yield Chain(kind, tuple(moments), changes_in)
-        number, left = number + 1, left - count
 
 
 def _deck(stages: list[str], rng: random.Random) -> list[str]:
