@@ -127,7 +127,7 @@ def undisturbed(clone: Repository) -> tuple[Outcome, dict[str, float]]:
     run.process.wait()
     if not run.succeeded:
         sys.exit(f"error: the pipeline does not run even where nobody disturbs it:\n{run.text}")
-    begun = run.begun()
+    begun = {name: run.time_of(offset) for name, offset in run.begun().items()}
     ends = [*list(begun.values())[1:], time.monotonic()]
     seconds = {name: round(end - since, 1) for (name, since), end in zip(begun.items(), ends, strict=True)}
     return outcome(clone.folder), seconds

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from benchmarks.chaos.repository import LIMIT_SECONDS, Repository
 ORPHAN_SECONDS = 10.0
 # A command may be refused while one is just ending; then it is run again. More often, and a user would look.
 REFUSALS, REFUSED_SECONDS = 4, 3.0
-OWN_WORK = {"notes.txt": "the user's own, in no commit\n", "README.md": "\nThe user's own line.\n"}
+OWN_WORK = {"notes.txt": "the user's own, in no commit\n", "data/raw/README.md": "\nThe user's own line.\n"}
 
 
 @dataclass
@@ -197,21 +198,30 @@ class ChainRun:
 
 
 def wait_until(run: Run, moment: Moment, order: Sequence[str]) -> bool:
-    """Wait for a moment, or for a later stage's beginning; return False where the run ends before."""
+    """Wait for a moment, or for the same in a later stage; return False where the run ends before."""
     stage = moment.place.removeprefix("after ")
-    later = order[order.index(stage) :] if stage in order else order
-    since: float | None = run.started if moment.place == "start" else None
+    reached = order[order.index(stage) :] if stage in order else order
+    since: float | None = None
     while not run.ended:
-        if since is None:
-            begun = [time for name, time in run.begun().items() if name in later]
-            if begun and not moment.place.startswith("after "):
-                since = min(begun)
-            elif begun and not any(stage_of(process) for process in marked(run.mark)):
-                since = time.monotonic()
+        if since is None and _reached(run, moment, reached):
+            since = time.monotonic()
         if since is not None and time.monotonic() >= since + moment.seconds:
             return True
-        time.sleep(0.05)
+        time.sleep(0.02 if moment.shows else 0.05)
     return False
+
+
+def _reached(run: Run, moment: Moment, stages: Sequence[str]) -> bool:
+    if moment.place == "start":
+        return True
+    begun = [offset for name, offset in run.begun().items() if name in stages]
+    if not begun or (moment.place.startswith("after ") and _stage_running(run)):
+        return False
+    return not moment.shows or re.search(moment.shows, run.text[min(begun) :]) is not None
+
+
+def _stage_running(run: Run) -> bool:
+    return any(stage_of(process) for process in marked(run.mark))
 
 
 def _wait_for_end(run: Run) -> None:
@@ -225,7 +235,7 @@ def _place(run: Run) -> str:
     begun = list(run.begun())
     if not begun:
         return "DVC before the first stage"
-    if any(stage_of(process) for process in marked(run.mark)):
+    if _stage_running(run):
         return begun[-1]
     return f"DVC after {begun[-1]}"
 

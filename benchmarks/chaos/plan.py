@@ -31,11 +31,15 @@ OTHER: Mapping[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Moment:
-    """So many seconds after a place: `start`, a stage's beginning, or `after STAGE`, its script's end."""
+    """So many seconds after a place: `start`, a stage's beginning, or `after STAGE`, its script's end.
+
+    With `shows`, a pattern, the seconds count from when the run has printed it since then.
+    """
 
     place: str
-    seconds: float
     means: Means
+    seconds: float = 0.0
+    shows: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,10 @@ def chains(stages: Mapping[str, float], kills: int, seed: int) -> Iterator[Chain
             means = means or rng.sample(MEANS, len(MEANS))
             # Late enough that there is something of the other params that could be taken for one's own.
             least = 0.6 if place == changes_in else 0.0
-            seconds = rng.uniform(least, 1) * _length(place, stages)
-            moments.append(Moment(place, seconds, means.pop()))
+            # What goes on with the work of before takes less time the next time.
+            times = 1 if place == changes_in else drawn.count(place)
+            seconds = rng.uniform(least, 1) * _length(place, stages) / times
+            moments.append(Moment(place, means.pop(), seconds))
         yield Chain(kind, tuple(moments), changes_in)
 
 

@@ -82,9 +82,9 @@ class Run:
         with self._lock:
             return self._times[bisect.bisect_right(self._ends, offset)]
 
-    def begun(self) -> dict[str, float]:
-        """Return the stages that have begun, in order, with the time of each."""
-        return {found[1]: self.time_of(found.start()) for found in BEGINS.finditer(self.text)}
+    def begun(self) -> dict[str, int]:
+        """Return the stages that have begun, in order, with the offset in the text of each."""
+        return {found[1]: found.start() for found in BEGINS.finditer(self.text)}
 
     @property
     def ended(self) -> bool:
