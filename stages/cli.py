@@ -8,6 +8,7 @@ from typing import Any
 
 from sft.core.errors import MissingFile, ParamError, UserError
 from sft.core.params import leaves, load
+from stages import stopping
 from stages.paths import RAW
 
 PARAMS = "params.yaml"
@@ -42,7 +43,19 @@ def _how_to_get(path: Path) -> str:
 
 
 def run(main: Callable[[dict[str, Any]], None]) -> None:
-    """Call `main` with params.yaml; a fault that the user can mend exits with status 1 and says so."""
+    """Call `main` with params.yaml; a fault that the user can mend exits with status 1 and says so.
+
+    So does what stops it, with the status that a shell gives to the signal.
+    """
+    with stopping.handled() as request:
+        try:
+            _run(main)
+        except stopping.Stopped as stopped:
+            request.say(str(stopped))
+            sys.exit(stopped.status)
+
+
+def _run(main: Callable[[dict[str, Any]], None]) -> None:
     try:
         params = load(PARAMS)
         reject_unread(params)

@@ -39,6 +39,10 @@ class Clock:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
+    def add(self, phase: str, seconds: float) -> None:
+        """Add `seconds` that runs before this one have spent in a phase."""
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + seconds, 3)
+
     def split(self, phase: str, part: str, seconds: float) -> None:
         """Move `seconds` of `phase` to a phase of their own, `part`."""
         self.seconds[phase] = round(self.seconds[phase] - seconds, 3)

@@ -5,6 +5,7 @@ tests/training/test_compat.py touches each, and says what to look at when a new 
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,30 @@ def use_one_gpu(config: Any) -> None:
     """Have a TrainingArguments count one GPU at most: the trainer multiplies the batch by their number."""
     assert config.device is not None  # asking for it counts them
     config._n_gpu = min(config.n_gpu, 1)
+
+
+def with_checkpoints(trainer: Any, save: "Callable[[Any], None]", load: "Callable[[Any, Path], None]") -> Any:
+    """Return the trainer class with `save` and `load` of the model in place of its own.
+
+    Its own also writes the tokenizer, a model card and pickled arguments, and not in one piece.
+    """
+
+    class WithCheckpoints(trainer):
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            save(self)
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            load(self, Path(resume_from_checkpoint))
+
+    return WithCheckpoints
+
+
+def save_state(trainer: Any, folder: Path) -> None:
+    """Write all of a trainer's state but the model, as it reads it again itself, without unpickling."""
+    trainer._save_optimizer_and_scheduler(str(folder))
+    trainer._save_scaler(str(folder))
+    trainer._save_rng_state(str(folder))
+    trainer.state.save_to_json(str(folder / "trainer_state.json"))
 
 
 def without_input_casting(model: Any) -> AbstractContextManager[None]:

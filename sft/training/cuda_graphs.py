@@ -69,6 +69,17 @@ class GraphRunner:
         self.graphs: dict[Shape, tuple[Packed, Callable[[], None]]] = {}
         self.pool: Any = None
 
+    def state(self) -> dict[str, Any]:
+        """Return what a run that goes on from here needs to make the same passes.
+
+        The graphs are captured anew: a replay gives to the bit what the pass gives step by step.
+        """
+        return {"limit": self.limit, "used": self.used}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the `state` of another runner of the same model."""
+        self.limit, self.used = state["limit"], list(state["used"])
+
     def begin(self) -> None:
         """Forget the gradients: a step begins."""
         compat.zero(self.gradients)

@@ -1,6 +1,5 @@
 """What a training leaves to tell: losses by step, seconds, and how the work was cut."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
@@ -40,7 +39,8 @@ class MicroBatchLog(TypedDict):
 class Logs:
     """One entry a step, one a validation, and how the work was cut.
 
-    `step_seconds` has one entry a step, validation left out.
+    `step_seconds` has one entry a step, validation left out. Where training went on from checkpoints,
+    `resumed_at_steps` are their steps, and `seconds_before` what it took in the runs before this one.
     """
 
     steps: list[StepLog]
@@ -48,10 +48,17 @@ class Logs:
     validation_seconds: float
     step_seconds: list[float]
     micro_batch: MicroBatchLog
+    seconds_before: float
+    resumed_at_steps: list[int]
 
     @classmethod
     def of(
-        cls, history: list[dict[str, Any]], step_seconds: list[float], micro_batch: MicroBatchLog
+        cls,
+        history: list[dict[str, Any]],
+        step_seconds: list[float],
+        micro_batch: MicroBatchLog,
+        seconds_before: float,
+        resumed_at_steps: list[int],
     ) -> "Logs":
         """Pick them from the trainer's log history."""
         steps = [
@@ -71,8 +78,6 @@ class Logs:
             sum(entry["eval_runtime"] for entry in validations),
             step_seconds,
             micro_batch,
+            seconds_before,
+            resumed_at_steps,
         )
-
-    def diverged(self) -> StepLog | ValidationLog | None:
-        """Return the first step, else the first validation, whose loss is no number; None where all are."""
-        return next((e for e in [*self.steps, *self.validation] if not math.isfinite(e["loss"])), None)

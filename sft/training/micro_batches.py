@@ -33,6 +33,10 @@ class MicroBatches:
     checkpointing: bool = False
     halvings: int = 0
 
+    def state(self) -> dict[str, Any]:
+        """Return how steps are cut now, for `fit` in a run that goes on from here."""
+        return {name: getattr(self, name) for name in ("unit", "limit", "checkpointing", "halvings")}
+
     def parts(self, rows: Rows) -> list[Rows]:
         """Cut a step's rows."""
         if self.unit == "rows":
@@ -123,14 +127,16 @@ def fit(
     micro_batch: int | Literal["auto"],
     checkpointing: bool | Literal["auto"],
     dtype: str,
+    state: dict[str, Any] | None = None,
 ) -> MicroBatches:
     """Choose how to cut steps of such rows, `auto` by what fits the GPU's memory.
 
     `set_checkpointing` turns the model's gradient checkpointing on or off, `loss` is what is trained by.
     Checkpointing `auto` is off unless a single row does not fit otherwise: it computes each forward pass
-    twice, which costs more than cutting a step finer.
+    twice, which costs more than cutting a step finer. With the `state` of a run that this one goes on from
+    nothing is measured: other cuts round differently.
     """
-    begun = checkpointing is True
+    begun = checkpointing is True if state is None else bool(state["checkpointing"])
     set_checkpointing(model, begun)
 
     def checkpoint() -> bool:
@@ -141,6 +147,8 @@ def fit(
         set_checkpointing(model, True)
         return True
 
+    if state is not None:
+        return MicroBatches(checkpoint=checkpoint, **state)
     if micro_batch != "auto":
         return MicroBatches("rows", micro_batch, checkpoint, begun)
     if not torch.cuda.is_available():

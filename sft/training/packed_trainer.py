@@ -1,15 +1,15 @@
 """TRL's SFTTrainer on packed rows: a batch is a whole optimizer step, cut here as the memory asks."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from sft.modeling.labels import Rows, loss_tokens
 from sft.modeling.packing import pack
 from sft.training import compat
 from sft.training.chunked_loss import Loss
+from sft.training.keeper import Keeper, ValidationStopped
 from sft.training.micro_batches import MicroBatches
 
 
@@ -35,21 +35,26 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
 
 
 def packed_trainer(
-    micro_batches: MicroBatches, loss: Loss, deterministic: bool, captured_tokens: int, longest: int
+    micro_batches: MicroBatches,
+    loss: Loss,
+    deterministic: bool,
+    captured_tokens: int,
+    longest: int,
+    keeper: Keeper,
 ) -> Any:
     """Make the trainer class; `deterministic` has a GPU add up gradients in the same order every time.
 
     A step's loss is the mean of `loss` over all of its loss tokens, however it is cut, and so is the
     validation loss. What else a step is (optimizer, schedule, clipping, loss scaling, logs) is the
     SFTTrainer's. Passes of `captured_tokens` at most, in rows of `longest` tokens at most, are replayed as
-    CUDA graphs.
+    CUDA graphs. `keeper` saves and loads checkpoints.
     """
     import torch
     from trl import SFTTrainer
 
     from sft.training.cuda_graphs import GraphRunner
 
-    class PackedTrainer(SFTTrainer):
+    class PackedTrainer(compat.with_checkpoints(SFTTrainer, keeper.save, keeper.load)):  # type: ignore[misc]
         graph_runner: GraphRunner | None = None
 
         def training_step(
@@ -73,7 +78,15 @@ def packed_trainer(
             return micro_batches.run(rows, forward_backward, model.zero_grad)
 
         def captured_step(self, model: Any, rows: Rows, count: int) -> torch.Tensor:
-            runner = self.graph_runner = self.graph_runner or GraphRunner(
+            runner = self.graph_runner = self.graph_runner or self.new_graph_runner(model)
+            factor = torch.tensor(1 / count, device=self.args.device)
+            if self.accelerator.scaler is not None:
+                factor = self.accelerator.scaler.scale(factor)
+            runner.begin()
+            return micro_batches.run(rows, lambda part: runner.run(part, factor), runner.begin_anew) / count
+
+        def new_graph_runner(self, model: Any) -> GraphRunner:
+            runner = GraphRunner(
                 model,
                 loss,
                 captured_tokens,
@@ -82,11 +95,16 @@ def packed_trainer(
                 self.accelerator.autocast,
                 partial(deterministic_algorithms, deterministic),
             )
-            factor = torch.tensor(1 / count, device=self.args.device)
-            if self.accelerator.scaler is not None:
-                factor = self.accelerator.scaler.scale(factor)
-            runner.begin()
-            return micro_batches.run(rows, lambda part: runner.run(part, factor), runner.begin_anew) / count
+            if keeper.before and keeper.before.graphs:
+                runner.restore(keeper.before.graphs)
+            return runner
+
+        def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().evaluate(*args, **kwargs)
+            except ValidationStopped:
+                keeper.stop_in_validation(self)
+                return {}
 
         def prediction_step(
             self,
@@ -100,60 +118,10 @@ def packed_trainer(
 
             @torch.no_grad()
             def forward(part: Rows) -> torch.Tensor:
+                keeper.check_in_validation()
                 with self.accelerator.autocast():
                     return loss(model, pack(part, self.args.device)) / count
 
             return micro_batches.run(rows, forward, lambda: None), None, None
 
     return PackedTrainer
-
-
-def progress_bar() -> Any:
-    """Make a trainer callback that shows one bar with the last losses, in place of a line a step."""
-    from tqdm.auto import tqdm
-    from transformers import TrainerCallback
-
-    class ProgressBar(TrainerCallback):
-        bar: Any = None
-        shown: ClassVar[dict[str, str]] = {}
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar = tqdm(total=state.max_steps, desc="training", unit="step", mininterval=1)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.update(state.global_step - self.bar.n)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            for name, shown in (("loss", "loss"), ("eval_loss", "validation")):
-                if name in (logs or {}):
-                    self.shown[shown] = f"{float(logs[name]):.3f}"
-            self.bar.set_postfix(self.shown, refresh=False)
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.close()
-
-    return ProgressBar()
-
-
-def step_timer() -> Any:
-    """Make a trainer callback whose `seconds` are those of each step, validation left out."""
-    from transformers import TrainerCallback
-
-    class StepTimer(TrainerCallback):
-        def __init__(self) -> None:
-            self.seconds: list[float] = []
-            self.since = 0.0
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.since = time.perf_counter()
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.since = time.perf_counter()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "loss" in (logs or {}):  # logged once the device has computed it
-                now = time.perf_counter()
-                self.seconds.append(now - self.since)
-                self.since = now
-
-    return StepTimer()

@@ -75,6 +75,7 @@ class TrainProvenance:
     validation_kinds: dict[str, int]
     trainable_parameters: int
     seconds: dict[str, float]
+    resumed_at_steps: list[int]
     tokens_per_second: float
     steady: Throughput
     micro_batch: MicroBatchLog
@@ -98,7 +99,14 @@ def record(
     clock: provenance.Clock,
 ) -> TrainProvenance:
     """Sum up what was trained, on what, and what it took."""
-    speed = steady(reading.rows, logs.step_seconds, params.batch_size, model, model_params.dtype)
+    speed = steady(
+        reading.rows,
+        logs.step_seconds,
+        logs.resumed_at_steps,
+        params.batch_size,
+        model,
+        model_params.dtype,
+    )
     rows_in_mix = len(mix.rows)
     return TrainProvenance(
         rows_seen=len(reading.rows),
@@ -121,6 +129,7 @@ def record(
         validation_kinds={kind: rows for kind, (rows, _) in validation.by_kind().items()},
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         seconds=clock.seconds,
+        resumed_at_steps=logs.resumed_at_steps,
         tokens_per_second=round(reading.tokens / clock.seconds["train"], 1),
         steady=speed,
         micro_batch=logs.micro_batch,
@@ -151,6 +160,9 @@ def lines(
         f"train       {recorded.steps} steps x {params.batch_size} rows: {recorded.tokens_seen:,} tokens "
         f"in {seconds:.0f} s ({recorded.tokens_per_second:,} tokens/s)"
     ]
+    if recorded.resumed_at_steps:
+        at = ", ".join(f"{step:,}" for step in recorded.resumed_at_steps)
+        said.append(f"resumed     at step {at}; the seconds are those of all its runs, up to there")
     if recorded.steady.tokens_per_second:
         used = recorded.steady.model_flop_utilisation
         of_peak = f", {used:.0%} of the card's peak" if used else ""

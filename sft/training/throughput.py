@@ -18,16 +18,25 @@ class Throughput:
     model_flop_utilisation: float | None
 
 
-def steady(rows: Rows, step_seconds: list[float], batch_size: int, model: Any, dtype: str) -> Throughput:
-    """Return the throughput of the steps after the first WARM_UP, of none if the run ends there.
+def steady(
+    rows: Rows,
+    step_seconds: list[float],
+    resumed_at_steps: list[int],
+    batch_size: int,
+    model: Any,
+    dtype: str,
+) -> Throughput:
+    """Return the throughput of all steps but the first WARM_UP of every run, of none if no step is left.
 
     The first steps measure memory, compile kernels and fill caches. What CUDA graphs are captured later
     counts.
     """
-    if len(step_seconds) <= WARM_UP:
+    warm_up = {begin + n for begin in (0, *resumed_at_steps) for n in range(WARM_UP)}
+    counted = [step for step in range(len(step_seconds)) if step not in warm_up]
+    if not counted:
         return Throughput(None, None)
-    counted = rows[WARM_UP * batch_size :]
-    lengths, seconds = [len(row["input_ids"]) for row in counted], sum(step_seconds[WARM_UP:])
-    flops = Cost.of(model).training(lengths, sum(loss_tokens(row["labels"]) for row in counted))
+    read = [row for step in counted for row in rows[step * batch_size : (step + 1) * batch_size]]
+    lengths, seconds = [len(row["input_ids"]) for row in read], sum(step_seconds[step] for step in counted)
+    flops = Cost.of(model).training(lengths, sum(loss_tokens(row["labels"]) for row in read))
     used = utilisation(flops, seconds, provenance.device_name(), dtype)
     return Throughput(round(sum(lengths) / seconds, 1), used)

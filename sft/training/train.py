@@ -5,15 +5,17 @@ import tempfile
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sft.core.errors import ParamError, UserError
+from sft.core.errors import ParamError
 from sft.modeling.labels import Rows
 from sft.modeling.loading import ModelParams, check_4bit
 from sft.training import compat
+from sft.training.checkpoints import Checkpoints
 from sft.training.engines import ENGINES
 from sft.training.logs import Logs, MicroBatchLog
 from sft.training.train_params import TrainParams
 
 if TYPE_CHECKING:
+    from sft.training.keeper import Keeper
     from sft.training.micro_batches import MicroBatches
 
 
@@ -24,15 +26,20 @@ def train(
     validation: Rows,
     params: TrainParams,
     dtype: str,
+    checkpoints: Checkpoints | None = None,
 ) -> Logs:
     """Train the PEFT `model` in place on `rows`, in their order, once: in steps of `params.batch_size`.
 
     `model` is what the engine `params.engine` has loaded. `rows` have `input_ids` and `labels`, as arrays or
     lists. Validation loss is measured before the first step, every `validation_every` steps and after the
-    last. Raises UserError where the loss stops being a number, and where not one row fits the memory.
+    last. Where there are `checkpoints` of the same training, it goes on from the newest, to the same bits.
+    Raises Interrupted where they say that it is to stop; UserError where the loss stops being a number, and
+    where not one row fits the memory.
     """
+    from sft.training.callbacks import divergence_check, step_timer
     from sft.training.chunked_loss import check_head, loss_sum
     from sft.training.cuda_graphs import capturable_tokens
+    from sft.training.keeper import Keeper
     from sft.training.micro_batches import fit
     from sft.training.packed_trainer import packed_trainer
     from sft.training.trainer_config import trainer_config
@@ -41,6 +48,8 @@ def train(
     loss = partial(loss_sum, inputs=engine.inputs)
     check_head(model)
     _set_up(params.seed)
+    keeper = Keeper(checkpoints)
+    before = keeper.before
     with compat.without_input_casting(model), tempfile.TemporaryDirectory() as scratch:
         micro_batches = fit(
             model,
@@ -50,21 +59,36 @@ def train(
             params.micro_batch,
             params.gradient_checkpointing,
             dtype,
+            before.cut if before else None,
         )
         config = trainer_config(
-            params, dtype, scratch, len(rows), len(validation), micro_batches.checkpointing
+            params,
+            dtype,
+            scratch,
+            len(rows),
+            len(validation),
+            micro_batches.checkpointing,
+            keeper.validate_first,
         )
-        captured = capturable_tokens(model, dtype, micro_batches) if engine.can_capture_graphs else 0
-        micro_batches.reserve(captured)
+        if before:
+            captured = before.captured_tokens
+        else:
+            captured = capturable_tokens(model, dtype, micro_batches) if engine.can_capture_graphs else 0
+            micro_batches.reserve(captured)
         longest = max(len(row["input_ids"]) for row in rows)
-        trainer_class = packed_trainer(micro_batches, loss, params.deterministic, captured, longest)
+        trainer_class = packed_trainer(micro_batches, loss, params.deterministic, captured, longest, keeper)
         trainer = _trainer(trainer_class, model, tokenizer, rows, validation, config)
-        step_seconds = _run(trainer)
+        timer = step_timer(before.step_seconds if before else [])
+        keeper.begin(micro_batches, captured, timer)
+        clear = checkpoints.clear if checkpoints else lambda: None
+        for callback in (timer, divergence_check(params.learning_rate, dtype, clear), keeper.callback()):
+            trainer.add_callback(callback)
+        _run(trainer, keeper)
     graphs = len(trainer.graph_runner.graphs) if trainer.graph_runner else 0
     work = _micro_batch_log(micro_batches, captured, graphs)
-    logs = Logs.of(trainer.state.log_history, step_seconds, work)
-    _check_converging(logs, params.learning_rate, dtype)
-    return logs
+    return Logs.of(
+        trainer.state.log_history, timer.seconds, work, keeper.seconds_before, keeper.resumed_at_steps
+    )
 
 
 def check_machine(params: TrainParams, model: ModelParams) -> None:
@@ -129,18 +153,20 @@ def _trainer(
     return trainer
 
 
-def _run(trainer: Any) -> list[float]:
-    """Train, showing one progress bar, and return the seconds of each step."""
+def _run(trainer: Any, keeper: "Keeper") -> None:
+    """Train, showing one progress bar; raise Interrupted where training has stopped before its end."""
     from transformers import PrinterCallback
 
-    from sft.training.packed_trainer import progress_bar, step_timer
+    from sft.training.callbacks import progress_bar
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(progress_bar())
-    timer = step_timer()
-    trainer.add_callback(timer)
-    trainer.train()
-    return timer.seconds
+    trainer.add_callback(bar := progress_bar())
+    try:
+        trainer.train(resume_from_checkpoint=str(keeper.folder) if keeper.folder else None)
+    finally:
+        bar.close()
+    if keeper.stopped:
+        raise keeper.interrupted(trainer.state)
 
 
 def _micro_batch_log(micro_batches: "MicroBatches", captured_tokens: int, graphs: int) -> MicroBatchLog:
@@ -152,11 +178,3 @@ def _micro_batch_log(micro_batches: "MicroBatches", captured_tokens: int, graphs
         "captured_tokens": captured_tokens,
         "graphs": graphs,
     }
-
-
-def _check_converging(logs: Logs, learning_rate: float, dtype: str) -> None:
-    if entry := logs.diverged():
-        raise UserError(
-            f"training diverged: the loss is {entry['loss']} at step {entry['step']}. Lower "
-            f"train.learning_rate (now {learning_rate}), or use another model.dtype (now {dtype})."
-        )

@@ -10,9 +10,17 @@ from sft.training.train_params import TrainParams
 
 
 def trainer_config(
-    params: TrainParams, dtype: str, folder: str, rows: int, validation_rows: int, checkpointing: bool
+    params: TrainParams,
+    dtype: str,
+    folder: str,
+    rows: int,
+    validation_rows: int,
+    checkpointing: bool,
+    validate_first: bool,
 ) -> Any:
     """Return the settings for training once over so many rows; `folder` is the trainer's own scratch.
+
+    `validate_first` has the validation loss taken before the first step that is made.
 
     Nothing is left to defaults that matter, because Unsloth gives SFTConfig others.
     """
@@ -44,9 +52,9 @@ def trainer_config(
         train_sampling_strategy="sequential",
         eval_strategy="steps",
         eval_steps=params.validation_every,
-        eval_on_start=True,
+        eval_on_start=validate_first,
         logging_steps=1,
-        save_strategy="no",
+        save_strategy="no",  # Keeper says when
         report_to="none",
         logging_nan_inf_filter=False,
         disable_tqdm=True,

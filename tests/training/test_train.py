@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from sft.core.errors import MissingFile, UserError
 from sft.modeling import adapter
 from sft.modeling.labels import IGNORED
 from sft.modeling.loading import ModelParams, load_model, load_tokenizer
+from sft.training.checkpoints import Checkpoints
 from sft.training.engines import ENGINES
 from sft.training.lora import LoraParams, add_lora
 from sft.training.train import check_machine, train
@@ -289,12 +291,23 @@ def test_what_needs_a_gpu(tiny):
         check_machine(params(), on("bfloat16", load_in_4bit=True))
 
 
-def test_a_run_that_diverges_fails(tiny):
-    """At step 1, before validation shows it: by default the trainer logs a finite loss instead."""
+def test_a_run_that_diverges_ends_at_once(tiny, tmp_path):
+    """Not after its last step; and what it has kept, which leads there again, is gone."""
+    checkpoints = Checkpoints(tmp_path, interval=0)
+    fast = params(steps=12, learning_rate=1e18)
+    with pytest.raises(UserError) as caught:
+        train(*trainable(tiny), random_rows(48), random_rows(2, 1), fast, "float32", checkpoints)
+    said = re.fullmatch(r"training diverged: the (.*) is nan at step (\d+) of 12\. (.*)", str(caught.value))
+    assert said and int(said[2]) <= 4
+    assert said[3] == "Lower train.learning_rate (now 1e+18), or use another model.dtype (now float32)."
+    assert checkpoints.last is not None and not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_no_numbers(tiny):
     model, tokenizer = trainable(tiny)
     with torch.no_grad():
         next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
-    with pytest.raises(UserError, match=r"diverged: the loss is nan at step 1\."):
+    with pytest.raises(UserError, match=r"^the validation loss is nan before the first step\. .* damaged"):
         train(model, tokenizer, random_rows(12), random_rows(2, 1), params(), "float32")
 
 

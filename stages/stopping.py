@@ -1,0 +1,181 @@
+"""How a stage ends before its time: by Ctrl-C, SIGTERM or SIGHUP, and where the DVC that runs it is gone.
+
+DVC neither handles SIGTERM nor passes it on, and killed it leaves its stage running: a rerun would then train
+beside it. So a stage watches the DVC that has started it, and ends when that is gone.
+"""
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE = 5.0  # seconds for what is under way to give way, such as downloads in other threads
+INTERVAL = 1.0  # seconds between two looks at whether DVC is there
+
+
+class Stopped(KeyboardInterrupt):
+    """A stage is to end, and says `str(self)`; not an Exception, so that nobody takes it for a fault."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(why)
+        self.status = 128 + number  # as a shell has it
+
+
+class Request:
+    """Whether a stage has been asked to end, and by what: the first that asked counts."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.why = ""
+        self.waits = False  # whether the stage ends at a moment of its own choice
+        self._process = os.getpid()
+        self._timer: threading.Timer | None = None
+        self._said = False
+
+    def __call__(self) -> bool:
+        """Tell whether the stage has been asked to end."""
+        return bool(self.number)
+
+    def stopped(self, where: str = "") -> Stopped:
+        """Return what is to be raised; `where` says how far the stage has come."""
+        return Stopped(self.number, f"{self.why}{where}")
+
+    def receive(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal: end at once, but in `deferred`, where the second signal does that."""
+        if os.getpid() != self._process:  # one of the processes forked by the stage, which ends them itself
+            if number != signal.SIGINT:
+                os._exit(128 + number)
+            return
+        first = not self.number
+        if first:
+            self.number, self.why = number, self.why or f"stopped by {_name(number)}"
+            _write_to_nowhere_if_nobody_reads()
+        if first and self.waits:
+            if sys.stderr.isatty():
+                _write("\nfinishing the step under way; a second signal ends it at once")
+        elif not self._timer:
+            self._timer = threading.Timer(GRACE, self._give_up)
+            self._timer.daemon = True
+            self._timer.start()
+            raise self.stopped()
+
+    def say(self, line: str) -> None:
+        """Write the one line that the stage ends with."""
+        if not self._said:
+            self._said = True
+            _write(line)
+
+    def over(self) -> None:
+        """Let the process live: the stage has come to its end."""
+        if self._timer:
+            self._timer.cancel()
+
+    def _give_up(self) -> None:
+        """End the process although its main thread does not: it may wait for other threads."""
+        self.say(self.why)
+        os._exit(128 + self.number)
+
+
+_request = Request()
+
+
+@contextmanager
+def handled() -> Iterator[Request]:
+    """Turn the signals into Stopped inside, and DVC's end too; a signal that is ignored stays ignored."""
+    global _request
+    _request = request = Request()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, request.receive)
+    over = threading.Event()
+    if "DVC_STAGE" in os.environ:  # which DVC sets
+        threading.Thread(target=_watch, args=(request, over), daemon=True).start()
+    try:
+        yield request
+        request.over()
+    finally:
+        over.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[Request]:
+    """Have the first signal wait inside until the stage, which asks the request, ends by itself.
+
+    Raises Stopped at the end where it did not.
+    """
+    request = _request
+    request.waits = True
+    try:
+        yield request
+    finally:
+        request.waits = False
+    if request():
+        raise request.stopped()
+
+
+def _watch(request: Request, over: threading.Event) -> None:
+    """Ask the stage to end when the DVC that runs it is gone."""
+    dvc = starter(os.environ["DVC_STAGE"])
+    while dvc and _lives(dvc):
+        if over.wait(INTERVAL):
+            return
+    if not request():
+        request.why = "stopped: DVC, which ran this stage, is gone"
+        # To the main thread, which it wakes from waiting.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def starter(stage: str) -> psutil.Process | None:
+    """Return the process that has started us as DVC's stage `stage`, None where it is gone.
+
+    It is the nearest one above us that is Python or called dvc and lacks what DVC sets in the environment of
+    a stage: there may be a shell between, and a queue's worker above it.
+    """
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):  # another user's, and so no DVC of ours
+            name = " ".join([process.name(), *process.cmdline()[:1]]).lower()
+            if ("python" in name or "dvc" in name) and process.environ().get("DVC_STAGE") != stage:
+                return process
+    return None
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _name(number: int) -> str:
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def _write(line: str) -> None:
+    """Write a line past Python's buffers, which a signal may have come in the middle of."""
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())
+
+
+def _write_to_nowhere_if_nobody_reads() -> None:
+    """Keep what is printed from failing where the terminal, or who read it, has gone."""
+    streams = select.poll()
+    for stream in (1, 2):
+        streams.register(stream, 0)
+    for stream, event in streams.poll(0):
+        if event & (select.POLLHUP | select.POLLERR):
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream)
