@@ -9,7 +9,7 @@ from typing import Any
 from app.revisions import Source
 from app.streaming import BASE, Batch
 from sft.core.errors import UserError
-from sft.modeling import loading
+from sft.modeling import loading, weights
 from sft.modeling.adapter import KEPT
 from sft.modeling.loading import ModelParams
 
@@ -142,15 +142,11 @@ def _load(params: ModelParams, report: Report) -> Loaded:
 
 
 def _check_files(source: Source) -> None:
-    """Raise NoAdapter for weights that are cut off, or none."""
-    from safetensors import SafetensorError, safe_open
-
+    """Raise NoAdapter for weights that are cut off, or none; without them PEFT would load a pickle."""
     assert source.adapter
     try:
-        with safe_open(source.adapter / KEPT[1], "pt") as file:
-            if not list(file.keys()):
-                raise ValueError("there are no weights in it")
-    except (OSError, ValueError, SafetensorError) as error:
+        weights.check_file(source.adapter / KEPT[1])
+    except UserError as error:
         raise NoAdapter(_unfit(source, error)) from error
 
 

@@ -37,6 +37,7 @@ def study(folder: str, workspace: Path, steps: int) -> dict[str, Any]:
         load_in_4bit=True,
         use_exact_model_name=True,
         local_files_only=True,
+        trust_remote_code=False,
     )
     model = FastLanguageModel.get_peft_model(
         model, **LORA, target_modules=TARGETS, bias="none", use_gradient_checkpointing="unsloth"
@@ -52,6 +53,7 @@ def plain(folder: str, workspace: Path, steps: int) -> dict[str, Any]:
 
     base = AutoModelForCausalLM.from_pretrained(
         folder,
+        trust_remote_code=False,
         dtype=torch.bfloat16,
         device_map={"": 0},
         quantization_config=BitsAndBytesConfig(
@@ -60,7 +62,8 @@ def plain(folder: str, workspace: Path, steps: int) -> dict[str, Any]:
     )
     model: Any = get_peft_model(base, LoraConfig(**LORA, target_modules=TARGETS, task_type="CAUSAL_LM"))
     # TRL makes the LoRA of a 4-bit model bfloat16, which float16's loss scaling does not take.
-    return sft_trainer(model, AutoTokenizer.from_pretrained(folder), workspace, steps, bf16=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return sft_trainer(model, tokenizer, workspace, steps, bf16=True)
 
 
 def sft_trainer(

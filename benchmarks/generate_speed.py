@@ -138,6 +138,7 @@ def study(reference: str, folder: Path) -> dict[str, Any]:
         load_in_4bit=True,
         use_exact_model_name=True,
         local_files_only=True,
+        trust_remote_code=False,
     )
     FastLanguageModel.for_inference(model)
     rows = pq.read_table(folder / "data/holdout/evaluation.parquet")

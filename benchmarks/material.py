@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sft.core.row_schema import MESSAGES, standard_table
-from sft.fetch import pypi
+from sft.fetch import pypi, wheel_files
 from sft.modeling.chat_template import encode
 from sft.modeling.loading import load_tokenizer, resolve
 
@@ -86,7 +86,7 @@ def llama_tokenizer() -> Any:
             lines = (line.split() for line in path.read_bytes().splitlines() if line)
             return {base64.b64decode(token): int(rank) for token, rank in lines}
 
-    path = pypi.member(pypi.fetch(*LLAMA_TOKENIZER), "llama_models/llama3/tokenizer.model")
+    path = wheel_files.member(pypi.fetch(*LLAMA_TOKENIZER), "llama_models/llama3/tokenizer.model")
     names = [f"<|{name}|>" for name in CONTROL]
     names += [f"<|reserved_{n}|>" for n in range(3, 256 - len(names) + 3)]
     return PreTrainedTokenizerFast(

@@ -9,12 +9,14 @@ import json
 import re
 import struct
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from urllib.parse import unquote, urlsplit
 
 _API = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?")
+LARGE = 10_000_000
 _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -31,11 +33,12 @@ class HubServer:
         self.gated: set[str] = set()
         self.breaks: dict[str, list[str]] = {}
         self.requests: list[tuple[str, str, str | None]] = []
+        self.stalled = threading.Event()
 
     def __enter__(self) -> "HubServer":
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server.daemon_threads, self._server.block_on_close = True, False
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -151,9 +154,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not breaks:
             self.wfile.write(content[start:])
             return
+        way = breaks.pop(0)
+        if way == "wrong":
+            self.wfile.write(content[start:][::-1])
+            return
         self.wfile.write(content[start : (start + len(content)) // 2])
         self.wfile.flush()
-        if breaks.pop(0) == "reset":
+        if way == "stall":
+            self.hub.stalled.set()
+            time.sleep(60)
+        if way == "reset":
             self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
         self.close_connection = True
@@ -175,4 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _etag(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
+    """Return what the hub names a file by: large files have their SHA-256, others Git's SHA-1."""
+    content = path.read_bytes()
+    if path.suffix in (".safetensors", ".parquet") or len(content) > LARGE:
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+from sft.core.masking import masked
+
 
 class UserError(Exception):
     """A fault of a file, a param, a row or a source: the message says what, where and what to do.
 
-    Commands print it without a traceback and exit with status 1.
+    Commands print it without a traceback and exit with status 1. Secrets in the message, which may quote an
+    address or what a program says, are masked.
     """
+
+    def __init__(self, message: str):
+        super().__init__(masked(message))
 
 
 class ParamError(UserError):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from sft.core.errors import MissingFile, UserError
 
@@ -152,3 +153,39 @@ def sha256_of(path: Path | str) -> str:
         raise MissingFile(path) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}. Check its permissions.") from error
+
+
+def xxh3_of(path: Path | str) -> str | None:
+    """Return the XXH3-128 of a file's content in hex digits: to find damage, six times as fast as SHA-256.
+
+    None where the file is not there.
+    """
+    digest = xxhash.xxh3_128()
+    try:
+        with Path(path).open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except FileNotFoundError:
+        return None
+    return digest.hexdigest()
+
+
+_hashed: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+
+def sha256_once(path: Path | str) -> str:
+    """Return what `sha256_of` returns, computed once a process as long as the file stays as it is.
+
+    That is told by its inode, size and time of change.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except OSError:
+        return sha256_of(path)  # which says what is wrong
+    state = (status.st_ino, status.st_size, status.st_mtime_ns)
+    before, digest = _hashed.get(path, (None, ""))
+    if before != state:
+        digest = sha256_of(path)
+        _hashed[path] = state, digest
+    return digest

@@ -18,7 +18,7 @@ from sft.core.files import sha256_of
 from sft.core.row_schema import SCHEMA
 from sft.data import embedded, file_readers, standardize
 from sft.data.source_rows import Reason, Reject
-from sft.fetch import hub, pypi
+from sft.fetch import hub, pypi, wheel_files
 from sft.fetch.data_files import EXTENSIONS, is_data_file
 from sft.fetch.uri import Address, parse
 
@@ -95,8 +95,8 @@ def _load_package(source: Address, name: str) -> Loaded:
             raise UserError(f"{source.uri}: has no preferences, so no chosen answers. Leave #chosen out.")
         rows = embedded.read(source.name, wheel, source.fragment or "")
         return Loaded(rows.table, rows.rejects, rows.skipped, resolved)
-    members = _matching([m for m in pypi.member_names(wheel) if is_data_file(m)], source)
-    files = [(pypi.member(wheel, member), f"{source.name}/{member}") for member in members]
+    members = _matching([m for m in wheel_files.member_names(wheel) if is_data_file(m)], source)
+    files = [(wheel_files.member(wheel, member), f"{source.name}/{member}") for member in members]
     return _loaded(files, name, resolved, source.chosen)
 
 

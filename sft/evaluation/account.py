@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sft.core import provenance
+from sft.core.kept_results import ANSWERS, LIKELIHOODS, KeptResults
 from sft.evaluation import tool_calls
 from sft.evaluation.summary import Metrics
 from sft.modeling.flops import Cost, utilisation
@@ -24,10 +25,12 @@ def account(
     encoded: "dict[str, Encoded]",
     clock: provenance.Clock,
     records: Sequence[dict[str, Any]],
+    kept: KeptResults,
 ) -> dict[str, Any]:
     """Return what describes the run: what was answered, how fast, on what, and by which packages.
 
-    `records` are of `score_all`. A task has `refused`, why by id, where the chat template refuses examples.
+    `records` are of `score_all`. `kept` are the results that a stopped run left; `seconds` have theirs
+    too. A task has `refused`, why by id, where the chat template refuses examples.
     """
     cost = Cost.of(model)
 
@@ -59,6 +62,7 @@ def account(
             for task, pairs in answered.items()
         },
         "answers": len(answers),
+        "kept": {kind: kept.used[kind] for kind in (ANSWERS, LIKELIHOODS)},
         "tokens_generated": sum(given.tokens for given in answers),
         **speed(list(answered)),
         "seconds": clock.seconds,

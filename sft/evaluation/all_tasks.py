@@ -1,9 +1,12 @@
 """One model on all tasks: encoding, likelihoods, answers and scores, each with its seconds on a clock."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sft.core.errors import UserError
+from sft.core.kept_results import ANSWERS, LIKELIHOODS, KeptResults
 from sft.core.provenance import Clock
 from sft.evaluation.evaluate import EvaluateParams, Example, answer, check_finite, score
 from sft.modeling.loading import Resolved
@@ -94,15 +97,19 @@ def left_out(encoded: dict[str, Encoded]) -> list[str]:
 
 
 def likelihood_all(
-    model: Model, examples: dict[str, list[Example]], encoded: dict[str, Encoded], clock: Clock
+    model: Model,
+    examples: dict[str, list[Example]],
+    encoded: dict[str, Encoded],
+    clock: Clock,
+    kept: KeptResults,
 ) -> dict[str, Likely]:
     """Take every example's likelihoods: before the answers, so that damaged weights are told of at once."""
     from sft.evaluation.likelihood import likelihoods, right_choices
 
     found = {}
-    with clock.phase("likelihood"):
+    with _phase(clock, kept, "likelihood"):
         for task, rows in encoded.items():
-            of_references = likelihoods(model.model, model.tokenizer, rows.references)
+            of_references = likelihoods(model.model, model.tokenizer, rows.references, kept)
             check_finite(
                 [
                     {"task": task, "id": row["id"], BITS_PER_BYTE: one.bits_per_byte}
@@ -110,7 +117,7 @@ def likelihood_all(
                 ]
             )
             flat = [one for of in rows.choices for one in of]
-            in_turn = iter(likelihoods(model.model, model.tokenizer, flat))
+            in_turn = iter(likelihoods(model.model, model.tokenizer, flat, kept))
             of_choices = [[next(in_turn) for _ in of] for of in rows.choices]
             found[task] = Likely(
                 of_references, right_choices(examples[task], of_choices) if of_choices else []
@@ -124,14 +131,38 @@ def answer_all(
     examples: dict[str, list[Example]],
     params: EvaluateParams,
     clock: Clock,
+    kept: KeptResults,
 ) -> "Answered":
     """Answer every task's first examples."""
     answered = {}
     for task in tasks:
-        with clock.phase(f"answer_{task.name}"):
+        with _phase(clock, kept, f"answer_{task.name}"):
             chosen = examples[task.name][: params.examples]
-            answered[task.name] = answer(model.model, model.tokenizer, model.stop_ids, task, chosen, params)
+            answered[task.name] = answer(
+                model.model, model.tokenizer, model.stop_ids, task, chosen, params, kept
+            )
     return answered
+
+
+@contextmanager
+def _phase(clock: Clock, kept: KeptResults, name: str) -> Iterator[None]:
+    """Add the seconds spent inside, and those that kept results once took, to a phase of the clock."""
+    before = kept.seconds
+    with clock.phase(name):
+        yield
+    clock.add(name, kept.seconds - before)
+
+
+def going_on(encoded: dict[str, Encoded], params: EvaluateParams, kept: KeptResults) -> list[str]:
+    """Say how much of the work has been done by a run that was stopped; empty where none was."""
+    answers = sum(len(of.examples[: params.examples]) for of in encoded.values()) * params.runs
+    likelihoods = sum(len(of.references) + sum(map(len, of.choices)) for of in encoded.values())
+    done, likely = kept.there(ANSWERS), kept.there(LIKELIHOODS)
+    if not (done or likely):
+        return []
+    return [
+        f"going on: {done:,} of {answers:,} answers and {likely:,} of {likelihoods:,} likelihoods are there"
+    ]
 
 
 def score_all(

@@ -10,6 +10,7 @@ from pydantic import model_validator
 from tqdm.auto import tqdm
 
 from sft.core.errors import ParamError, UserError
+from sft.core.kept_results import KeptResults
 from sft.core.params import Count, Integer, Number, Params
 from sft.core.row_schema import conversation
 from sft.evaluation.metrics import OF_TEXTS, READERS
@@ -99,9 +100,11 @@ def answer(
     task: Task,
     rows: list[Example],
     params: EvaluateParams,
+    kept: KeptResults,
 ) -> list[tuple["Prompt", list["Answer"]]]:
     """Answer a task's examples in every run; return each example's prompt and its answers, run by run.
 
+    Those that `kept` has are not generated again.
     `likelihood.encoded` has told before which examples the chat template refuses.
     """
     from sft.generation.generate import Answer, Prompt, generate
@@ -125,6 +128,7 @@ def answer(
             temperature=params.temperature,
             max_new_tokens=task.max_new_tokens,
             batch_size=params.batch_size,
+            kept=kept,
         ):
             for given in batch:
                 answers[given.prompt].append(given)

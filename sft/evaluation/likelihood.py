@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sft.core.errors import UserError
+from sft.core.kept_results import LIKELIHOODS, KeptResults, key_of
 from sft.core.row_schema import conversation
 from sft.evaluation import tool_calls
 from sft.modeling.chat_template import (
@@ -125,10 +127,22 @@ def _named(task: Task, example: dict[str, Any]) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def likelihoods(model: Any, tokenizer: Any, rows: Sequence[Encoded]) -> list[Likelihood]:
-    """Return the likelihood of each answer, after its prompt."""
+def likelihoods(
+    model: Any, tokenizer: Any, rows: Sequence[Encoded], kept: KeptResults | None = None
+) -> list[Likelihood]:
+    """Return the likelihood of each answer, after its prompt.
+
+    What `kept` has is not computed, and what is computed it keeps, batch by batch.
+    """
+    kept = kept or KeptResults()
     sums = [0.0] * len(rows)
     for places in _batches([len(row.ids) for row in rows]):
+        key = key_of([[rows[n].ids, rows[n].counted.start, rows[n].counted.stop] for n in places])
+        if (before := kept.get(LIKELIHOODS, key)) is not None:
+            for n, nats in zip(places, before, strict=True):
+                sums[n] = nats
+            continue
+        start = time.perf_counter()
         longest = max(len(rows[n].ids) for n in places)
         pad = tokenizer.pad_token_id
         ids = torch.tensor([rows[n].ids + [pad] * (longest - len(rows[n].ids)) for n in places])
@@ -140,6 +154,8 @@ def likelihoods(model: Any, tokenizer: Any, rows: Sequence[Encoded]) -> list[Lik
             targets = torch.tensor(rows[n].counted)
             scores = logits[row, (targets - 1).to(model.device)].float()
             sums[n] = cross_entropy(scores, ids[row, targets].to(model.device), reduction="sum").item()
+        if all(math.isfinite(sums[n]) for n in places):  # else the weights are to be mended
+            kept.put(LIKELIHOODS, key, [sums[n] for n in places], time.perf_counter() - start)
     return [Likelihood(nats, len(row.counted), row.bytes) for nats, row in zip(sums, rows, strict=True)]
 
 

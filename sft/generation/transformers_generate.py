@@ -18,6 +18,12 @@ def usable(model: Any) -> bool:
     return True
 
 
+def groups(model: Any, requests: list[Request], batch_size: BatchSize) -> list[list[Request]]:
+    """Divide the requests into batches."""
+    size = AUTO[model.device.type] if batch_size == "auto" else batch_size
+    return [requests[start : start + size] for start in range(0, len(requests), size)]
+
+
 @torch.inference_mode()
 def generate(
     model: Any,
@@ -30,16 +36,8 @@ def generate(
     batch_size: BatchSize,
 ) -> Iterator[list[Completion]]:
     """Yield the completions of `batch_size` requests at a time: 16 on a CPU and 64 on a GPU for auto."""
-    size = AUTO[model.device.type] if batch_size == "auto" else batch_size
-    for start in range(0, len(requests), size):
-        yield _batch(
-            model,
-            tokenizer.pad_token_id,
-            stop_ids,
-            requests[start : start + size],
-            temperature,
-            max_new_tokens,
-        )
+    for batch in groups(model, requests, batch_size):
+        yield _batch(model, tokenizer.pad_token_id, stop_ids, batch, temperature, max_new_tokens)
 
 
 def _batch(

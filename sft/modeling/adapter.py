@@ -6,6 +6,7 @@ from typing import Any
 
 from sft.core.errors import MissingFile
 from sft.core.files import replacing
+from sft.modeling import weights
 
 KEPT = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -38,10 +39,14 @@ def save(model: Any, folder: Path | str, reference: str, revision: str | None) -
 
 
 def attach(model: Any, folder: Path | str) -> Any:
-    """Put the adapter in `folder` on the base model `model`; raise MissingFile where there is none."""
+    """Put the adapter in `folder` on the base model `model`.
+
+    Raises MissingFile where there is none, UserError where its weights are damaged.
+    """
     from peft import PeftModel
 
     for name in KEPT:
         if not (Path(folder) / name).exists():
-            raise MissingFile(Path(folder) / name)
+            raise MissingFile(Path(folder) / name)  # without safetensors PEFT would load a pickle
+    weights.check_file(Path(folder) / KEPT[1])
     return PeftModel.from_pretrained(model, folder)

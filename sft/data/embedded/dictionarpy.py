@@ -13,7 +13,7 @@ from sft.core.errors import UserError
 from sft.core.row_schema import standard_table
 from sft.data.embedded.wordings import chats, choose, normalized, one_line
 from sft.data.source_rows import Reason, Reject, SourceRows
-from sft.fetch.pypi import member
+from sft.fetch.wheel_files import member
 
 # Senses are listed from the most common on: the first ones are the curated part.
 CURATED_SENSES = 3

@@ -11,7 +11,7 @@ from sft.data.embedded.wikibooks_ingredients import ingredient_name
 from sft.data.embedded.wikibooks_markup import clean, fault, split_tips, steps
 from sft.data.embedded.wordings import chats, choose, normalized, one_line, refuse_parts
 from sft.data.source_rows import Reason, Reject, SourceRows
-from sft.fetch.pypi import member_bytes
+from sft.fetch.wheel_files import member_bytes
 
 SOURCE = "wikibooks-cookbook"
 # Of the four forms, in their order.
