@@ -1,0 +1,180 @@
+"""Merge dvc.lock and the results in Git of two branches that have both run the pipeline.
+
+Run as `python -m scripts.merge_lock` (`make merge-lock`), while Git waits for a conflict of a merge, rebase
+or cherry-pick to be resolved, or right after a merge. What people write (params.yaml, dvc.yaml, code) is to
+be resolved before: it decides which results belong to it. Of each stage, from first to last, it takes the
+entry of the side that ran it with the merged params, code and data, else one of this machine's run cache.
+Where there is none the stage is left to run, and named. Nothing runs here.
+
+.gitattributes declares these files `-merge`: where both sides changed one, Git keeps ours and says that it
+is in conflict, instead of merging line by line what belongs together. No merge driver is needed for it, so
+it holds in every clone. Where the attribute was not there yet, conflict markers in these files are
+replaced.
+"""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from scripts.last_run import with_seconds
+from scripts.merge_state import Merge, last_merge, merging
+from scripts.revisions import Side, git, succeeds
+from scripts.stage_entries import (
+    Entry,
+    Outputs,
+    Stages,
+    earlier_run,
+    entries_of,
+    opened,
+    outputs,
+    same_inputs,
+)
+from sft.core.errors import UserError
+from sft.core.files import replacing
+from stages.cli import LOCK, described
+
+RUN_CACHE = "an earlier run here"
+
+
+@dataclass
+class Taken:
+    """The entry of each stage, whose it is, and the stages that nobody has run with what is merged."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    whose: dict[str, str] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+
+
+def merge_lock() -> list[str]:
+    """Write dvc.lock and the results in Git; return what to tell the user.
+
+    Raises UserError where no merge is going on, or where the user's own files are still in conflict.
+    """
+    merge = merging() or last_merge()
+    if merge is None:
+        raise UserError("There is no merge, rebase or cherry-pick here, and HEAD is no merge.")
+    locks = [lock_of(commit) for commit in merge.sides]
+    refuse_conflicts(locks)
+    keep_ours(merge, locks)
+    with opened() as stages:
+        taken = choose(stages, dict(zip(names_of(merge), locks, strict=True)))
+        results = {name: stages.in_git(name) for name in stages.names}
+        for name, entry in taken.entries.items():
+            take_files(merge, entry, results[name])
+            stages.check_out(name, entry)
+        stages.write(taken.entries)
+        absent = [path for name, entry in taken.entries.items() for path in stages.absent(name, entry)]
+    git("add", "--", *(path for path in chain([LOCK], *results.values()) if Path(path).exists()))
+    return said(taken, absent, merge)
+
+
+def names_of(merge: Merge) -> list[str]:
+    """Name the sides: `this branch (1234abcd)` and `the other (...)`."""
+    return [f"{'the other side' if n else 'this branch'} ({side[:9]})" for n, side in enumerate(merge.sides)]
+
+
+def choose(stages: Stages, locks: dict[str, dict[str, Entry]]) -> Taken:
+    """Find for each stage, from first to last, a run of the inputs that it has here."""
+    taken, made = Taken(), Outputs()
+    for name in stages.names:
+        inputs = stages.inputs(name, made)
+        if inputs is None:  # a stage before it has to run
+            taken.runs.append(name)
+            continue
+        sides = [
+            (side, lock[name])
+            for side, lock in locks.items()
+            if name in lock and same_inputs(lock[name], inputs)
+        ]
+        # Of two with the same inputs, one whose outputs are here.
+        sides.sort(key=lambda side: bool(stages.absent(name, side[1])))
+        if not sides and (earlier := earlier_run(stages, name, inputs)):
+            sides = [(RUN_CACHE, earlier)]
+        if not sides:
+            taken.runs.append(name)
+            continue
+        taken.whose[name], taken.entries[name] = sides[0]
+        made |= outputs(taken.entries[name])
+    return taken
+
+
+def lock_of(commit: str) -> dict[str, Entry]:
+    """Return the entries of a commit's dvc.lock; none where it has no such file."""
+    return entries_of(Side(commit).read(LOCK), f"{LOCK} of {commit[:9]}")
+
+
+def refuse_conflicts(locks: list[dict[str, Entry]]) -> None:
+    """Raise UserError where a file is in conflict that no stage has written."""
+    written = {LOCK} | {path for lock in locks for entry in lock.values() for path in outputs(entry)}
+    unmerged = git("diff", "--name-only", "--diff-filter=U", "-z").split("\0")
+    own = sorted({path for path in unmerged if path and path not in written})
+    if own:
+        raise UserError(
+            f"{', '.join(own)}: in conflict, and only you can tell which is right. Resolve and `git add` "
+            "that first: params and code decide which results belong to them. Then: make merge-lock"
+        )
+
+
+def keep_ours(merge: Merge, locks: list[dict[str, Entry]]) -> None:
+    """Begin with the current branch's files, so that no conflict marker is left where nothing fits."""
+    paths = {LOCK} | {path for lock in locks for entry in lock.values() for path in outputs(entry)}
+    for path in sorted(paths):
+        side = next((one for one in merge.sides if succeeds("cat-file", "-e", f"{one}:{path}")), None)
+        if side:
+            write_file(path, content_of(side, path))
+
+
+def take_files(merge: Merge, entry: Entry, in_git: list[str]) -> None:
+    """Put an entry's results that are in Git into the workspace, from the side that has them."""
+    for path, out in outputs(entry).items():
+        if path in in_git:
+            for side in merge.sides:
+                content = content_of(side, path)
+                if content is not None and hashlib.md5(content).hexdigest() == out["md5"]:
+                    write_file(path, content)
+                    break
+
+
+def content_of(commit: str, path: str) -> bytes | None:
+    """Return a file as a commit has it."""
+    found = subprocess.run(["git", "cat-file", "blob", f"{commit}:{path}"], capture_output=True)
+    return None if found.returncode else found.stdout
+
+
+def write_file(path: str, content: bytes | None) -> None:
+    """Write a file of Git's."""
+    if content is not None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def said(taken: Taken, absent: list[str], merge: Merge) -> list[str]:
+    """Say whose results each stage has now, what has to run, and how to go on."""
+    lines = []
+    for whose in dict.fromkeys(taken.whose.values()):
+        names = [name for name, of in taken.whose.items() if of == whose]
+        lines.append(f"Of {whose}: the results of {', '.join(names)}.")
+    if absent:
+        lines.append(
+            f"In no cache here: {', '.join(absent)}. `make restore` fetches them, where a remote has them."
+        )
+    if taken.runs:
+        lines.append(
+            f"Neither side has run with what is merged: {with_seconds(taken.runs)}. `dvc repro` runs that, "
+            "now or after the merge; until then the results in Git are this branch's."
+        )
+    if merge.then:
+        lines.append(f"{LOCK} and the results in Git are resolved and added. Go on with: {merge.then}")
+    elif git("diff", "--cached", "--name-only").strip():
+        lines.append(f"{LOCK} and the results in Git are added: look at them, and commit.")
+    return lines
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(merge_lock()))
+    except UserError as error:
+        sys.exit(f"error: {described(error)}")

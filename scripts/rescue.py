@@ -1,0 +1,97 @@
+"""Bring the user back to their branch after a `dvc exp run` that was killed, with params and results.
+
+Run as `python -m scripts.rescue` (`make rescue`). Says what it found and what is where now. The workspace is
+then what DVC itself leaves where a stage fails: the user's own changes, the experiment's params, and the
+results of the stages that ended, on the branch of before. An experiment that had ended is kept. Temporary
+copies of dead `--temp` runs are removed, and tasks of a queue whose workers are dead are queued again.
+
+While a DVC command is running in the repository nothing is touched.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from scripts import experiment_state as state
+from scripts.live_processes import dvc_commands, pids_of_git, stop_orphans
+from scripts.params_change import as_options, changed
+from scripts.rescue_workspace import rescue_workspace
+from scripts.revisions import git
+from sft.core import params
+from sft.core.errors import UserError
+from stages.cli import LOCK, PARAMS, described
+
+
+def rescue() -> list[str]:
+    """Do it, in the repository here; return what to tell the user.
+
+    Raises UserError where DVC is running, or where commits were made since.
+    """
+    root = Path.cwd().resolve()
+    if not (root / ".dvc").is_dir():
+        raise UserError("This is no DVC repository. Run it in the project's folder.")
+    commands = dvc_commands(root)
+    if busy := [command for command in commands if not command.queue]:
+        running = "; ".join(f"process {command.pid}: {command.line}" for command in busy)
+        raise UserError(f"DVC is running here, so nothing was touched. Wait for it, or stop it. {running}")
+    said = stop_orphans(root) + _index_lock(root) + rescue_workspace() + _half_written_lock()
+    if commands:
+        said.append("The queue's workers are running: their temporary copies and tasks were left alone.")
+    else:
+        said += [line for folder in state.temporary_copies() for line in _temporary_copy(folder)]
+        if names := state.requeue():
+            said.append(f"Queued again, for the worker was dead: {', '.join(names)}. Go on: dvc queue start")
+        for lock in state.RWLOCKS:  # of no running command; DVC cannot read one that is half-written
+            lock.unlink(missing_ok=True)
+    return said or ["Nothing to rescue: no command of DVC's was killed here, by all that it leaves."]
+
+
+def _temporary_copy(folder: Path) -> list[str]:
+    """Keep what an experiment in a temporary copy has committed, else say how to go on; remove the copy."""
+    said = []
+    references = git("for-each-ref", "--format=%(refname)", "refs/exps/", folder=folder).split()
+    ended = [ref for ref in references if not ref.startswith((f"{state.EXEC}/", state.SAVED))]
+    for reference in ended:
+        if not state.reference(reference):
+            git("fetch", "--quiet", str(folder.resolve()), f"{reference}:{reference}")
+        said.append(f"Experiment `{Path(reference).name}` had ended in a temporary copy: it is kept.")
+    if not ended and folder.parent.name == "standalone" and f"{state.EXEC}/EXEC_MERGE" in references:
+        commit = git("rev-parse", f"{state.EXEC}/EXEC_MERGE", folder=folder).strip()
+        if about := state.described_by(commit):
+            before, after = (git("show", f"{of}:{PARAMS}") for of in (about.baseline, commit))
+            command = f"dvc exp run --temp -n {about.name} {as_options(changed(before, after))}".rstrip()
+            said.append(
+                f"Experiment `{about.name}` was killed in a temporary copy. The results of the stages that "
+                f"ended are in DVC's cache. Go on with: {command}"
+            )
+    shutil.rmtree(folder, ignore_errors=True)
+    return [*said, f"Removed the temporary copy {folder}."]
+
+
+def _index_lock(root: Path) -> list[str]:
+    lock = Path(git("rev-parse", "--absolute-git-dir").strip()) / "index.lock"
+    if not lock.exists() or pids_of_git(root):
+        return []
+    lock.unlink()
+    return [f"Removed {lock.name}, which a killed Git command had left."]
+
+
+def _half_written_lock() -> list[str]:
+    """Take dvc.lock from Git where DVC was killed while it wrote it; not where it is in conflict."""
+    text = Path(LOCK).read_text(encoding="utf-8", errors="replace") if Path(LOCK).exists() else ""
+    try:
+        if not Path(LOCK).exists() or "<<<<<<<" in text or params.parse(text, LOCK):
+            return []
+    except UserError:
+        pass
+    git("checkout", "--quiet", "HEAD", "--", LOCK)
+    return [
+        f"{LOCK} was half-written: it is the commit's again. `dvc repro` takes later runs from its cache."
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(rescue()))
+    except UserError as error:
+        sys.exit(f"error: {described(error)}")

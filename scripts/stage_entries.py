@@ -1,0 +1,220 @@
+"""What each stage has made of which inputs: the entries of dvc.lock and of DVC's run cache.
+
+An entry is what dvc.lock has of one stage: cmd, deps, params and outs with their hashes. The run cache
+(`runs/` in DVC's cache) has the entries of all runs of this machine, by their inputs. DVC itself looks
+there only where the inputs differ from dvc.lock's: a stage whose inputs match but whose outputs are not in
+the cache runs again, though the run cache has what an earlier run made of them. So this module reads both.
+
+It uses DVC's classes, which DVC does not promise to keep: tests/scripts/test_stage_entries.py says where to
+look when a version moves them.
+"""
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sft.core import params
+from sft.core.errors import UserError
+from stages.cli import LOCK
+
+Entry = dict[str, Any]
+Outputs = dict[str, Entry]  # outs of entries, by path
+
+
+class Stages:
+    """The stages of dvc.yaml, in the order in which they run, and DVC's cache. Made by `opened`."""
+
+    def __init__(self, repo: Any):
+        from dvc.repo.reproduce import plan_repro
+
+        self._repo = repo
+        self._cache = repo.stage_cache
+        graph = repo.index.graph
+        pipeline = [stage for stage in plan_repro(graph) if stage.addressing and stage.cmd]
+        self._stages = {stage.addressing: stage for stage in pipeline}
+        self._makers = {out.def_path: name for name, stage in self._stages.items() for out in stage.outs}
+
+    @property
+    def names(self) -> list[str]:
+        """The stages' names."""
+        return list(self._stages)
+
+    def deps(self, name: str) -> list[str]:
+        """Return the paths of a stage's dependencies, params left out."""
+        return [dep.def_path for dep in self._stages[name].deps]
+
+    def outs(self, name: str) -> list[str]:
+        """Return the paths of a stage's outputs."""
+        return [out.def_path for out in self._stages[name].outs]
+
+    def in_git(self, name: str) -> list[str]:
+        """Return the paths of the outputs that are in Git, and not in DVC's cache."""
+        return [out.def_path for out in self._stages[name].outs if not out.use_cache]
+
+    def inputs(self, name: str, made: Outputs) -> Entry | None:
+        """Return what a stage would run with: code and params that lie here, other stages' outputs of `made`.
+
+        None where one of these is missing. Raises UserError where a dep is missing that no stage makes.
+        """
+        from dvc.dependency.base import DependencyDoesNotExistError
+        from dvc.stage.serialize import to_single_stage_lockfile
+
+        stage = self._stages[name]
+        deps = {}
+        for dep in stage.deps:
+            if dep.def_path in self._makers:
+                if dep.def_path not in made:
+                    return None
+                deps[dep.def_path] = made[dep.def_path]
+                continue
+            try:
+                dep.save()
+            except DependencyDoesNotExistError as error:
+                raise UserError(
+                    f"{dep}: no such file or folder, and stage {name} reads it. If it is tracked, "
+                    "`git status` or `dvc pull` says how to get it back."
+                ) from error
+        entry = plain(to_single_stage_lockfile(stage))
+        entry["deps"] = [{**dep, **deps.get(dep["path"], {})} for dep in entry.get("deps", [])]
+        entry["outs"] = [{"path": out["path"]} for out in entry["outs"]]
+        return entry
+
+    def run_cache(self, inputs: Entry) -> list[Entry]:
+        """Return what the runs of this machine have made of these inputs, the newest first."""
+        from dvc.stage.cache import _get_cache_hash
+
+        key = _get_cache_hash(copy.deepcopy(inputs), key=True)
+        folder = Path(self._cache.cache_dir) / key[:2] / key
+        runs = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return [plain(entry) for run in runs if (entry := self._cache._load_cache(key, run.name))]
+
+    def absent(self, name: str, entry: Entry) -> list[str]:
+        """Return an entry's outputs that DVC's cache has not; those in Git only where they differ here."""
+        in_git = set(self.in_git(name))
+        return [
+            out.def_path
+            for out in self._made(name, entry).outs
+            if out.changed_cache() and (out.def_path not in in_git or out.workspace_status())
+        ]
+
+    def damaged(self, name: str, entry: Entry) -> dict[str, str]:
+        """Return the outputs that lie here otherwise than in an entry: `modified` or `deleted`, by path."""
+        made = self._made(name, entry).outs
+        return {out.def_path: state for out in made for state in out.workspace_status().values()}
+
+    def check_out(self, name: str, entry: Entry) -> list[str]:
+        """Put an entry's outputs into the workspace, as far as DVC's cache has them.
+
+        Returns the outputs that could not be: they lie here with a content that is in no cache and would be
+        lost.
+        """
+        from dvc.exceptions import CheckoutError, ConfirmRemoveError
+
+        in_git, refused = set(self.in_git(name)), []
+        for out in self._made(name, entry).outs:
+            if out.changed_cache() or not out.workspace_status():
+                continue
+            try:
+                if out.def_path in in_git:  # no link to the cache: Git's files are written in place
+                    with self._cache._cache_type_copy():
+                        out.checkout(force=True)
+                else:
+                    out.checkout()
+            except (CheckoutError, ConfirmRemoveError):
+                refused.append(out.def_path)
+        return refused
+
+    def check_out_added(self) -> None:
+        """Put what `dvc add` tracks into the workspace where nothing lies, as far as DVC's cache has it."""
+        for stage in self._repo.index.stages:
+            for out in stage.outs:
+                if stage.is_data_source and not out.exists and not out.changed_cache():
+                    out.checkout()
+
+    def write(self, entries: dict[str, Entry]) -> None:
+        """Put entries into dvc.lock, in DVC's own form; those of other stages stay."""
+        from dvc.utils.serialize import modify_yaml
+
+        with modify_yaml(os.fspath(Path(self._repo.root_dir) / LOCK)) as document:
+            document.setdefault("schema", "2.0")
+            document.setdefault("stages", {}).update(copy.deepcopy(entries))
+
+    @property
+    def remote(self) -> str | None:
+        """The name of DVC's default remote, None where there is none."""
+        return self._repo.config["core"].get("remote")
+
+    def fetch(self) -> None:
+        """Fetch from the remote what dvc.lock and its run cache name; raise UserError where it lacks some.
+
+        What could be had is in the cache then.
+        """
+        try:
+            self._repo.fetch(run_cache=True)
+        except Exception as error:  # each kind of remote has errors of its own
+            raise UserError(str(error).strip() or type(error).__name__) from error
+
+    def _made(self, name: str, entry: Entry) -> Any:
+        return self._cache._create_stage(copy.deepcopy(entry), wdir=self._stages[name].wdir)
+
+
+@contextmanager
+def opened() -> Iterator[Stages]:
+    """Yield the stages of the repository here, locked; raise UserError where another command has them."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.repo import Repo, lock_repo
+
+    try:
+        with Repo() as repo, lock_repo(repo):
+            yield Stages(repo)
+    except LockError as error:
+        raise UserError("Another DVC command is running in this repository. Wait for its end.") from error
+    except NotDvcRepoError as error:
+        raise UserError("This is no DVC repository. Run it in the project's folder.") from error
+    except DvcException as error:
+        raise UserError(f"DVC cannot read the pipeline: {error}") from error
+
+
+def earlier_run(stages: Stages, name: str, inputs: Entry) -> Entry | None:
+    """Return the newest run of these inputs whose outputs are all in the cache."""
+    return next((run for run in stages.run_cache(inputs) if not stages.absent(name, run)), None)
+
+
+def locked_entries() -> dict[str, Entry]:
+    """Return the entries of dvc.lock, by stage; none where there is no such file."""
+    return entries_of(Path(LOCK).read_text(encoding="utf-8") if Path(LOCK).exists() else None, LOCK)
+
+
+def entries_of(text: str | None, path: str) -> dict[str, Entry]:
+    """Return the entries of a dvc.lock's text; `path` is for errors. Raises UserError where it is damaged."""
+    return plain(params.parse(text, path).get("stages") or {}) if text else {}
+
+
+def same_inputs(one: Entry, other: Entry) -> bool:
+    """Tell whether two entries are of the same inputs, and of the same outputs' paths."""
+    return all(_inputs(one)[part] == _inputs(other)[part] for part in ("cmd", "deps", "params", "outs"))
+
+
+def outputs(entry: Entry) -> Outputs:
+    """Return the outputs of an entry, by path."""
+    return {out["path"]: out for out in entry.get("outs", [])}
+
+
+def plain(value: Any) -> Any:
+    """Return a value of DVC's as plain dicts and lists, to be compared and written."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _inputs(entry: Entry) -> dict[str, Any]:
+    return {
+        "cmd": entry.get("cmd"),
+        "deps": {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])},
+        "params": entry.get("params") or {},
+        "outs": {out["path"] for out in entry.get("outs", [])},
+    }

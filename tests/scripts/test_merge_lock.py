@@ -1,0 +1,174 @@
+"""Two branches that have both run: dvc.lock and results are merged, nothing that either ran runs again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.merge_lock import merge_lock
+from sft.core.errors import UserError
+from tests import toy_pipeline
+from tests.toy_pipeline import Toy
+
+Change = Callable[[Toy], None]
+Ran = Callable[..., None]
+
+
+def rate(value: float) -> Change:
+    return lambda toy: toy.set_params({"train.learning_rate": value})
+
+
+def dpi(toy: Toy) -> None:
+    toy.set_params({"plot.dpi": 99})
+
+
+def examples(toy: Toy) -> None:
+    toy.set_params({"evaluate.examples": 5})
+
+
+def size(toy: Toy) -> None:
+    toy.set_params({"data.size": 300})
+
+
+def code(toy: Toy) -> None:
+    toy.write("stages/train.py", toy.read("stages/train.py") + "# Changed.\n")
+
+
+@pytest.fixture
+def ran(toy: Toy) -> Ran:
+    """Return what makes a branch of main on which something was changed, and the pipeline ran."""
+
+    def branch(name: str, change: Change, **env: str) -> None:
+        toy.git("switch", "--quiet", "--create", name, "main")
+        with toy.here():
+            toy.check_out()
+        change(toy)
+        toy.repro(**env)
+        toy.commit(name)
+
+    return branch
+
+
+def in_conflict(toy: Toy, *command: str) -> list[str]:
+    result = toy.run("git", *command, ok=False)
+    assert result.returncode, result.stdout
+    return toy.git("diff", "--name-only", "--diff-filter=U").split()
+
+
+def merged(toy: Toy) -> str:
+    toy.ran()
+    with toy.here():
+        text = "\n".join(merge_lock())
+    assert toy.ran() == []  # it runs nothing itself
+    assert not toy.git("diff", "--name-only", "--diff-filter=U")
+    assert toy_pipeline.metrics(toy).keys() == {"mix.json", "train.json", "evaluate.json"}  # no markers
+    assert "<<<<" not in toy.read("dvc.lock")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "left"),
+    [
+        (dpi, rate(0.2), ["plot"]),
+        (rate(0.2), examples, ["evaluate", "plot"]),
+        (size, rate(0.2), ["train", "evaluate", "plot"]),
+        (code, dpi, []),  # the changed code makes the same adapter, so the other side's plot is right
+    ],
+    ids=["dpi-rate", "rate-examples", "data-rate", "code-dpi"],
+)
+def test_what_either_side_has_run_does_not_run_again(
+    toy: Toy, ran: Ran, ours: Change, theirs: Change, left: list[str]
+) -> None:
+    ran("theirs", theirs)
+    ran("ours", ours)
+    assert "dvc.lock" in in_conflict(toy, "merge", "theirs")
+    text = merged(toy)
+    named = f"Neither side has run with what is merged: {', '.join(left)}.".replace(
+        "train", "train (2 min 5 s)"
+    )
+    assert named in text or (not left and "Neither" not in text)
+    toy.git("commit", "--quiet", "--no-edit")
+    # What is left follows from the merge: neither side's results are of these params.
+    assert toy.repro() == left and toy.clean()
+
+
+def test_the_same_change_on_both_sides_takes_the_data_that_is_here(
+    toy: Toy, ran: Ran, tmp_path: Path
+) -> None:
+    ran("ours", rate(0.2))
+    other = Toy(toy.clone(tmp_path / "other").path, toy.wheels)
+    other.git("switch", "--quiet", "--create", "theirs", "origin/main")
+    rate(0.2)(other)
+    other.repro(TOY_MACHINE="other")
+    other.commit("theirs")
+    toy.git("fetch", "--quiet", str(other.path), "theirs:theirs")
+    # Whichever side is the current branch: this machine's adapter is in the cache, the other's is not.
+    toy.git("switch", "--quiet", "theirs")
+    in_conflict(toy, "merge", "ours")
+    assert "Of the other side" in merged(toy)
+    assert toy.clean() and "here" in toy.read("models/adapter/weights")
+    toy.git("commit", "--quiet", "--no-edit")
+
+    # In a clone without any data, the results in Git fit the lock, and what is to be fetched is said.
+    bare = Toy(toy.clone(tmp_path / "bare").path, toy.wheels)
+    bare.git("reset", "--quiet", "--hard", "HEAD^1")
+    in_conflict(bare, "merge", "origin/ours")
+    assert "In no cache here: data/mix.txt, models/adapter, data/answers.txt." in merged(bare)
+    assert bare.git("show", "HEAD:dvc.lock") == bare.read("dvc.lock")
+
+
+def test_a_rebase_and_a_cherry_pick(toy: Toy, ran: Ran) -> None:
+    ran("theirs", rate(0.2))
+    ran("ours", dpi)
+    toy.git("branch", "again")
+    in_conflict(toy, "rebase", "theirs")
+    assert merged(toy).endswith("Go on with: git rebase --continue")
+    toy.run("git", "-c", "core.editor=true", "rebase", "--continue")
+    assert toy.git("log", "--format=%s").split() == ["ours", "theirs", "run", "pipeline"]
+    assert toy.changed_stages() == {"plot"}
+    toy.git("switch", "--quiet", "--detach", "again")
+    in_conflict(toy, "cherry-pick", "theirs")
+    assert merged(toy).endswith("Go on with: git cherry-pick --continue")
+    toy.run("git", "-c", "core.editor=true", "cherry-pick", "--continue")
+    assert toy.changed_stages() == {"plot"}
+
+
+def test_conflict_markers_of_a_clone_without_the_attribute_and_a_run_from_before(toy: Toy, ran: Ran) -> None:
+    toy.write(".gitattributes", "")
+    toy.commit("before the attribute")
+    ran("tried", lambda toy: toy.set_params({"data.size": 300, "train.learning_rate": 0.2}))
+    ran("theirs", rate(0.2))
+    ran("ours", size)
+    in_conflict(toy, "merge", "theirs")
+    assert "<<<<" in toy.read("dvc.lock") and "<<<<" in toy.read("metrics/train.json")
+    assert "Of an earlier run here: the results of train, evaluate, plot." in merged(toy)
+    assert toy.clean()
+    assert toy_pipeline.metrics(toy)["train.json"] == json.loads(toy.git("show", "tried:metrics/train.json"))
+
+
+def test_files_of_the_user_s_own_are_said_first(toy: Toy, ran: Ran) -> None:
+    ran("theirs", rate(0.2))
+    ran("ours", rate(0.3))
+    in_conflict(toy, "merge", "theirs")
+    with toy.here(), pytest.raises(UserError, match=r"^params\.yaml: in conflict"):
+        merge_lock()
+    toy.git("checkout", "--theirs", "params.yaml")
+    toy.git("add", "params.yaml")
+    assert "Of the other side" in merged(toy)
+    assert toy.clean()
+
+
+def test_after_a_merge_that_was_committed_with_one_side_s_lock(toy: Toy, ran: Ran) -> None:
+    ran("theirs", rate(0.2))
+    ran("ours", dpi)
+    in_conflict(toy, "merge", "theirs")  # Git has kept ours
+    toy.git("commit", "--quiet", "--all", "--no-edit")
+    assert "train" in toy.changed_stages()
+    assert merged(toy).endswith("are added: look at them, and commit.")
+    assert toy.changed_stages() == {"plot"}
+
+
+def test_no_merge(toy: Toy) -> None:
+    with toy.here(), pytest.raises(UserError, match="no merge"):
+        merge_lock()

@@ -1,0 +1,248 @@
+"""`dvc exp run` and `dvc exp apply`, killed at every step of theirs; and what `make rescue` makes of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scripts import live_processes
+from scripts.rescue import rescue
+from sft.core.errors import UserError
+from tests.toy_pipeline import Toy
+
+LOOK_AT = "changed in this version: see dvc/repo/experiments/{} and mend scripts/experiment_state.py"
+# Runs DVC, and kills it at a function's nth call: before it, or after.
+KILLED = """
+import importlib, os, signal, sys
+module, name, when, nth = sys.argv.pop(1).split(":")
+*path, last = name.split(".")
+owner = importlib.import_module(module)
+for part in path:
+    owner = getattr(owner, part)
+found = owner.__dict__[last]
+inner, calls = getattr(found, "__func__", found), []
+def call(*arguments, **options):
+    calls.append(1)
+    if when == "before" and len(calls) == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = inner(*arguments, **options)
+    if when == "after" and len(calls) == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, last, classmethod(call) if isinstance(found, classmethod) else call)
+from dvc.cli import main
+sys.argv[0] = "dvc"
+sys.exit(main(sys.argv[1:]))
+"""
+SAVING = "queue/base.py (_stash_exp) and queue/workspace.py"
+RUNNING = "executor/local.py (WorkspaceExecutor) and executor/base.py (reproduce)"
+EXP_RUN = ("exp", "run", "--name", "mine", "--set-param", "train.learning_rate=0.7")
+
+
+def killed(toy: Toy, where: str, *arguments: str) -> None:
+    command = [sys.executable, "-c", KILLED, where, *arguments]
+    result = subprocess.run(command, cwd=toy.path, env=toy.env, capture_output=True, text=True, timeout=120)
+    assert result.returncode == -signal.SIGKILL, f"{where} was never reached\n{result.stderr}"
+
+
+def rescued(toy: Toy) -> str:
+    with toy.here():
+        text = "\n".join(rescue())
+        assert rescue()[0].startswith("Nothing to rescue")
+    assert toy.git("symbolic-ref", "--short", "HEAD") == "main\n"
+    assert not (toy.path / ".dvc/tmp/repro.dat").exists()
+    return text
+
+
+@pytest.fixture
+def changed(toy: Toy) -> Toy:
+    """Have changes of the user's own in the workspace: a param, a file of Git's that is staged, a new one."""
+    toy.set_params({"plot.dpi": 77})
+    toy.write("README.md", "Mine.\n")
+    toy.git("add", "README.md")
+    toy.write("notes.txt", "Not in Git.\n")
+    toy.ran()
+    return toy
+
+
+def own_changes_are_there(toy: Toy) -> None:
+    assert "dpi: 77" in toy.read("params.yaml")
+    assert toy.read("README.md") == "Mine.\n" and toy.read("notes.txt") == "Not in Git.\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("scmrepo.git.stash:Stash.push:after:1", False),  # the user's changes are put aside
+        ("scmrepo.git.stash:Stash.push:before:2", False),  # HEAD is detached, the params are set
+        ("scmrepo.git.stash:Stash.push:after:2", True),  # the experiment is saved
+        ("scmrepo.git.stash:Stash.drop:before:1", True),  # the user's changes are back, and put aside still
+        ("scmrepo.git.stash:Stash.pop:after:1", True),  # all is as before, and the experiment waits
+    ],
+)
+def test_killed_before_the_stages(changed: Toy, where: str, named: bool) -> None:
+    killed(changed, where, *EXP_RUN)
+    text = rescued(changed)
+    own_changes_are_there(changed)
+    assert "learning_rate: 0.1" in changed.read("params.yaml"), LOOK_AT.format(SAVING)
+    # What was the experiment's alone, as a command.
+    command = "dvc exp run -n mine -S train.learning_rate=0.7"
+    assert text.endswith(command) if named else command not in text, LOOK_AT.format(SAVING)
+    assert "before make rescue" in changed.git("stash", "list") or not changed.git("stash", "list")
+
+
+@pytest.mark.parametrize(
+    ("where", "ended"),
+    [
+        (
+            "scmrepo.git.stash:Stash.apply:before:3",
+            ["none"],
+        ),  # HEAD is detached, the workspace is the commit's
+        ("dvc.repo.reproduce:_reproduce:before:1", ["none"]),
+        ("dvc.repo.reproduce:_reproduce_stage:after:2", ["train"]),
+        ("dvc.repo.experiments.executor.base:BaseExecutor.commit:before:1", ["train", "evaluate", "plot"]),
+    ],
+)
+def test_killed_in_the_stages(changed: Toy, where: str, ended: list[str]) -> None:
+    killed(changed, where, *EXP_RUN)
+    ran = changed.ran()
+    assert changed.run("git", "symbolic-ref", "HEAD", ok=False).returncode, LOOK_AT.format(RUNNING)
+    text = rescued(changed)
+    own_changes_are_there(changed)
+    assert "learning_rate: 0.7" in changed.read("params.yaml")
+    assert "train.learning_rate 0.1 -> 0.7, plot.dpi 40 -> 77" in text
+    assert f"the stages that ended: {', '.join(ended)}." in text
+    assert text.endswith("Go on with: dvc exp run -n mine")
+    # What had ended does not run again.
+    assert changed.repro() == [stage for stage in ("train", "evaluate", "plot") if stage not in ran]
+
+
+def test_killed_after_the_commit(changed: Toy) -> None:
+    killed(changed, "dvc.repo.experiments.executor.local:WorkspaceExecutor.cleanup:before:1", *EXP_RUN)
+    assert "Experiment `mine` had ended: it is kept" in rescued(changed), LOOK_AT.format(RUNNING)
+    own_changes_are_there(changed)
+    assert "learning_rate: 0.7" in changed.git("show", f"{changed.experiment('mine')}:params.yaml")
+    assert changed.clean()
+
+
+def test_killed_while_an_experiment_is_applied(changed: Toy) -> None:
+    changed.git("stash", "push", "--quiet", "--include-untracked")
+    changed.dvc(*EXP_RUN)
+    changed.git("reset", "--quiet", "--hard")
+    changed.git("stash", "pop", "--quiet", "--index")
+    changed.git("tag", "before", changed.git("stash", "create").strip())
+    killed(changed, "scmrepo.git:Git.detach_head:before:1", "exp", "apply", "mine")
+    assert not (changed.path / "notes.txt").exists(), LOOK_AT.format("apply.py and stash.py")
+    assert "`dvc exp apply` was killed" in rescued(changed)
+    own_changes_are_there(changed)
+    assert not changed.git("diff", "before")
+
+
+@pytest.fixture
+def started(toy: Toy) -> Iterator[Toy]:
+    """Have a repository whose stage train waits; end what is left of it."""
+    toy.extra_env |= {"TOY_WAIT": "train", "TOY_SECONDS": "120"}
+    toy.ran()
+    yield toy
+    for process in processes(toy):
+        process.kill()
+
+
+def processes(toy: Toy) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(toy.path):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def start(toy: Toy, *arguments: str) -> subprocess.Popen:
+    """Start DVC, and wait until the stage train runs; the test does not wait for what it starts in turn."""
+    waiting = toy.log.with_name("waiting")
+    waiting.unlink(missing_ok=True)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(["dvc", *arguments], cwd=toy.path, env=toy.env, **silent)
+    for _ in range(1200):
+        if waiting.exists():
+            return process
+        time.sleep(0.05)
+    raise AssertionError("the stage did not start")
+
+
+def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stopped(started: Toy) -> None:
+    dvc = start(started, *EXP_RUN)
+    before = started.run("git", "status", "--porcelain", ok=False).stdout, started.git("rev-parse", "HEAD")
+    with started.here(), pytest.raises(UserError, match=rf"process {dvc.pid}: .*dvc exp run --name mine"):
+        rescue()
+    assert before == (started.git("status", "--porcelain"), started.git("rev-parse", "HEAD"))
+    os.kill(dvc.pid, signal.SIGKILL)
+    dvc.wait()
+    (orphan,) = processes(started)
+    text = rescued(started)
+    assert f"Stopped stage train, which went on without DVC (process {orphan.pid})." in text
+    assert not processes(started) and "dvc exp run -n mine" in text
+
+
+def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of two, its worker killed in the first; and a `--temp` run, killed."""
+    for name, rate in (("one", "0.5"), ("two", "0.6")):
+        started.dvc("exp", "run", "--queue", "--name", name, "--set-param", f"train.learning_rate={rate}")
+    start(started, "queue", "start")
+    for process in processes(started):
+        process.kill()
+    temp = start(started, *EXP_RUN, "--temp")
+    os.kill(temp.pid, signal.SIGKILL)
+    temp.wait()
+    assert len(list((started.path / ".dvc/tmp/exps").rglob("tmp*/.dvc"))) == 2
+    text = rescued(started)
+    assert "Queued again, for the worker was dead: one. Go on: dvc queue start" in text
+    assert "Go on with: dvc exp run --temp -n mine -S train.learning_rate=0.7" in text
+    assert not list((started.path / ".dvc/tmp/exps").rglob("tmp*/.dvc"))
+    status = started.dvc("queue", "status")
+    assert status.count("Queued") == 2 and "Running" not in status, LOOK_AT.format("queue/celery.py")
+
+    # Two workers at once run them under their names, as they were queued, and as if one after the other.
+    del started.extra_env["TOY_WAIT"]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(["dvc", "queue", "start", "--jobs", "2"], cwd=started.path, env=started.env, **silent)
+    for _ in range(600):
+        if (
+            started.git("for-each-ref", "refs/exps/").count("/one")
+            + started.git("for-each-ref").count("/two")
+            == 2
+        ):
+            break
+        time.sleep(0.1)
+    for name, rate in (("one", "0.5"), ("two", "0.6")):
+        commit = started.experiment(name)
+        assert f"learning_rate: {rate}" in started.git("show", f"{commit}:params.yaml")
+        started.git("checkout", "--quiet", "--force", "--detach", commit)
+        assert started.repro() == [] and f"learning_rate: {rate}" in started.read("models/adapter/weights")
+
+
+def test_what_is_half_written(toy: Toy) -> None:
+    lock = toy.read("dvc.lock")
+    toy.write("dvc.lock", lock[: len(lock) // 2] + "- {")
+    toy.write(".git/index.lock", "")
+    toy.write(".dvc/tmp/rwlock", "")
+    text = rescued(toy)
+    assert "dvc.lock was half-written" in text and "index.lock" in text
+    assert toy.read("dvc.lock") == lock and toy.clean()
+
+
+def test_dvc_s_commands_and_no_others() -> None:
+    assert live_processes.is_dvc(["/usr/bin/python3", "/venv/bin/dvc", "repro"])
+    assert live_processes.is_dvc(["python", "-m", "dvc", "repro"]) and live_processes.is_dvc(["dvc", "repro"])
+    assert not live_processes.is_dvc(["python", "-m", "stages.train"])
+    assert not live_processes.is_dvc(["vim", "notes", "dvc"]) and not live_processes.is_dvc(
+        ["grep", "-r", "dvc"]
+    )
