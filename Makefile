@@ -3,6 +3,9 @@
 # make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
 # make preset NAME=thorough   put a preset's values into params.yaml
 # make harness TASKS="ifeval arc_easy"   standard benchmarks by lm-eval; HARNESS="--limit 200"
+# make check   are all params in order? what dvc repro and dvc exp run do first, before they delete anything
+# make clean-cache   what takes disk space, and what frees it; CLEAN="unused converted" removes that
+# make audit   known vulnerabilities of the pinned packages
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
@@ -19,7 +22,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test test-full lint lock preset study harness chat browser install install-harness install-test
+.PHONY: repro check clean-cache audit test test-full lint lock preset study harness chat browser install install-harness install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -74,6 +77,16 @@ preset: install
 STUDY ?=
 study: install
 	.venv/bin/python -m scripts.study $(STUDY)
+
+check: install
+	.venv/bin/python -m stages.check
+
+CLEAN ?=
+clean-cache: install
+	.venv/bin/python -m scripts.clean_cache $(CLEAN)
+
+audit: install
+	.venv/bin/python -m scripts.audit
 
 TASKS ?= ifeval arc_easy
 HARNESS ?=

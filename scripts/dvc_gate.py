@@ -22,6 +22,8 @@ from stages.paths import RAW
 
 # Of an output: it is not here. That is no change.
 MISSING = ("deleted", "not in cache")
+# The stage that reads the params and the code of all others, and makes nothing of them.
+CHECK = "check"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,15 @@ def freshness(folder: Path | str = ".") -> Freshness:
             found = found if changed else [path for path in found if path != RAW]
         if found:
             behind[name] = found
+    _leave_out_check(behind)
     return Freshness(behind, sorted(lacking) if unchecked else [])
+
+
+def _leave_out_check(behind: dict[str, list[str]]) -> None:
+    """Leave the stage check out where others are behind for the same reasons: it makes no result."""
+    elsewhere = {path for name, found in behind.items() if name != CHECK for path in found}
+    if set(behind.get(CHECK, [])) <= elsewhere:
+        behind.pop(CHECK, None)
 
 
 def metrics_diff(base: Side, head: Side) -> str:

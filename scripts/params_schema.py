@@ -17,7 +17,7 @@ from sft.modeling.loading import ModelParams
 from sft.tasks.task import TaskParams
 from sft.training.mixture import MixtureParams
 from sft.training.train_params import TrainParams
-from stages.plot import PlotParams
+from stages.plot_params import PlotParams
 from stages.standardize import StandardizeParams
 
 SCHEMA = "schema/params.json"

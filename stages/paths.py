@@ -7,6 +7,9 @@ new figure re-runs no training.
 # Files of the user's own, which Git or DVC tracks.
 RAW = "data/raw"
 
+# Of check: all other stages depend on it, and none reads it.
+PARAMS_CHECKED = "data/params-checked.txt"
+
 BASE = "data/standardized/base.parquet"
 EXTRA = "data/standardized/extra.parquet"
 REJECTS = "data/standardized/rejects.jsonl"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, read_text, write_csv
-from sft.core.params import Count, Params, Text, section
+from sft.core.params import section
 from sft.core.row_schema import conversation
 from sft.core.seeded_order import order
 from sft.modeling import loading
@@ -26,6 +26,7 @@ from sft.statistics.significance import Outcome
 from sft.tasks import metric_names
 from stages import paths
 from stages.cli import run
+from stages.plot_params import LimitParams, PlotParams, TokenizerParams
 
 # What DVC's own plots draw, and the figures.
 LENGTHS = "plots/lengths.csv"
@@ -34,25 +35,6 @@ LOSS_FIGURE = "plots/loss.png"
 ROUGE_FIGURE = "plots/rouge.png"
 COMPOSITION_FIGURE = "plots/composition.png"
 LENGTHS_FIGURE = "plots/lengths.png"
-
-
-class PlotParams(Params):
-    """`plot`: dots an inch, and how many rows of the mix the length histogram samples."""
-
-    dpi: Count
-    length_sample: Count
-
-
-class TokenizerParams(Params):
-    """`model`: the reference, whose tokenizer counts the tokens."""
-
-    reference: Text
-
-
-class LimitParams(Params):
-    """`train`: the length limit, drawn into the histogram."""
-
-    max_length: Count
 
 
 def main(values: dict[str, Any]) -> None:

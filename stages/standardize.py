@@ -7,14 +7,14 @@ provenance/standardize.json.
 Run as `python -m stages.standardize`.
 """
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sft.core.errors import ParamError, UserError
+from sft.core.errors import MissingFile, ParamError, UserError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import Params, Share, Text, mapping, section
 from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, take_rows
@@ -30,7 +30,7 @@ from sft.data.sources import Loaded
 from sft.data.training_rows import Clean, check_left, clean_all, forms
 from sft.fetch.uri import FORMS, parse
 from sft.mixing.near_held_out import near_held_out
-from sft.tasks.task import TaskParams, tasks_of
+from sft.tasks.task import Task, TaskParams, tasks_of
 from stages import paths
 from stages.cli import run
 
@@ -48,10 +48,8 @@ def main(values: dict[str, Any]) -> None:
     """Standardize every source and write the rows, the hold-out, the rejects and the counts."""
     params = section(values, "data", StandardizeParams)
     tasks = tasks_of(mapping(values, "tasks", TaskParams))
-    if not params.base:
-        raise ParamError("data.base: the list is empty. Name one source at least.")
     of_tasks = [task.source for task in tasks]
-    loaded = load_all([*params.base, *params.extra, *of_tasks], params.max_rejects)
+    loaded = load_all(addresses(params, tasks), params.max_rejects)
     tables = {uri: source.table for uri, source in loaded.items()}
 
     evaluation = evaluation_pool(tables, tasks, params.holdout.seed)
@@ -146,11 +144,22 @@ def without_columns(rows: pa.Table) -> pa.Table:
     return rows.drop_columns([name for name in (*HOLDOUT_ONLY, CHOICES) if name in rows.column_names])
 
 
-def load_all(uris: list[str], max_rejects: float) -> dict[str, Loaded]:
-    """Load each distinct source once, write the rejects of all, and check each source's share of them."""
+def addresses(params: StandardizeParams, tasks: list[Task]) -> list[str]:
+    """Return the distinct sources that are read: base's, extra's, the tasks'.
+
+    Raises ParamError where base has none, UserError for what is no address, and as `check_tracked` does.
+    """
+    if not params.base:
+        raise ParamError("data.base: the list is empty. Name one source at least.")
+    uris = list(dict.fromkeys([*params.base, *params.extra, *(task.source for task in tasks)]))
     for uri in uris:
         check_tracked(uri)
-    loaded = {uri: sources.load(uri) for uri in dict.fromkeys(uris)}
+    return uris
+
+
+def load_all(uris: list[str], max_rejects: float) -> dict[str, Loaded]:
+    """Load each source, write the rejects of all, and check each source's share of them."""
+    loaded = {uri: sources.load(uri) for uri in uris}
     rejects.write(paths.REJECTS, [reject for source in loaded.values() for reject in source.rejects])
     for uri, source in loaded.items():
         rejects.check(uri, source.rejects, len(source.table), max_rejects, paths.REJECTS)
@@ -158,10 +167,18 @@ def load_all(uris: list[str], max_rejects: float) -> dict[str, Loaded]:
 
 
 def check_tracked(uri: str) -> None:
-    """Raise UserError for a file that is not under data/raw, the folder that the pipeline tracks."""
+    """Raise UserError for a file that is not under data/raw, the folder that the pipeline tracks.
+
+    Raises MissingFile for one that is not there, nor tracked by DVC: then it may be without its data here.
+    """
     address = parse(uri)
     path = PurePosixPath(address.name)
-    if address.scheme != "file" or (path.is_relative_to(paths.RAW) and ".." not in path.parts):
+    if address.scheme != "file":
+        return
+    if path.is_relative_to(paths.RAW) and ".." not in path.parts:
+        pointers = (Path(f"{of}.dvc") for of in (path, *path.parents))
+        if not Path(path).exists() and not any(pointer.is_file() for pointer in pointers):
+            raise MissingFile(Path(path))
         return
     name = path.name if path.name not in ("", "..") else "FILE"
     raise UserError(

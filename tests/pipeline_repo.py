@@ -29,6 +29,8 @@ FILES = [
     "data/raw/README.md",
 ]
 FOLDERS = ["stages", "sft", "app", "scripts", "presets"]
+# The stages that make something; before them CHECK runs, whenever a param or the code has changed.
+CHECK = "check"
 STAGES = ("standardize", "mix", "train", "baseline", "evaluate", "plot")
 
 SMALL = {
@@ -136,7 +138,7 @@ class Repo:
         return commit
 
     def changed_stages(self) -> set[str]:
-        """Return the stages that DVC takes for changed."""
+        """Return the stages that DVC takes for changed; all but CHECK."""
         from dvc.repo import Repo as DvcRepo
 
         # In this process: starting DVC takes far longer than its work.
@@ -145,7 +147,7 @@ class Repo:
             mock.patch.dict(os.environ, self.env, clear=True),
             DvcRepo(str(self.path)) as repo,
         ):
-            return set(repo.status())
+            return set(repo.status()) - {CHECK}
 
     def copy(self, path: Path) -> "Repo":
         shutil.copytree(self.path, path, symlinks=True, copy_function=copy_or_link)
@@ -190,13 +192,17 @@ def wait_for(log: Path, text: str, process: subprocess.Popen, after: str) -> Non
 
 
 def ran(output: str) -> list[str]:
-    """Return the stages that DVC says it runs, in order."""
-    return re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE)
+    """Return the stages that DVC says it runs, in order; all but CHECK."""
+    return _but_check(re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE))
 
 
 def from_cache(output: str) -> list[str]:
-    """Return the stages whose outputs DVC says it has from earlier runs."""
-    return re.findall(r"^Stage '([^']+)' is cached - skipping run", output, re.MULTILINE)
+    """Return the stages whose outputs DVC says it has from earlier runs; all but CHECK."""
+    return _but_check(re.findall(r"^Stage '([^']+)' is cached - skipping run", output, re.MULTILINE))
+
+
+def _but_check(stages: list[str]) -> list[str]:
+    return [name for name in stages if name != CHECK]
 
 
 def outputs(lock: str) -> dict[str, dict[str, str]]:

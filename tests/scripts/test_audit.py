@@ -1,0 +1,71 @@
+"""make audit: what pip-audit has found, and that what it could not look up is no good news."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import audit
+
+CLEAN = {"name": "jinja2", "version": "3.1.6", "vulns": []}
+VULNERABLE = {
+    "name": "jinja2",
+    "version": "3.1.2",
+    "vulns": [
+        {"id": "PYSEC-2024-1", "fix_versions": ["3.1.3"], "aliases": [], "description": "..."},
+        {"id": "PYSEC-2024-2", "fix_versions": [], "aliases": [], "description": "..."},
+    ],
+}
+# What pip-audit 2.10.1 wrote of all packages, with the exit status 0, behind a mirror without advisories.
+SKIPPED = {
+    "name": "requests",
+    "skip_reason": "Dependency not found on PyPI and could not be audited: requests",
+}
+
+
+@pytest.mark.parametrize(
+    ("findings", "status", "lines"),
+    [
+        ([CLEAN], 0, ["1 packages looked up, none with a known vulnerability."]),
+        (
+            [VULNERABLE, CLEAN],
+            1,
+            [
+                "jinja2 3.1.2: PYSEC-2024-1, mended in 3.1.3",
+                "jinja2 3.1.2: PYSEC-2024-2, not mended yet",
+                "2 packages looked up, 1 with a known vulnerability.",
+            ],
+        ),
+        (
+            [SKIPPED] * 7,
+            1,
+            ["7 of 7 packages were not found at https://pypi.org, so nothing is known of them: "],
+        ),
+        ([CLEAN, SKIPPED], 1, ["1 packages looked up, none", "1 of 2 packages were not found"]),
+    ],
+)
+def test_what_is_told(findings: list[dict], status: int, lines: list[str]) -> None:
+    said, exits_with = audit.told(findings)
+    assert exits_with == status and len(said) == len(lines)
+    assert all(line.startswith(begin) for line, begin in zip(said, lines, strict=True))
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["an answer", "no network"])
+def test_the_command(
+    tmp_path: Path, answers: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program in uv's place answers as pip-audit does, which is not installed and needs the network."""
+    uv = tmp_path / "uv"
+    writes = f"cat > ${{@: -1}} <<'X'\n{json.dumps({'dependencies': [VULNERABLE], 'fixes': []})}\nX\n"
+    fails = "echo 'ConnectionError: Could not connect' >&2\n"
+    uv.write_text(f'#!/usr/bin/env bash\nset -- "${{@/#--output=/}}"\n{writes if answers else fails}exit 1\n')
+    uv.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(SystemExit) as exits:
+        audit.main()
+    if answers:
+        assert exits.value.code == 1 and "PYSEC-2024-1" in capsys.readouterr().out
+    else:
+        assert str(exits.value.code).startswith("error: the packages could not be looked up")
+        assert "ConnectionError: Could not connect" in str(exits.value.code)
