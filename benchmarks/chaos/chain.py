@@ -16,7 +16,7 @@ import psutil
 from benchmarks.chaos.outcome import MISSING, Outcome, differences, leftovers, outcome
 from benchmarks.chaos.plan import Chain, Moment
 from benchmarks.chaos.processes import Run, marked, orphans, stage_of
-from benchmarks.chaos.progress import BAR_SECONDS, Trained, went_on_from
+from benchmarks.chaos.progress import BAR_SECONDS, Trained, answered, answers_kept, goes_on, went_on_from
 from benchmarks.chaos.repository import LIMIT_SECONDS, Repository
 
 # How long a stage that has lost its DVC may take to save what it has done and to end.
@@ -41,6 +41,9 @@ class Kill:
     done_twice_seconds: float | None = None
     # The most that may be done twice: the interval between two checkpoints, and the step under way.
     allowed_seconds: float | None = None
+    # Where an evaluation was hit: the answers that its bars had shown, and those that the next one had of it.
+    answers: int | None = None
+    answers_kept: int | None = None
     # The stages that still ran some seconds later though their DVC was gone.
     orphans: list[str] = field(default_factory=list)
 
@@ -87,8 +90,9 @@ class ChainRun:
         self.waiting = list(chain.moments)
         self.changed = chain.changes_in is None
         self.just_changed = False
-        # The last kill of a training whose successor has not begun yet.
+        # The last kill of a training, and of an evaluation by stage, whose successor has not begun yet.
         self.training: tuple[Kill, Trained, float] | None = None
+        self.evaluations: dict[str, Kill] = {}
         self.watches: list[threading.Thread] = []
 
     def until_done(self, expected: Outcome) -> Report:
@@ -141,20 +145,23 @@ class ChainRun:
         if not at_once:
             watch.join()
         self._read(run, f"{kill.means} in {kill.place}")
-        trained = Trained.of(run)
+        trained, answers = Trained.of(run), answered(run.of_stage(place))
         if place == "train" and trained:
             kill.step = trained.last
             self.training = kill, trained, killed_at
+        elif answers is not None:
+            kill.answers = answers
+            self.evaluations[place] = kill
         if not self.changed and moment.place == self.chain.changes_in:
             self.changed = self.just_changed = True
-            self.training = None
+            self.training, self.evaluations = None, {}
         if self.chain.kind == "exp run":
             self._rescue()
 
     def _read(self, run: Run, how: str) -> None:
         """Take from what a run has printed whether and from where it went on."""
         self.report.output += f"\n=== {self.chain.kind}, {how}\n{run.text}"
-        if "going on" in run.text:
+        if goes_on(run.text):
             self.report.went_on += 1
             if self.just_changed:
                 self.report.stale.append("a run went on with what was done with other params")
@@ -166,6 +173,11 @@ class ChainRun:
             kill.done_twice_seconds = round(trained.lost(kill.went_on_from, killed_at), 1)
             kill.allowed_seconds = round(self.interval + trained.longest + BAR_SECONDS, 1)
             self.training = None
+        for stage, kill in list(self.evaluations.items()):
+            text = run.of_stage(stage)
+            if answers_kept(text) is not None or answered(text) is not None:
+                kill.answers_kept = answers_kept(text) or 0
+                del self.evaluations[stage]
 
     def _rescue(self) -> None:
         """Do what a user does after a killed `dvc exp run`."""

@@ -103,9 +103,15 @@ def leftovers(folder: Path, own_work: Mapping[str, str]) -> tuple[list[str], lis
     temporary = sorted(path for path in (folder / ".dvc/tmp/exps").glob("*/tmp*") if path.is_dir())
     temporary += sorted(path for path in (folder / ".dvc/tmp/exps").glob("tmp*") if path.is_dir())
     room = [str(path.relative_to(folder)) for path in partial + temporary]
+    work = [path for path in (folder / ".dvc/tmp/work").glob("*/*") if path.is_dir()]
+    room += [f"{path.relative_to(folder)} ({_mib(path):.0f} MiB)" for path in sorted(work)]
     if stashed := _git(folder, "stash", "list"):
         room.append(f"git stash: {stashed}")
     return broken, room
+
+
+def _mib(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -86,6 +86,14 @@ class Run:
         """Return the stages that have begun, in order, with the offset in the text of each."""
         return {found[1]: found.start() for found in BEGINS.finditer(self.text)}
 
+    def of_stage(self, stage: str) -> str:
+        """Return the part of the text from a stage's beginning to that of the next."""
+        begun = self.begun()
+        if stage not in begun:
+            return ""
+        ends = [offset for offset in begun.values() if offset > begun[stage]]
+        return self.text[begun[stage] : min(ends, default=None)]
+
     @property
     def ended(self) -> bool:
         """Whether the command has ended; what it started may go on."""

@@ -1,4 +1,4 @@
-"""What a stage's own output says of the work that is done, and what was done twice."""
+"""What a stage's own output says of the work that it has done, and of that which it need not do again."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from itertools import pairwise
 from benchmarks.chaos.processes import Run
 
 STEP = re.compile(r"training:[^\r\n]*?\| (\d+)/(\d+) \[")
-GOING_ON = re.compile(r"going on from step ([\d,]+) of ([\d,]+)")
+GOING_ON = re.compile(r"^going on from step ([\d,]+) of", re.MULTILINE)
+ANSWERING = re.compile(r"answering (\w+):[^\r\n]*?\| (\d+)/\d+ \[")
+ANSWERS_KEPT = re.compile(r"^going on: ([\d,]+) of", re.MULTILINE)
 # The bar is written anew once a second at most.
 BAR_SECONDS = 1.0
 
@@ -46,5 +48,26 @@ class Trained:
 
 def went_on_from(text: str) -> int | None:
     """Return the step from which training says that it goes on."""
-    found = GOING_ON.search(text)
+    return _number(GOING_ON.search(text))
+
+
+def answered(text: str) -> int | None:
+    """Return how many answers an evaluation's bars show; None where none has begun."""
+    shown: dict[str, int] = {}
+    for found in ANSWERING.finditer(text):
+        shown[found[1]] = int(found[2])
+    return sum(shown.values()) if shown else None
+
+
+def answers_kept(text: str) -> int | None:
+    """Return how many answers an evaluation says are there from before."""
+    return _number(ANSWERS_KEPT.search(text))
+
+
+def goes_on(text: str) -> bool:
+    """Whether a stage says that it goes on with what one before has done."""
+    return GOING_ON.search(text) is not None or ANSWERS_KEPT.search(text) is not None
+
+
+def _number(found: re.Match[str] | None) -> int | None:
     return int(found[1].replace(",", "")) if found else None

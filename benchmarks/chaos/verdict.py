@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 from benchmarks.chaos.chain import Kill, Report
 
-PASSED = "0 lost, 0 stale, 0 manual steps, 0 orphans; nothing beyond a checkpoint's interval was done twice."
+PASSED = (
+    "0 lost, 0 stale, 0 manual steps, 0 orphans; training did no more twice than what lies between two "
+    "checkpoints, evaluation no answer."
+)
 
 
 def faults(reports: Sequence[Report], stages: Sequence[str] = ()) -> list[str]:
@@ -22,6 +25,11 @@ def faults(reports: Sequence[Report], stages: Sequence[str] = ()) -> list[str]:
                 found.append(
                     f"{chain}: {kill.means} at step {kill.step}: {kill.done_twice_seconds} s were trained "
                     f"twice, and {kill.allowed_seconds} are allowed"
+                )
+            if kill.answers_kept is not None and kill.answers_kept < (kill.answers or 0):
+                found.append(
+                    f"{chain}: {kill.means} in {kill.place}: {kill.answers} answers were there, and "
+                    f"{kill.answers_kept} were kept"
                 )
     hit = {kill.place for report in reports for kill in report.kills}
     return found + [f"{stage}: no run was killed in it" for stage in stages if stage not in hit]
@@ -42,6 +50,8 @@ def of_chain(report: Report) -> list[str]:
         line = f"  {kill.seconds_into_run:6.1f} s  {kill.place:<27} {kill.means}"
         if kill.went_on_from is not None:
             line += f"; at step {kill.step}, then from {kill.went_on_from}: {kill.done_twice_seconds} s twice"
+        if kill.answers_kept is not None:
+            line += f"; at answer {kill.answers}, then with {kill.answers_kept} of them"
         lines.append(line)
     lines += [f"  left over: {one}" for one in report.leftovers]
     return lines + [f"  FAULT {one}" for one in faults([report])]

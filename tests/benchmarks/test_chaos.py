@@ -14,7 +14,7 @@ from benchmarks.chaos import plan, verdict
 from benchmarks.chaos.chain import Kill, Report
 from benchmarks.chaos.outcome import differences, leftovers, outcome
 from benchmarks.chaos.processes import MEANS, Means, Run, marked, orphans
-from benchmarks.chaos.progress import Trained, went_on_from
+from benchmarks.chaos.progress import Trained, answered, answers_kept, goes_on, went_on_from
 
 STAGES = {"standardize": 8.0, "train": 40.0, "baseline": 20.0, "evaluate": 20.0, "plot": 8.0}
 PIPELINE = """
@@ -139,7 +139,20 @@ def test_work_done_twice_is_counted_from_what_was_shown_when(tmp_path: Path) -> 
     until = trained.seen[5] + 1
     assert trained.lost(5, until) == 1 and trained.lost(6, until) == 0
     assert trained.lost(2, until) >= 1.3 and trained.lost(0, until) >= trained.lost(2, until) + 0.3
+
+
+def test_what_a_stage_says_of_work_of_before() -> None:
     assert went_on_from("x\ngoing on from step 1,200 of 2,000 (checkpoint of 12:03:44)") == 1200
+    kept = "going on: 1,160 of 2,880 answers and 4 of 256 likelihoods are there\n"
+    assert answers_kept(kept) == 1160 and goes_on(kept)
+    assert answers_kept("Running stage 'evaluate':\n") is None
+    assert not goes_on("hf://a/b: the transfer broke off (reset); going on ...\n")
+    bars = (
+        "\ranswering recipe:   0%|   | 0/8 [00:00<?, ?answer/s]"
+        "\ranswering recipe:  50%|## | 4/8 [00:05<00:00]"
+        "\ranswering recipe: 100%|###| 8/8 [00:05<00:00]\n\ranswering question:  50%|## | 4/8 [00:05<00:00]"
+    )
+    assert answered(bars) == 12 and answered("") is None
 
 
 def test_an_orphan_is_a_stage_without_dvc(tmp_path: Path) -> None:
@@ -174,6 +187,7 @@ def kill(**changes: object) -> Kill:
         ({"manual": ["HEAD is detached"]}, "manual: HEAD is detached"),
         ({"kills": [kill(orphans=["train"])]}, "went on without DVC"),
         ({"kills": [kill(done_twice_seconds=9.0, allowed_seconds=8.0)]}, "9.0 s were trained twice"),
+        ({"kills": [kill(answers=8, answers_kept=4)]}, "8 answers were there, and 4 were kept"),
         ({"kills": [kill(place="plot")]}, "train: no run was killed in it"),
     ],
 )
