@@ -1,0 +1,1 @@
+"""Real runs of the pipeline, killed at random moments and run again: is anything lost, stale or left over?"""

@@ -1,0 +1,100 @@
+"""Runs of every kind, killed in the middle: run again, they end as an undisturbed run does.
+
+`python -m benchmarks.chaos` is the long form, with the default's model and at random moments.
+"""
+
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from benchmarks.chaos import verdict
+from benchmarks.chaos.chain import ChainRun, Report
+from benchmarks.chaos.outcome import Outcome, outcome
+from benchmarks.chaos.plan import Chain, Moment
+from benchmarks.chaos.processes import Means
+from benchmarks.chaos.repository import Repository
+from tests.pipeline_repo import STAGES, Repo
+
+KILL_DVC, TERMINATE_DVC = Means(signal.SIGKILL, "dvc"), Means(signal.SIGTERM, "dvc")
+KILL_ALL, TERMINATE_STAGE = Means(signal.SIGKILL, "group"), Means(signal.SIGTERM, "stage")
+# Training has done a step, and has more than a second's worth of them to do.
+TRAINS, ANSWERS = r"training:[^\r\n]*\| [1-9]\d*/", r"answering \w+:"
+INTERVAL = 0.2  # seconds between two checkpoints
+LONGER = {"train.budget": "150 steps", "train.validation_every": 50}
+
+
+def forget(repo: Repo, *stages: str) -> None:
+    """Take away what these stages have written, and every memory of their having run."""
+    shutil.rmtree(repo.path / ".dvc/cache/runs")
+    yaml = YAML()
+    lock = yaml.load(repo.path / "dvc.lock")
+    for stage in stages:
+        for out in lock["stages"].pop(stage)["outs"]:
+            path = repo.path / out["path"]
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with (repo.path / "dvc.lock").open("w") as file:
+        yaml.dump(lock, file)
+    repo.commit(f"without {stages}")
+
+
+def killed(repo: Repo, kind: str, expected: Outcome, *moments: Moment, params: dict | None = None) -> Report:
+    """Run a chain in the repository, and hold it faultless but for what it did twice."""
+    env = repo.env | {"SFT_CHECKPOINT_SECONDS": str(INTERVAL)}
+    repository = Repository(repo.path, env, str(repo.path))
+    wanted = params or {}
+    chain = ChainRun(0, Chain(kind, moments), repository, wanted, wanted, STAGES, INTERVAL, random.Random(0))
+    report = chain.until_done(expected)
+    assert [kill.means for kill in report.kills] == [
+        f"{m.means.signal.name} {m.means.whom}" for m in moments
+    ], report.output
+    assert verdict.faults([report]) == [], report.output
+    assert [kill.place for kill in report.kills] == [moment.place for moment in moments], report.output
+    return report
+
+
+def test_training_killed_twice_goes_on(built: Repo, repo: Repo, tmp_path: Path) -> None:
+    undisturbed = built.copy(tmp_path / "undisturbed")
+    for each in (undisturbed, repo):
+        forget(each, "train", "evaluate", "plot")
+        each.set_params(LONGER)
+    undisturbed.dvc("repro")
+    expected = outcome(undisturbed.path)
+    report = killed(
+        repo,
+        "repro",
+        expected,
+        Moment("train", KILL_ALL, shows=TRAINS),
+        Moment("train", TERMINATE_DVC, shows=TRAINS),
+    )
+    first, second = report.kills
+    assert 0 < first.went_on_from < second.went_on_from < 150
+
+
+def test_an_experiment_killed_and_rescued(built: Repo, repo: Repo) -> None:
+    expected = outcome(built.path)
+    forget(repo, "evaluate", "plot")
+    report = killed(
+        repo,
+        "exp run",
+        expected,
+        Moment("evaluate", KILL_DVC, shows=ANSWERS),
+        Moment("evaluate", TERMINATE_STAGE, shows=ANSWERS),
+    )
+    assert report.refused == 0
+
+
+def test_a_temporary_run_killed(built: Repo, repo: Repo) -> None:
+    expected = outcome(built.path)
+    forget(repo, "standardize", "mix")
+    killed(repo, "exp run --temp", expected, Moment("standardize", KILL_ALL))
+
+
+@pytest.mark.full
+def test_a_queued_task_killed(built: Repo, repo: Repo) -> None:
+    expected = outcome(built.path)
+    forget(repo, "standardize", "mix")
+    killed(repo, "queue", expected, Moment("standardize", KILL_ALL))
