@@ -18,7 +18,7 @@ from typing import NoReturn
 import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 5.0  # seconds for what is under way to give way, such as downloads in other threads
+GRACE = 5.0  # seconds that ending may take, where it waits for other threads, such as downloads
 INTERVAL = 1.0  # seconds between two looks at whether DVC is there
 
 
