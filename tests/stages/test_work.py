@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo as DvcRepo
 from filelock import FileLock
 
 from sft.core import provenance
@@ -200,6 +201,18 @@ def test_it_stays_until_dvc_has_recorded_the_success(before, monkeypatch):
     with pytest.raises(KeyboardInterrupt), work.folder(other, {}):
         raise KeyboardInterrupt
     assert not [*path.parent.iterdir()]
+
+
+def test_dvc_writes_its_lock_file_after_every_stage(repository):
+    """After `dvc repro --force` too, whose result is often the same: the time of writing tells."""
+    shutil.rmtree(".dvc")
+    edit("dvc.yaml", "stages:\n  train:\n    cmd: echo same > out\n    outs: [out]\n")
+    times = []
+    with DvcRepo.init(no_scm=True) as repo:
+        for _ in range(2):
+            repo.reproduce(force=True)
+            times.append(Path("dvc.lock").stat().st_mtime_ns)
+    assert times[0] < times[1]
 
 
 def test_a_copy_of_the_repository_that_is_gone_was_recorded(repository, monkeypatch):
