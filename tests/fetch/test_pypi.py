@@ -142,7 +142,11 @@ def test_secrets_in_addresses_are_not_shown(
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"http://127.0.0.1:{index.server_port}/?token=s3cret-3")
     pypi.fetch("tiny-data", "1.0", index.digest)
     shown = "".join(capfd.readouterr())
-    assert "Looking in indexes: http://****@127.0.0.1" in shown and "/?token=****" in shown and "s3cret" not in shown
+    assert (
+        "Looking in indexes: http://****@127.0.0.1" in shown
+        and "/?token=****" in shown
+        and "s3cret" not in shown
+    )
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:s3cret-2@127.0.0.1:9/simple/")
     with pytest.raises(UserError) as told:
         pypi.fetch("tiny-data", "1.0", "1" * 64)
