@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import psutil
 
@@ -67,11 +68,15 @@ class Request:
             self._timer.start()
             raise self.stopped()
 
-    def say(self, line: str) -> None:
-        """Write the one line that the stage ends with."""
-        if not self._said:
-            self._said = True
-            _write(line)
+    def end(self, stopped: Stopped) -> NoReturn:
+        """Write the one line that the stage ends with, and end the process.
+
+        At once: with PyTorch loaded, Python takes seconds to clean up, and waits for threads that download.
+        """
+        self._say(str(stopped))
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(stopped.status)
 
     def over(self) -> None:
         """Let the process live: the stage has come to its end."""
@@ -80,8 +85,13 @@ class Request:
 
     def _give_up(self) -> None:
         """End the process although its main thread does not: it may wait for other threads."""
-        self.say(self.why)
+        self._say(self.why)
         os._exit(128 + self.number)
+
+    def _say(self, line: str) -> None:
+        if not self._said:
+            self._said = True
+            _write(line)
 
 
 _request = Request()

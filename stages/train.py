@@ -2,12 +2,14 @@
 
 Reads data/mix.parquet and data/holdout/validation.parquet. Writes models/adapter/, metrics/train.json, the
 record of the run provenance/train.json, and the loss curves plots/train_loss.csv and
-plots/validation_loss.csv.
+plots/validation_loss.csv. Stopped or killed, it goes on from its last checkpoint when it is run again on the
+same inputs; the environment variable SFT_CHECKPOINT_SECONDS says how many seconds there are between two.
 
 Run as `python -m stages.train`.
 """
 
 import json
+import os
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -24,11 +26,12 @@ from sft.modeling.loading import ModelParams
 from sft.modeling.position_limit import position_limit
 from sft.training import engines, record, refusals, train
 from sft.training.budget import Budget, Reading
+from sft.training.checkpoints import Checkpoints, Interrupted
 from sft.training.mixture import Mix, MixtureParams, weights_of_kinds
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
 from sft.training.train_params import TrainParams
-from stages import paths
+from stages import paths, stopping, work
 from stages.cli import run
 
 
@@ -38,6 +41,8 @@ def main(values: dict[str, Any]) -> None:
     mixture = section(values, "data", MixtureParams)
     params = section(values, "train", TrainParams)
     train.check_machine(params, model_params)
+    interval = checkpoint_seconds()
+    inputs = work.inputs_of("train")
     clock = provenance.Clock()
     mix = read_mix(mixture)
 
@@ -49,22 +54,48 @@ def main(values: dict[str, Any]) -> None:
         tokenizer = loading.load_tokenizer(base)
     with clock.phase("tokenize"):  # before the model is loaded, for it may fork processes
         reading, validation = tokenize(mix, tokenizer, params)
-    with clock.phase("load"):
-        model = engine.load(base, model_params, params.lora, params.max_length, params.seed)
-    with clock.phase("train"):
-        logs = train.train(model, tokenizer, reading.rows, validation.rows, params, model_params.dtype)
-    with clock.phase("save"):
-        adapter.save(model, paths.ADAPTER, model_params.reference, base.revision)
-        write_csv(paths.TRAIN_LOSS, [dict(entry) for entry in logs.steps])
-        write_csv(paths.VALIDATION_LOSS, [dict(entry) for entry in logs.validation])
-    clock.split("train", "validation", logs.validation_seconds)
+    others = {"model": base.revision or work.content(base.path)}
+    with work.folder(inputs, others) as folder:  # until the last output is written
+        checkpoints = Checkpoints(folder, interval=interval)
+        with clock.phase("load"):
+            model = engine.load(base, model_params, params.lora, params.max_length, params.seed)
+        with clock.phase("train"), stopping.deferred() as checkpoints.stopping:
+            try:
+                logs = train.train(
+                    model, tokenizer, reading.rows, validation.rows, params, model_params.dtype, checkpoints
+                )
+            except Interrupted as at:
+                raise checkpoints.stopping.stopped(how_far(at)) from None
+        with clock.phase("save"):
+            adapter.save(model, paths.ADAPTER, model_params.reference, base.revision)
+            write_csv(paths.TRAIN_LOSS, [dict(entry) for entry in logs.steps])
+            write_csv(paths.VALIDATION_LOSS, [dict(entry) for entry in logs.validation])
+        clock.add("train", logs.seconds_before)
+        clock.split("train", "validation", logs.validation_seconds)
 
-    recorded = record.record(
-        model, model_params, base, params, positions, mix, reading, validation, logs, clock
-    )
-    write_json(paths.PROVENANCE_TRAIN, asdict(recorded))
-    write_json(paths.METRICS_TRAIN, asdict(record.metrics(recorded)))
-    print("\n".join(record.lines(recorded, params, mix, reading, validation)))
+        recorded = record.record(
+            model, model_params, base, params, positions, mix, reading, validation, logs, clock
+        )
+        write_json(paths.PROVENANCE_TRAIN, asdict(recorded))
+        write_json(paths.METRICS_TRAIN, asdict(record.metrics(recorded)))
+        print("\n".join(record.lines(recorded, params, mix, reading, validation)))
+
+
+def checkpoint_seconds() -> float | None:
+    """Return how many seconds the environment asks for between two checkpoints; None where it does not."""
+    value = os.environ.get("SFT_CHECKPOINT_SECONDS")
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        raise UserError(f"SFT_CHECKPOINT_SECONDS: {value!r} is no number of seconds.") from None
+
+
+def how_far(at: Interrupted) -> str:
+    """Say how far training has come, and what the next run does."""
+    next_run = "begins anew" if at.kept is None else "goes on from there"
+    if at.kept not in (None, at.step):
+        next_run = f"goes on from step {at.kept:,}"
+    return f" at step {at.step:,} of {at.steps:,}; the next `dvc repro` {next_run}"
 
 
 def read_mix(mixture: MixtureParams) -> Mix:

@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sft.core import provenance
 from sft.generation import graph_decoder
@@ -19,9 +24,11 @@ from sft.modeling.packing import pack
 from sft.training.chunked_loss import loss_sum
 from sft.training.cuda_graphs import GraphRunner
 from sft.training.packed_trainer import deterministic_algorithms
+from stages import paths
 from tests.generation.test_generate import random_prompts
 from tests.imports import ROOT
-from tests.tiny import folder_bytes, save_model
+from tests.pipeline_repo import edit_params
+from tests.tiny import dialogue, folder_bytes, save_model, table
 from tests.training.test_train import LORA, params, random_rows, trainable
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -139,6 +146,103 @@ def test_a_rerun_is_the_same_to_the_bit(smollm2, engine, tmp_path):
     assert folder_bytes(tmp_path / "one") == folder_bytes(tmp_path / "two")
 
 
+STEPS = 120
+
+
+def save_stage(folder, engine, dropout):
+    """Make a folder in which `python -m stages.train` trains STEPS steps and keeps checkpoints, as by DVC."""
+    for path, count in ((paths.MIX, 400), (paths.VALIDATION, 8)):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        rows = [dialogue(f"Question {n} of {path}?", "An answer " * (1 + n * 7 % 23)) for n in range(count)]
+        made = table(rows, kinds=["made"] * count)
+        names = json.dumps({"made": count})
+        pq.write_table(made.replace_schema_metadata({"kinds": names}), folder / path)
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    edit_params(
+        folder / "params.yaml",
+        {
+            "data.weights": "proportional",
+            "train.engine": engine,
+            "train.budget": f"{STEPS} steps",
+            "train.max_length": 256,
+            "train.validation_rows": 4,
+            "train.validation_every": 10,
+            "train.lora.dropout": dropout,
+        },
+    )
+
+
+def start_stage(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "SFT_CHECKPOINT_SECONDS": "0.2",
+        },
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def stop_after(folder, step, number):
+    """Run the stage until it has kept that step, send it a signal, and return its status and what it said."""
+    process = start_stage(folder)
+    while process.poll() is None:
+        kept = [int(path.name[5:]) for path in folder.glob(".dvc/tmp/work/train/*/step-*[0-9]")]
+        if max(kept, default=0) >= step:
+            process.send_signal(number)
+            break
+        time.sleep(0.01)
+    said, _ = process.communicate()
+    return process.returncode, said
+
+
+def differences(one, two):
+    """Say where two runs part: in the loss of which steps, and in which weights by how much."""
+    losses = [(folder / paths.TRAIN_LOSS).read_text().splitlines() for folder in (one, two)]
+    found = [f"{first}  |  {second}" for first, second in zip(*losses, strict=True) if first != second][:3]
+    weights = [load_file(folder / paths.ADAPTER / "adapter_model.safetensors") for folder in (one, two)]
+    for name in weights[0]:
+        if not torch.equal(weights[0][name], weights[1][name]):
+            found.append(f"{name}: {(weights[0][name] - weights[1][name]).abs().max().item():.3g}")
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(("engine", "dropout"), [("trl", 0.0), ("trl", 0.1), ("unsloth", 0.0)])
+def test_killed_twice_a_resumed_training_is_the_same_to_the_bit(engine, dropout, tmp_path):
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    for folder in (alone, killed):
+        folder.mkdir()
+        save_stage(folder, engine, dropout)
+    process = start_stage(alone)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said[-3000:]
+
+    status, said = stop_after(killed, 30, signal.SIGTERM)
+    assert status == 143, said[-3000:]
+    assert f" of {STEPS}; the next `dvc repro` goes on from there" in said
+    status, said = stop_after(killed, 70, signal.SIGKILL)
+    assert status == -signal.SIGKILL and "going on from step" in said, said[-3000:]
+    process = start_stage(killed)
+    said, _ = process.communicate()
+    assert process.returncode == 0 and "going on from step" in said, said[-3000:]
+
+    record = json.loads((killed / paths.PROVENANCE_TRAIN).read_text())
+    print(engine, dropout, record["resumed_at_steps"], record["micro_batch"], record["seconds"])
+    assert len(record["resumed_at_steps"]) == 2
+    assert (record["micro_batch"]["graphs"] > 0) == (engine == "trl")
+    assert folder_bytes(alone / paths.ADAPTER) == folder_bytes(killed / paths.ADAPTER), differences(
+        alone, killed
+    )
+    for path in (paths.TRAIN_LOSS, paths.VALIDATION_LOSS, paths.METRICS_TRAIN):
+        assert (alone / path).read_text() == (killed / path).read_text(), path
+
+
 @pytest.mark.parametrize("cut", [1, 2, 4, 8])
 def test_the_cut_of_a_step_does_not_change_it(base, cut):
     rows = random_rows(16)
@@ -202,6 +306,29 @@ def test_replays_are_the_passes_made_step_by_step(base, dtype, dropout):
         assert loss == pytest.approx(expected, rel=2e-3)
         for one, two in zip(gradients, plain, strict=True):
             assert (one - two).norm() <= 3e-2 * two.norm() + 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_replay_draws_the_same_numbers_as_the_pass_of_a_resumed_training(base, dtype):
+    """Which makes passes step by step that were replays before."""
+    model, _ = trainable(base, LORA.model_copy(update={"dropout": 0.1}), dtype)
+    model.train()
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    autocast = partial(torch.autocast, "cuda", getattr(torch, dtype))
+    runner = GraphRunner(model, loss_sum, 4096, 8, 40, autocast, partial(deterministic_algorithms, True))
+    rows, passes = random_rows(8), []
+    for _ in range(4):
+        torch.cuda.manual_seed(7)
+        runner.begin()
+        loss = runner.run(rows, torch.tensor(0.01, device="cuda")).item()
+        after = torch.cuda.get_rng_state()
+        passes.append((loss, [gradient.clone() for gradient in runner.gradients], after))
+    assert len(runner.graphs) == 1
+    for loss, gradients, after in passes[1:]:
+        assert loss == passes[0][0] and torch.equal(after, passes[0][2])
+        assert all(torch.equal(*pair) for pair in zip(gradients, passes[0][1], strict=True))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])

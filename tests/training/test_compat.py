@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import Trainer, TrainingArguments
 from trl import SFTConfig
 
 from sft.modeling.loading import load_model
@@ -102,3 +103,44 @@ def test_unsloths_switches():
     sources = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
     look = "unsloth: what does for_training go back to after a validation?"
     assert "_unsloth_gradient_checkpointing" in sources, look
+
+
+def test_a_trainer_s_checkpoints(tmp_path):
+    look = "transformers.Trainer: what writes and reads a checkpoint, and its parts, now?"
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return {"loss": (self.weight * x).sum()}
+
+    happened = []
+
+    def save(trainer):
+        compat.save_state(trainer, tmp_path)
+        happened.append("saved")
+
+    trainer_class = compat.with_checkpoints(Trainer, save, lambda _, folder: happened.append(folder))
+
+    def train(**resumed):
+        config = TrainingArguments(
+            str(tmp_path / "own"),
+            max_steps=2,
+            save_steps=1,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        rows = [{"x": torch.ones(1)}] * 16
+        trainer = trainer_class(Model(), config, train_dataset=rows)
+        trainer.train(**resumed)
+        return trainer.state.global_step
+
+    assert train() == 2 and happened == ["saved", "saved"], look
+    parts = {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
+    assert {path.name for path in tmp_path.iterdir()} - {"own"} == parts, look
+    assert not list((tmp_path / "own").rglob("*.safetensors")), look
+    happened.clear()
+    assert train(resume_from_checkpoint=str(tmp_path)) == 2 and happened == [tmp_path], look

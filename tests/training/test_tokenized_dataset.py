@@ -1,11 +1,14 @@
 """The training budget: what is read, in which order, what is left out, and where the loss is."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
+import time
 from itertools import pairwise
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -194,6 +197,23 @@ def test_a_fault_in_another_process_is_the_users_error(tokenizer, monkeypatch, f
     monkeypatch.setattr(tokenizing, "_labelled", failing)
     with pytest.raises(UserError, match={"refused": "cannot be used", "killed": "was killed"}[fault]):
         read(numbered(700), rows(600), tokenizer, ASSISTANT, 42)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="rows are shared out on Linux only")
+def test_processes_that_tokenize_end_with_a_killed_parent(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(tokenizing, "_labelled", lambda *_: time.sleep(60))
+    parent = multiprocessing.get_context("fork").Process(
+        target=read, args=(numbered(700), rows(600), tokenizer, ASSISTANT, 42)
+    )
+    parent.start()
+    while len(children := psutil.Process(parent.pid).children()) < 2:
+        assert parent.is_alive()
+        time.sleep(0.01)
+    parent.kill()
+    parent.join()
+    assert not psutil.wait_procs(children, timeout=30)[1]
 
 
 def of_kinds(**counts):
