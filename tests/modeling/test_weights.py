@@ -12,8 +12,8 @@ import pytest
 from gguf import GGUFWriter
 from safetensors.numpy import save_file
 
-from sft.core.errors import UserError
-from sft.modeling import gguf, weights
+from sft.core.errors import MissingFile, UserError
+from sft.modeling import adapter, gguf, weights
 from tests.imports import ROOT
 
 # One process reads them all, without torch, and may take 0.4 GB beyond what it takes to begin with.
@@ -136,3 +136,14 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle, which could run any code"):
         weights.check(tmp_path, "mine")
+
+
+def test_an_adapter_s_pickle_is_refused(tmp_path: Path) -> None:
+    """PEFT itself would load it where there are no safetensors."""
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(MissingFile, match=r"adapter_model\.safetensors"):
+        adapter.attach(None, tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(of_safetensors(b"{}", length=FAR))
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors: not safetensors that can be read"):
+        adapter.attach(None, tmp_path)
