@@ -3,6 +3,10 @@
 # make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
 # make preset NAME=thorough   put a preset's values into params.yaml
 # make harness TASKS="ifeval arc_easy"   standard benchmarks by lm-eval; HARNESS="--limit 200"
+# make status  what made the results here, what differs now, and what `dvc repro` would therefore run
+# make restore outputs of this commit, from the remote or this machine's earlier runs: runs nothing
+# make rescue  back to the branch after a killed `dvc exp run`
+# make merge-lock   dvc.lock and results of two merged branches, in a conflict or after it
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
@@ -19,7 +23,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test test-full lint lock preset study harness chat browser install install-harness install-test
+.PHONY: repro status restore rescue merge-lock test test-full lint lock preset study harness chat browser install install-harness install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -74,6 +78,12 @@ preset: install
 STUDY ?=
 study: install
 	.venv/bin/python -m scripts.study $(STUDY)
+
+status restore rescue: install
+	@.venv/bin/python -m scripts.$@
+
+merge-lock: install
+	@.venv/bin/python -m scripts.merge_lock
 
 TASKS ?= ifeval arc_easy
 HARNESS ?=
