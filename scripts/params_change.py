@@ -22,7 +22,7 @@ def changed(old: str, new: str) -> list[Change]:
 def command(name: str, commit: str, old: str, new: str, options: str = "") -> str:
     """Return what runs the experiment `name`, whose params are `new` and in `commit`, where they are `old`.
 
-    Only params of another value can be set by options; with others, all of params.yaml is taken from the commit.
+    Options set params to other values; where some are new or gone, params.yaml is taken from the commit.
     """
     run = f"dvc exp run {options}-n {shlex.quote(name)}"
     changes = changed(old, new)
