@@ -5,6 +5,10 @@
 # make remote URL=s3://bucket/path   where results are shared (or gs://, azure://, ssh://, a folder): docs/remotes.md
 # make push, make pull   send what has run here to the remote; bring what has run elsewhere
 # make harness TASKS="ifeval arc_easy"   standard benchmarks by lm-eval; HARNESS="--limit 200"
+# make status  what made the results here, what differs now, and what `dvc repro` would therefore run
+# make restore outputs of this commit, from the remote or this machine's earlier runs: runs nothing
+# make rescue  back to the branch after a killed `dvc exp run`
+# make merge-lock   dvc.lock and results of two merged branches, in a conflict or after it
 # make check   are all params in order? what dvc repro and dvc exp run do first, before they delete anything
 # make clean-cache   what takes disk space, and what frees it; CLEAN="unused converted" removes that
 # make audit   known vulnerabilities of the pinned packages
@@ -24,7 +28,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-test
+.PHONY: repro status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -96,6 +100,12 @@ clean-cache: install
 
 audit: install
 	.venv/bin/python -m scripts.audit
+
+status restore rescue: install
+	@.venv/bin/python -m scripts.$@
+
+merge-lock: install
+	@.venv/bin/python -m scripts.merge_lock
 
 TASKS ?= ifeval arc_easy
 HARNESS ?=

@@ -107,9 +107,9 @@ class RecordedInputs:
         ]
         if edited := params + self._files.changed():
             raise UserError(
-                f"{', '.join(edited)}: changed while stage {self._stage} was running, so its results would "
-                "be recorded as made of what they were not. To have them of what is there now, run `dvc repro` "
-                f"again; to keep them, put that back as it was, and run `dvc commit --force {self._stage}`."
+                f"{', '.join(edited)}: changed while stage {self._stage} was running, so DVC would record "
+                "its results as made of what they were not. To have them of what is there now, run again "
+                f"(dvc repro); to keep them, put that back as it was, and: dvc commit --force {self._stage}"
             )
 
     def _read(self) -> dict[str, str]:

@@ -105,8 +105,11 @@ def test_killed_before_the_stages(changed: Toy, where: str, named: bool) -> None
             ["none"],
         ),  # HEAD is detached, the workspace is the commit's
         ("dvc.repo.reproduce:_reproduce:before:1", ["none"]),
-        ("dvc.repo.reproduce:_reproduce_stage:after:2", ["train"]),
-        ("dvc.repo.experiments.executor.base:BaseExecutor.commit:before:1", ["train", "evaluate", "plot"]),
+        ("dvc.repo.reproduce:_reproduce_stage:after:3", ["check", "train"]),
+        (
+            "dvc.repo.experiments.executor.base:BaseExecutor.commit:before:1",
+            ["check", "train", "evaluate", "plot"],
+        ),
     ],
 )
 def test_killed_in_the_stages(changed: Toy, where: str, ended: list[str]) -> None:
@@ -120,7 +123,7 @@ def test_killed_in_the_stages(changed: Toy, where: str, ended: list[str]) -> Non
     assert f"the stages that ended: {', '.join(ended)}." in text
     assert text.endswith("Go on with: dvc exp run -n mine")
     # What had ended does not run again.
-    assert changed.repro() == [stage for stage in ("train", "evaluate", "plot") if stage not in ran]
+    assert changed.repro() == [stage for stage in ("check", "train", "evaluate", "plot") if stage not in ran]
 
 
 def test_killed_after_the_commit(changed: Toy) -> None:
@@ -205,7 +208,7 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
     assert len(list((started.path / ".dvc/tmp/exps").rglob("tmp*/.dvc"))) == 2
     text = rescued(started)
     assert "Queued again, for the worker was dead: one. Go on: dvc queue start" in text
-    assert "Go on with: dvc exp run --temp -n mine -S train.learning_rate=0.7" in text
+    assert "Go on: dvc exp run --temp -n mine -S train.learning_rate=0.7" in text
     assert not list((started.path / ".dvc/tmp/exps").rglob("tmp*/.dvc"))
     status = started.dvc("queue", "status")
     assert status.count("Queued") == 2 and "Running" not in status, LOOK_AT.format("queue/celery.py")
