@@ -108,9 +108,9 @@ def set_default_remote(folder: Path | str, name: str, options: dict[str, Any]) -
 def remote_storage(repo: Any) -> Any:
     """Return the default remote of a repository that `dvc_repository` has opened: its `fs`, `path` and `odb`.
 
-    What comes from it is checked by its hash, whatever the configuration says: where the fetch of a single
-    object breaks off, DVC puts what has come into the cache under its name (dvc_objects/fs/generic.py). With
-    SSH the host is checked by ~/.ssh/known_hosts, where DVC accepts any host (sshfs sets `known_hosts=None`).
+    What comes from it is checked by its hash, whatever the configuration says: without `verify` DVC takes
+    whatever the remote has under an object's name. With SSH the host is checked by ~/.ssh/known_hosts, where
+    DVC accepts any host (sshfs sets `known_hosts=None`).
     """
     name = repo.config["core"]["remote"]
     repo.config["remote"][name]["verify"] = True

@@ -3,7 +3,7 @@
 Run as `python -m scripts.push` (make push). `dvc push --run-cache` sends the run cache's entries without the
 objects of uncached metrics and plots, and without those of runs other than the last. An entry is of use only
 where all its outputs are, so another clone would run all that again. It also counts an entry that could not
-be sent as sent, and takes an object that the remote has half of for a whole one.
+be sent as sent, and takes whatever the remote has under an object's name for the object.
 """
 
 from pathlib import Path
