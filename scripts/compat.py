@@ -108,9 +108,9 @@ def set_default_remote(folder: Path | str, name: str, options: dict[str, Any]) -
 def remote_storage(repo: Any) -> Any:
     """Return the default remote of a repository that `dvc_repository` has opened: its `fs`, `path` and `odb`.
 
-    What comes from it is checked by its hash, whatever the configuration says: where the fetch of a single
-    object breaks off, DVC puts what has come into the cache under its name (dvc_objects/fs/generic.py). With
-    SSH the host is checked by ~/.ssh/known_hosts, where DVC accepts any host (sshfs sets `known_hosts=None`).
+    What comes from it is checked by its hash, whatever the configuration says: without `verify` DVC takes
+    whatever the remote has under an object's name. With SSH the host is checked by ~/.ssh/known_hosts, where
+    DVC accepts any host (sshfs sets `known_hosts=None`).
     """
     name = repo.config["core"]["remote"]
     repo.config["remote"][name]["verify"] = True
@@ -156,19 +156,22 @@ def round_trip(storage: Any) -> bool:
         storage.fs.remove(path)
 
 
-def copy_objects(source: Any, target: Any, hashes: list[str], label: str) -> list[BaseException]:
-    """Copy objects from one of DVC's stores to another, over what is there; return what went wrong."""
+def copy_objects(source: Any, target: Any, hashes: list[str], verify: bool) -> list[BaseException]:
+    """Copy objects from one of DVC's stores to another, over what is there; return what went wrong.
+
+    With `verify`, what does not have its hash is not there afterwards, and counts as copied.
+    """
     from dvc.fs.callbacks import TqdmCallback
 
     failed: list[BaseException] = []
     paths = [source.oid_to_path(digest) for digest in hashes]
-    with TqdmCallback(desc=label, unit="file") as progress:
+    with TqdmCallback(desc="Objects", unit="file") as progress:
         target.add(
             paths,
             source.fs,
             hashes,
             check_exists=False,
-            verify=target.CACHE_MODE is not None,  # the cache's, where they are read again
+            verify=verify,
             batch_size=target.fs.jobs,
             callback=progress,
             on_error=lambda _, error: failed.append(error),
@@ -176,15 +179,13 @@ def copy_objects(source: Any, target: Any, hashes: list[str], label: str) -> lis
     return failed
 
 
-def copy_files(
-    source: Any, sources: list[str], target: Any, targets: list[str], label: str
-) -> list[BaseException]:
+def copy_files(source: Any, sources: list[str], target: Any, targets: list[str]) -> list[BaseException]:
     """Copy files from one of DVC's file systems to another; return what went wrong."""
     from dvc.fs.callbacks import TqdmCallback
     from dvc_objects.fs.generic import copy
 
     failed: list[BaseException] = []
-    with TqdmCallback(desc=label, unit="file") as progress:
+    with TqdmCallback(desc="Runs", unit="file") as progress:
         copy(source, sources, target, targets, progress, on_error=lambda *error: failed.append(error[-1]))
     return failed
 

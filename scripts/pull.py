@@ -66,7 +66,7 @@ def _new_entries(repo: Any, storage: Any, temporary: Path) -> tuple[dict[str, Pa
     sources = [fs.join(storage.path, *path.split("/")) for path in files]
     if files:
         targets = [str(path) for path in files.values()]
-        failed = compat.copy_files(fs, sources, repo.cache.local.fs, targets, "Runs")
+        failed = compat.copy_files(fs, sources, repo.cache.local.fs, targets)
         remote_errors.stop_at(failed, len(files), "had")
     damaged = [path for path, file in files.items() if not compat.is_run_cache_entry(file, file.name)]
     return {path: file for path, file in files.items() if path not in damaged}, damaged
@@ -83,7 +83,7 @@ def _bring(repo: Any, storage: Any, outputs: set[str], there: dict[str, int]) ->
         part = sorted(digest for digest in lacking if object_path(digest) in there)
         asked.update(part)
         if part:
-            failed = compat.copy_objects(storage.odb, repo.cache.local, part, "Objects")
+            failed = compat.copy_objects(storage.odb, repo.cache.local, part, verify=True)
             remote_errors.stop_at(failed, len(part), "had")
     return asked
 

@@ -29,12 +29,8 @@ def reported(url: str, after: str) -> Iterator[None]:
     Each client has its own family of exceptions. What DVC and the clients log meanwhile is left out: it is a
     traceback for each object.
     """
-    loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects", "asyncssh", "asyncio")]
-    before = [logger.propagate for logger in loggers]
-    silent = logging.NullHandler()
-    for logger in loggers:
-        logger.addHandler(silent)
-        logger.propagate = False
+    before = logging.root.manager.disable
+    logging.disable()
     try:
         yield
     except (UserError, *_OURS):
@@ -42,9 +38,7 @@ def reported(url: str, after: str) -> Iterator[None]:
     except Exception as error:
         raise UserError(f"{url}: {cause(error)} {after}") from error
     finally:
-        for logger, propagate in zip(loggers, before, strict=True):
-            logger.removeHandler(silent)
-            logger.propagate = propagate
+        logging.disable(before)
 
 
 def cause(error: BaseException) -> str:

@@ -26,15 +26,8 @@ class S3Server:
     def __enter__(self) -> "S3Server":
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._address = free.getsockname()
-        command = [
-            sys.executable,
-            "-m",
-            "moto.server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self._address[1]),
-        ]
+        where = ["--host", self._address[0], "--port", str(self._address[1])]
+        command = [sys.executable, "-m", "moto.server", *where]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
@@ -43,6 +36,8 @@ class S3Server:
             except ConnectionRefusedError:
                 assert self._process.poll() is None
                 time.sleep(0.1)
+        else:
+            raise AssertionError("moto's server does not answer")
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._serve, daemon=True).start()
         return self

@@ -1,5 +1,6 @@
 """What `make remote` accepts, writes and installs; no server is asked."""
 
+import logging
 import re
 import sys
 from pathlib import Path
@@ -165,12 +166,15 @@ def test_commands_end_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert error.value.code == says
 
 
-def test_the_cause_of_an_error_is_one_line() -> None:
+def test_the_cause_of_an_error_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     silent = ConnectionError()
     silent.__cause__ = TimeoutError("no answer\nand more")
     assert remote_errors.cause(silent) == "TimeoutError: no answer."
+    before = logging.root.manager.disable
     said = r"^s3://bucket: OSError: no such host\. Do this$"
     with pytest.raises(UserError, match=said), remote_errors.reported("s3://bucket", "Do this"):
+        logging.getLogger("gcsfs").error("a traceback")
         raise OSError("no such host")
+    assert logging.root.manager.disable == before and not caplog.records
     with pytest.raises(TypeError), remote_errors.reported("s3://bucket", "Do this"):
         raise TypeError("a mistake of ours")

@@ -175,7 +175,6 @@ def test_a_disk_that_is_full_and_a_connection_that_is_lost(
 
 
 def test_a_download_that_breaks_off_is_no_object(repo: Repo, ssh: SSHServer) -> None:
-    """One object, of which DVC puts what has come into the cache under its name: it must not stay there."""
     in_ssh(repo, ssh)
     within(repo, push)
     clone = cloned(repo)
