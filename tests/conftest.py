@@ -43,7 +43,7 @@ def built(shared_folder: Path) -> pipeline_repo.Repo:
             shutil.rmtree(folder, ignore_errors=True)  # where a first try failed
             made_sources.save_wheels(folder / "wheels")
             repo = pipeline_repo.create(folder / "repo", folder / "wheels")
-            repo.dvc("repro")
+            repo.dvc_here("repro")
             repo.commit("run")
             (folder / "done").touch()
     return pipeline_repo.Repo(folder / "repo", folder / "wheels")

@@ -2,10 +2,13 @@
 
 import contextlib
 import hashlib
+import io
 import json
+import logging
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -107,6 +110,19 @@ class Repo:
         """Run a stage's script in this process; return what it exits with."""
         return run_stage(self.path, self.env, name, *arguments)
 
+    def script(self, name: str, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one of the project's own scripts in this process; with `ok` it must succeed."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            said = run_program(ROOT / "scripts" / f"{name}.py", self.path, self.env, *arguments)
+            if isinstance(said, str):
+                print(said, file=sys.stderr)
+        status = said if isinstance(said, int) else int(said is not None)
+        assert not ok or status == 0, (
+            f"scripts.{name} {' '.join(arguments)}\n{out.getvalue()}\n{err.getvalue()}"
+        )
+        return subprocess.CompletedProcess([name, *arguments], status, out.getvalue(), err.getvalue())
+
     def git(self, *arguments: str) -> str:
         return self.run("git", *arguments).stdout
 
@@ -114,6 +130,28 @@ class Repo:
         """Run DVC and return all that it and its stages print."""
         result = self.run("dvc", *arguments)
         return result.stdout + result.stderr
+
+    def dvc_here(self, *arguments: str) -> str:
+        """Run DVC, and the stages that it runs, in this process; return all that they print.
+
+        For what a process of its own adds nothing to: to import what a model needs takes a stage five
+        seconds, most of its time here. The stages are the project's own, not those of the repository's copy.
+        """
+        from dvc.cli import main
+        from dvc.stage import run
+
+        printed = io.StringIO()
+        with contextlib.ExitStack() as changed:
+            changed.enter_context(contextlib.chdir(self.path))
+            changed.enter_context(mock.patch.dict(os.environ, self.env, clear=True))
+            changed.enter_context(mock.patch.object(run, "_run", run_command))
+            changed.enter_context(contextlib.redirect_stdout(printed))
+            changed.enter_context(contextlib.redirect_stderr(printed))
+            for handler in logging.getLogger("dvc").handlers:  # which hold the streams of DVC's import
+                changed.enter_context(mock.patch.object(handler, "stream", printed))
+            status = main(list(arguments))
+        assert status == 0, f"dvc {' '.join(arguments)}\n{printed.getvalue()}"
+        return printed.getvalue()
 
     def commit(self, message: str = "change") -> None:
         self.git("add", "--all")
@@ -160,7 +198,11 @@ class Repo:
 
 def run_stage(folder: Path, env: dict[str, str], name: str, *arguments: str) -> str | int | None:
     """Run a stage's script in this process, which has torch loaded already; return what it exits with."""
-    script = ROOT / "stages" / f"{name}.py"
+    return run_program(ROOT / "stages" / f"{name}.py", folder, env, *arguments)
+
+
+def run_program(script: Path, folder: Path, env: dict[str, str], *arguments: str) -> str | int | None:
+    """Run a script in this process, as if it were started in `folder`; return what it exits with."""
     with (
         contextlib.chdir(folder),
         mock.patch.dict(os.environ, env, clear=True),
@@ -171,6 +213,18 @@ def run_stage(folder: Path, env: dict[str, str], name: str, *arguments: str) -> 
         except SystemExit as error:
             return error.code
     return None
+
+
+def run_command(_: str | None, command: str, *, cwd: str, env: dict[str, str], **__: Any) -> None:
+    """Run a stage's command as DVC's own function of this place does, but in this process."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    python, option, module, *arguments = shlex.split(command)
+    assert (python, option) == ("python", "-m")
+    said = run_stage(Path(cwd), env, module.removeprefix("stages."), *arguments)
+    if said is not None:
+        print(said, file=sys.stderr)
+        raise StageCmdFailedError(command, 1)
 
 
 def copy_or_link(source: str, target: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
@@ -42,7 +43,7 @@ def kitchen(built: Repo, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     repo.extra_env = {"SFT_CACHE": str(cache_dir())}
     repo.git("tag", "tiny")
     repo.set_params({"model.reference": MODEL, "train.validation_rows": 1, "train.budget": "2 rows"})
-    repo.dvc("repro", "--single-item", "train")
+    repo.dvc_here("repro", "--single-item", "train")
     repo.commit("the embedded model")
     repo.git("switch", "--quiet", "--create", "untrained")
     (repo.path / "dvc.lock").unlink()
@@ -66,6 +67,8 @@ def address(kitchen: Repo, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         while not re.search(r"^ready$", log.read_text(), re.MULTILINE):
             assert app.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
+        listening = [at.laddr.ip for at in psutil.Process(app.pid).net_connections("inet") if not at.raddr]
+        assert set(listening) == {"127.0.0.1"}, "no other machine may ask, unless --host says so"
         yield f"http://127.0.0.1:{port}"
         assert app.poll() is None and "Traceback" not in log.read_text(), log.read_text()
     finally:

@@ -13,19 +13,19 @@ from tests.report_repo import TASKS, scores, write
 
 
 def compare(repo: Repo, *revisions: str) -> str:
-    return repo.run("python", "-m", "scripts.compare", *revisions).stdout
+    return repo.script("compare", *revisions).stdout
 
 
 def fault(repo: Repo, *revisions: str) -> str:
-    result = repo.run("python", "-m", "scripts.compare", *revisions, ok=False)
+    result = repo.script("compare", *revisions, ok=False)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
     return result.stderr
 
 
 def test_revisions_experiments_folders_and_the_workspace(repo: Repo, tmp_path: Path) -> None:
     # Up to evaluate: what is compared needs no plots.
-    repo.dvc("exp", "run", "--name", "reseeded", "-S", "train.seed=7", "-S", "data.seed=7", "evaluate")
-    repo.dvc("exp", "run", "--name", "longer", "-S", "train.budget=3 steps", "evaluate")
+    repo.dvc_here("exp", "run", "--name", "reseeded", "-S", "train.seed=7", "-S", "data.seed=7", "evaluate")
+    repo.dvc_here("exp", "run", "--name", "longer", "-S", "train.budget=3 steps", "evaluate")
     kept = tmp_path / "kept"
     for name in ("params.yaml", "dvc.lock", "scores", "provenance"):  # of the last run, the workspace's
         source, target = repo.path / name, kept / name

@@ -160,17 +160,17 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
     first, _ = ran
     repo = first.copy(tmp_path / "repo")
     repo.extra_env |= first.extra_env
-    assert "enchmark" not in repo.run("python", "-m", "scripts.compare", "main", "main~1").stdout
+    assert "enchmark" not in repo.script("compare", "main", "main~1").stdout
     repo.commit("benchmarks")
     repo.set_params({"train.learning_rate": 0.05, "train.budget": "8 steps"})
     repo.dvc("repro", "evaluate")
-    text = repo.run("python", "-m", "scripts.compare", "main", "workspace").stdout
+    text = repo.script("compare", "main", "workspace").stdout
     assert "No benchmarks of workspace: they ran on another adapter than its dvc.lock has" in text
     before = set((repo.path / "data/harness/cache").iterdir())
     repo.run(*COMMAND)
     (new,) = set((repo.path / "data/harness/cache").iterdir()) - before
     assert new.name.startswith("adapter-"), "the base model was scored again"
-    text = repo.run("python", "-m", "scripts.compare", "main", "workspace").stdout
+    text = repo.script("compare", "main", "workspace").stdout
     section = text.partition("## Benchmarks, against main\n")[2]
     cells = {tuple(line.split(" | ")[1:3]): line.split(" | ") for line in section.splitlines()}
     was, now = (
@@ -184,7 +184,7 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
     # Cut short, the second file would leave nothing to pair.
     scores = repo.path / "scores/harness_adapter.csv"
     scores.write_text("".join(scores.read_text().splitlines(keepends=True)[:20]))
-    text = repo.run("python", "-m", "scripts.compare", "main", "workspace").stdout
+    text = repo.script("compare", "main", "workspace").stdout
     assert "Not compared: own_choice of workspace, whose examples are not main's" in text
 
 

@@ -70,18 +70,18 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     # What was published makes the same report, without DVC's cache.
     files = {path: path.read_bytes() for path in (repo.path / "study").rglob("*") if path.is_file()}
     runs = [str(Path("study", "runs", name)) for name in reversed(NAMES)]
-    repo.run("python", "-m", "scripts.study", "--from", *runs, "--out", "study")
+    repo.script("study", "--from", *runs, "--out", "study")
     assert {path: path.read_bytes() for path in (repo.path / "study").rglob("*") if path.is_file()} == files
     scores = repo.path / runs[0] / "scores" / "evaluate.csv.gz"
     assert gzip.decompress(scores.read_bytes()).startswith(b"base_model,task,example,run,")
     assert "data/standardized/base.parquet" in repo.json(f"{runs[0]}/inputs.json")["data"]
     (repo.path / "study" / "runs" / "begun").mkdir()
-    fault = repo.run("python", "-m", "scripts.study", "--from", *runs, "study/runs/begun", ok=False)
+    fault = repo.script("study", "--from", *runs, "study/runs/begun", ok=False)
     assert "begun: left out, for it is not finished" in fault.stdout
     assert "study/runs: begun is not of this study" in fault.stderr
     (repo.path / "study" / "runs" / "begun").rmdir()
     scores.write_bytes(scores.read_bytes()[:500])
-    fault = repo.run("python", "-m", "scripts.study", "--from", *runs, ok=False)
+    fault = repo.script("study", "--from", *runs, ok=False)
     assert fault.returncode == 1 and "evaluate.csv: cannot be read" in fault.stderr
 
     # Other code is another study; but what the change does not concern comes from the run cache.

@@ -36,7 +36,7 @@ def test_runs(repo: Repo) -> None:
         repo.path / "data/answers/evaluate.jsonl"
     ).read_bytes()
     assert repo.run(*RUNS).stdout == "100-0: finished\n0.12k-0: finished\n"
-    text = repo.run("python", "-m", "scripts.compare", "study/100-0", "study/0.12k-0").stdout
+    text = repo.script("compare", "study/100-0", "study/0.12k-0").stdout
     assert "| data.size 100 | study/100-0 | " in text and "| data.size 0.12k | study/0.12k-0 | " in text
 
     with (repo.path / "sft" / "plotting" / "pipeline.py").open("a") as file:

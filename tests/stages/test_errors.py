@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pytest
 
 from sft.core.errors import UserError
 from sft.core.files import write_json
-from sft.evaluation import scores_file
+from sft.evaluation import all_tasks, scores_file
 from stages import same_as_before
 from tests.pipeline_repo import Repo
 
@@ -242,16 +243,16 @@ def test_scores_of_the_base_model_that_are_damaged(repo: Repo) -> None:
     assert message.startswith("scores/baseline.csv: damaged, or no file of scores: it has no column")
 
 
-def forbid_answers(repo: Repo) -> None:
+@pytest.fixture
+def no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take generation away: what is at fault must be told of before the model answers."""
-    (repo.path / "sft/generation/generate.py").write_text("raise AssertionError('answers')\n")
+    monkeypatch.setattr(all_tasks, "answer_all", mock.Mock(side_effect=AssertionError("answers")))
 
 
 @pytest.mark.parametrize("change", [{"evaluate.likelihood_examples": 2}, {"evaluate.examples": 3}])
-def test_scores_of_the_base_model_on_other_examples(repo: Repo, change: dict) -> None:
+def test_scores_of_the_base_model_on_other_examples(repo: Repo, change: dict, no_answers: None) -> None:
     repo.set_params(change)
-    forbid_answers(repo)
-    message = error(repo, "python", "-m", "stages.evaluate", "adapter")
+    message = stage(repo, "evaluate", "adapter")
     assert message.startswith("scores/baseline.csv: its examples of the task 'recipe' are not those")
     assert message.endswith("Run baseline first: dvc repro baseline\n")
 
@@ -265,7 +266,9 @@ def test_a_task_that_the_base_model_has_not_been_scored_on(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 2])  # the third has a likelihood only
-def test_an_example_that_the_template_refuses_is_named_before_any_is_answered(repo: Repo, place: int) -> None:
+def test_an_example_that_the_template_refuses_is_named_before_any_is_answered(
+    repo: Repo, place: int, no_answers: None
+) -> None:
     path = repo.path / "data/holdout/evaluation.parquet"
     rows = pq.read_table(path).to_pylist()
     row = [row for row in rows if row["task"] == "question"][place]
@@ -273,13 +276,14 @@ def test_an_example_that_the_template_refuses_is_named_before_any_is_answered(re
     schema = pq.read_schema(path)
     path.unlink()  # it is a link into DVC's cache
     pq.write_table(pa.Table.from_pylist(rows, schema), path)
-    forbid_answers(repo)
-    message = error(repo, "python", "-m", "stages.evaluate", "base")
+    message = stage(repo, "evaluate", "base")
     assert message.startswith(f"the example {row['id']} of the task 'question' cannot be scored: message 2 ")
     assert "holds <|im_end|>, a control token" in message
 
 
-def test_a_weight_that_is_not_finite_is_told_of_before_any_example_is_answered(repo: Repo) -> None:
+def test_a_weight_that_is_not_finite_is_told_of_before_any_example_is_answered(
+    repo: Repo, no_answers: None
+) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = repo.path / "tiny-model/model.safetensors"
@@ -287,8 +291,7 @@ def test_a_weight_that_is_not_finite_is_told_of_before_any_example_is_answered(r
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, weights, metadata={"format": "pt"})
     before = (repo.path / "metrics/baseline.json").read_bytes()
-    forbid_answers(repo)
-    message = error(repo, "python", "-m", "stages.evaluate", "base")
+    message = stage(repo, "evaluate", "base")
     assert re.match(r"bits per byte of the example \w{32} of the task 'recipe' is nan\. The weights", message)
     assert (repo.path / "metrics/baseline.json").read_bytes() == before
 

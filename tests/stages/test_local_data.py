@@ -22,7 +22,7 @@ def write(repo: Repo, rows: int) -> None:
 def mine(repo: Repo) -> Repo:
     """Track a file of 30 rows and name it in data.base; nothing has run with it."""
     write(repo, 30)
-    repo.dvc("add", MINE)
+    repo.dvc_here("add", MINE)
     base = repo.json("provenance/standardize.json")["sources"].keys()
     repo.set_params({"data.base": [MINE, *(uri for uri in base if uri.partition("#")[2] in ("", "english"))]})
     repo.commit("my data")
@@ -30,7 +30,7 @@ def mine(repo: Repo) -> Repo:
 
 
 def test_a_tracked_file_is_found_in_a_temporary_run(mine: Repo) -> None:
-    output = mine.dvc("exp", "run", "--temp", "--name", "with-mine", "mix")
+    output = mine.dvc_here("exp", "run", "--temp", "--name", "with-mine", "mix")
     assert ran(output) == ["standardize", "mix"]
     standardized, mixed = (
         json.loads(mine.git("show", f"{mine.experiment('with-mine')}:provenance/{stage}.json"))
@@ -41,12 +41,12 @@ def test_a_tracked_file_is_found_in_a_temporary_run(mine: Repo) -> None:
 
 
 def test_a_changed_file_runs_standardize(mine: Repo) -> None:
-    mine.dvc("repro", "mix")
+    mine.dvc_here("repro", "mix")
     assert not mine.changed_stages() & {"standardize", "mix"}
     write(mine, 40)
     assert "standardize" in mine.changed_stages()
-    mine.dvc("add", MINE)
-    assert ran(mine.dvc("repro", "mix")) == ["standardize", "mix"]
+    mine.dvc_here("add", MINE)
+    assert ran(mine.dvc_here("repro", "mix")) == ["standardize", "mix"]
     assert mine.json("provenance/standardize.json")["sources"][MINE]["rows"] == 40
 
 
@@ -62,7 +62,7 @@ def test_a_small_file_alone_is_trained_on(repo: Repo) -> None:
             "train.validation_rows": 64,
         }
     )
-    output = repo.dvc("repro", "train")
+    output = repo.dvc_here("repro", "train")
     assert ran(output) == ["standardize", "mix", "train"]
     held_out = repo.json("provenance/standardize.json")["validation"]["mine"]
     assert 0 < held_out < 64 and repo.json("provenance/train.json")["validation_rows"] == held_out
@@ -74,7 +74,7 @@ def test_weights_on_the_command_line(repo: Repo) -> None:
 
     def weights(*changes: str) -> dict[str, int]:
         repo.git("checkout", "params.yaml")
-        repo.dvc("exp", "run", *(word for change in changes for word in ("-S", change)), "mix")
+        repo.dvc_here("exp", "run", *(word for change in changes for word in ("-S", change)), "mix")
         return load(repo.path / "params.yaml")["data"]["weights"]
 
     before = load(repo.path / "params.yaml")["data"]["weights"]
@@ -86,18 +86,18 @@ def test_weights_on_the_command_line(repo: Repo) -> None:
 
 
 def test_a_clone_pulls_the_file_and_runs_nothing(mine: Repo, tmp_path: Path) -> None:
-    mine.dvc("repro", "mix")
-    mine.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
-    mine.dvc("push")
+    mine.dvc_here("repro", "mix")
+    mine.dvc_here("remote", "add", "--default", "store", str(tmp_path / "store"))
+    mine.dvc_here("push")
     mine.commit("run")
     clone = mine.clone(tmp_path / "clone")
-    clone.dvc("pull", "--allow-missing")
+    clone.dvc_here("pull", "--allow-missing")
     assert (clone.path / MINE).read_bytes() == (mine.path / MINE).read_bytes()
-    assert ran(clone.dvc("repro", "mix")) == []
+    assert ran(clone.dvc_here("repro", "mix")) == []
 
 
 def test_the_gate_where_the_file_is_absent_does_not_take_it_for_changed(mine: Repo, tmp_path: Path) -> None:
-    mine.dvc("repro", "mix")
+    mine.dvc_here("repro", "mix")
     mine.commit("run up to the mix")
     in_clone = freshness(mine.clone(tmp_path / "clone").path)
     assert in_clone.unchecked == []
@@ -110,14 +110,14 @@ def test_the_gate_where_the_file_is_absent_does_not_take_it_for_changed(mine: Re
 
 def test_the_gate_where_a_file_is_absent_sees_what_changed_in_data_raw(mine: Repo, tmp_path: Path) -> None:
     (mine.path / "data/raw/small.jsonl").write_text('{"prompt": "kept in Git", "completion": "too"}\n')
-    mine.dvc("repro", "standardize")
+    mine.dvc_here("repro", "standardize")
     mine.commit("run")
     mine.git("tag", "run")
     for branch in ("another-file", "file-of-git", "new-file", "unchanged"):
         mine.git("switch", "--quiet", "--create", branch, "run")
         if branch == "another-file":  # tracked, and standardize has not run
             write(mine, 40)
-            mine.dvc("add", MINE)
+            mine.dvc_here("add", MINE)
         elif branch != "unchanged":
             name = "small" if branch == "file-of-git" else "new"
             (mine.path / f"data/raw/{name}.jsonl").write_text("{}\n")
@@ -135,15 +135,15 @@ def test_the_gate_where_a_folder_is_absent(repo: Repo, tmp_path: Path) -> None:
     many = repo.path / "data/raw/many"
     many.mkdir()
     (many / "1.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    repo.dvc("add", "data/raw/many")
-    repo.dvc("repro", "standardize")
+    repo.dvc_here("add", "data/raw/many")
+    repo.dvc_here("repro", "standardize")
     repo.commit("run")
     repo.set_params({"plot.dpi": 50})
     repo.commit("later")
     fine = freshness(repo.clone(tmp_path / "fine").path)
     assert RAW not in fine.behind.get("standardize", []) and fine.unchecked == []
     (many / "2.jsonl").write_text('{"prompt": "c", "completion": "d"}\n')
-    repo.dvc("add", "data/raw/many")
+    repo.dvc_here("add", "data/raw/many")
     repo.commit("more rows, and no run")
     assert RAW in freshness(repo.clone(tmp_path / "stale").path).behind["standardize"]
     # Without history nothing tells; the report says that.

@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,8 +92,14 @@ def test_from_a_file_to_the_verdict_by_the_readme(own: Repo) -> None:
     write(own, extraction(300))
     block = commands()
     assert len(block.splitlines()) <= 6
-    result = own.run("bash", "-euc", block)
-    assert set(ran(result.stdout)) == {"standardize", "mix", "train", "baseline", "evaluate", "plot"}
+    output = ""
+    for command in re.split(r"\n|&&", block.replace("\\\n", "")):
+        match shlex.split(command):
+            case ["git", *arguments]:
+                own.git(*arguments)
+            case ["dvc", *arguments]:
+                output += own.dvc_here(*arguments)
+    assert set(ran(output)) == {"standardize", "mix", "train", "baseline", "evaluate", "plot"}
     standardized = own.json("metrics/standardize.json")
     assert standardized["validation"] == {"mine": 32} and standardized["rejects"] == 0
     examples = standardized["evaluation"]["mine"]
@@ -104,11 +111,9 @@ def test_from_a_file_to_the_verdict_by_the_readme(own: Repo) -> None:
     found = gains(own)
     assert set(found) == {("mine", name) for name in ("bits_per_byte", "rouge1", "json_match")}
     assert found["mine", "bits_per_byte"] == "better"
-    assert re.search(r"^Better than the base model in bits per byte", result.stdout, re.MULTILINE)
+    assert re.search(r"^Better than the base model in bits per byte", output, re.MULTILINE)
     if examples < 64:
-        assert (
-            f"mine: {examples} examples, all that are held out, not the 64 of evaluate.like" in result.stdout
-        )
+        assert f"mine: {examples} examples, all that are held out, not the 64 of evaluate.like" in output
 
 
 # ChatML that prints tools and calls, as Qwen's template does.
@@ -198,7 +203,7 @@ def test_nine_tasks_without_the_dictionary_one_of_them_by_tool_calls(repo: Repo)
         }
     )
     repo.commit("nine tasks")
-    output = repo.dvc("repro")
+    output = repo.dvc_here("repro")
     assert "plots  plots/gain.png" in output
     standardized = repo.json("metrics/standardize.json")
     assert {name: standardized["evaluation"][name] for name in own} == dict.fromkeys(own, 16)
@@ -215,7 +220,7 @@ def test_nine_tasks_without_the_dictionary_one_of_them_by_tool_calls(repo: Repo)
     assert {metric for task, metric in found if task == "calls"} == {"bits_per_byte", "rouge1", "tool_call"}
     assert ("choose", "multiple_choice") in found and ("fields", "json_match") in found
     repo.commit("run")
-    report = repo.run("python", "-m", "scripts.report", "--base", "main~1", "--fail-on", "never")
+    report = repo.script("report", "--base", "main~1", "--fail-on", "never")
     assert "calls" in report.stdout and "definition" in report.stdout
 
 

@@ -19,31 +19,31 @@ def test_sizes_to_and_fro(repo: Repo) -> None:
     """DVC's run cache must not hand back the mix of another size."""
     small = mix_ids(repo)
     assert len(small) == 100
-    assert ran(repo.dvc("exp", "run", "--set-param", "data.size=300")) == AFTER_SIZE
+    assert ran(repo.dvc_here("exp", "run", "--set-param", "data.size=300")) == AFTER_SIZE
     large, large_lock = mix_ids(repo), repo.lock()
     assert len(set(large)) == 300 and large[:100] == small
     rows = repo.run("dvc", "metrics", "diff", "--json").stdout
     assert '"rows": {"old": 100, "new": 300, "diff": 200}' in rows
 
-    output = repo.dvc("exp", "run", "--set-param", "data.size=100")
+    output = repo.dvc_here("exp", "run", "--set-param", "data.size=100")
     assert (ran(output), from_cache(output)) == ([], AFTER_SIZE)
     assert mix_ids(repo) == small and repo.json("metrics/mix.json")["rows"] == 100
-    output = repo.dvc("exp", "run", "--set-param", "data.size=300")
+    output = repo.dvc_here("exp", "run", "--set-param", "data.size=300")
     assert (ran(output), from_cache(output)) == ([], AFTER_SIZE)
     assert mix_ids(repo) == large and repo.lock() == large_lock
 
-    output = repo.dvc("exp", "run", "--set-param", "data.size=0.3k")
+    output = repo.dvc_here("exp", "run", "--set-param", "data.size=0.3k")
     assert (ran(output), mix_ids(repo)) == (["mix"], large)  # the same rows, so nothing follows
 
-    repo.dvc("exp", "run", "--set-param", "data.size=100")
-    repo.dvc("exp", "run", "--temp", "--name", "elsewhere", "--set-param", "data.size=300")
+    repo.dvc_here("exp", "run", "--set-param", "data.size=100")
+    repo.dvc_here("exp", "run", "--temp", "--name", "elsewhere", "--set-param", "data.size=300")
     assert repo.lock(repo.experiment("elsewhere")) == large_lock and mix_ids(repo) == small
 
 
 def test_a_size_never_made_before_is_made_in_a_temporary_run(repo: Repo) -> None:
-    repo.dvc("exp", "run", "--temp", "--name", "elsewhere", "--set-param", "data.size=0.2k", "mix")
+    repo.dvc_here("exp", "run", "--temp", "--name", "elsewhere", "--set-param", "data.size=0.2k", "mix")
     assert '"rows": 200,' in repo.git("show", f"{repo.experiment('elsewhere')}:metrics/mix.json")
-    repo.dvc("exp", "apply", "elsewhere")
+    repo.dvc_here("exp", "apply", "elsewhere")
     assert len(mix_ids(repo)) == 200 and "size: 0.2k" in (repo.path / "params.yaml").read_text()
 
 
@@ -56,13 +56,13 @@ def test_weights_to_and_fro(repo: Repo) -> None:
 
     before = repo.lock()
     one = ("exp", "run", "--set-param", "data.weights.recipes=4000", "train")
-    assert ran(repo.dvc(*one)) == ["train"]
+    assert ran(repo.dvc_here(*one)) == ["train"]
     weighted, lock = kinds_read(), repo.lock()
     assert weighted == {"recipes"} and lock["train"]["models/adapter"] != before["train"]["models/adapter"]
-    assert ran(repo.dvc("exp", "run", "--set-param", "data.weights=proportional", "train")) == ["train"]
+    assert ran(repo.dvc_here("exp", "run", "--set-param", "data.weights=proportional", "train")) == ["train"]
     assert kinds_read() - {"recipes"}
     repo.git("checkout", "params.yaml")
-    output = repo.dvc(*one)
+    output = repo.dvc_here(*one)
     assert (ran(output), from_cache(output)) == ([], ["train"])
     assert kinds_read() == weighted and repo.lock() == lock
 
@@ -85,7 +85,7 @@ def test_a_changed_param_concerns_the_stages_that_read_it(repo: Repo, change: di
 
 def test_a_changed_param_runs_what_depends_on_it(repo: Repo) -> None:
     before, stages = repo.lock(), {"baseline", "evaluate", "plot"}
-    assert set(ran(repo.dvc("exp", "run", "--set-param", "evaluate.temperature=0.9"))) == stages
+    assert set(ran(repo.dvc_here("exp", "run", "--set-param", "evaluate.temperature=0.9"))) == stages
     assert {name for name in STAGES if repo.lock()[name] != before[name]} == stages
 
 
@@ -148,7 +148,7 @@ def test_a_run_from_scratch_elsewhere_gives_the_same(built: Repo, tmp_path: Path
 
 def test_what_changed_is_shown_in_few_lines(repo: Repo) -> None:
     """Of four tasks, as the default has: results, and nothing of what they cost."""
-    repo.dvc("exp", "run", "--set-param", "train.learning_rate=5e-3")
+    repo.dvc_here("exp", "run", "--set-param", "train.learning_rate=5e-3")
     lines = repo.run("dvc", "metrics", "diff").stdout.splitlines()
     assert len(lines) <= 30
     assert any("average.bits_per_byte" in line for line in lines)
