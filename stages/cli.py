@@ -51,8 +51,7 @@ def run(main: Callable[[dict[str, Any]], None]) -> None:
         try:
             _run(main)
         except stopping.Stopped as stopped:
-            request.say(str(stopped))
-            sys.exit(stopped.status)
+            request.end(stopped)
 
 
 def _run(main: Callable[[dict[str, Any]], None]) -> None:

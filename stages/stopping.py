@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 5.0  # seconds for what is under way to give way, such as downloads in other threads
+GRACE = 5.0  # seconds that ending may take, where it waits for other threads, such as downloads
 INTERVAL = 1.0  # seconds between two looks at whether DVC is there
 
 
@@ -67,11 +68,15 @@ class Request:
             self._timer.start()
             raise self.stopped()
 
-    def say(self, line: str) -> None:
-        """Write the one line that the stage ends with."""
-        if not self._said:
-            self._said = True
-            _write(line)
+    def end(self, stopped: Stopped) -> NoReturn:
+        """Write the one line that the stage ends with, and end the process.
+
+        At once: with PyTorch loaded, Python takes seconds to clean up, and waits for threads that download.
+        """
+        self._say(str(stopped))
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(stopped.status)
 
     def over(self) -> None:
         """Let the process live: the stage has come to its end."""
@@ -80,8 +85,13 @@ class Request:
 
     def _give_up(self) -> None:
         """End the process although its main thread does not: it may wait for other threads."""
-        self.say(self.why)
+        self._say(self.why)
         os._exit(128 + self.number)
+
+    def _say(self, line: str) -> None:
+        if not self._said:
+            self._said = True
+            _write(line)
 
 
 _request = Request()

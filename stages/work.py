@@ -4,6 +4,9 @@ It is a folder below .dvc/tmp/work, named by a hash of all that the stage's resu
 output: DVC deletes outputs before it runs a stage, and `persist: true`, which keeps them, turns the run cache
 off. `dvc exp run --temp` and queue tasks run in a copy of the repository; theirs is in the repository
 itself.
+
+A stage's success is not yet recorded: DVC, killed before it has written dvc.lock, runs the stage again. So
+its work stays until the next stage that keeps something begins, if DVC has written its lock file by then.
 """
 
 import hashlib
@@ -24,7 +27,7 @@ from filelock import FileLock, Timeout
 from sft.core import provenance
 from sft.core.files import sha256_of
 from sft.core.params import load
-from stages.cli import PARAMS, PIPELINE
+from stages.cli import LOCK, PARAMS, PIPELINE
 
 KEPT = 14 * 24 * 3600  # seconds that a folder is kept which nobody has touched
 
@@ -70,9 +73,9 @@ def content(path: Path) -> str | None:
 def folder(inputs: Inputs | None, others: Mapping[str, str | None]) -> Iterator[Path]:
     """Yield the folder of a stage's inputs, of `others` that only the stage knows, of packages and device.
 
-    It is removed on success and stays on an exception, with what is in it. Of several processes with the same
-    inputs each has a folder of its own, the one with the latest work if nobody else has it. Without inputs,
-    without a repository of DVC's, or where its folder cannot be written, it is a temporary one.
+    It stays on an exception, with what is in it, and goes on success, once DVC has recorded that. Of several
+    processes with the same inputs each has a folder of its own, the one with the latest work if nobody else
+    has it. Without inputs, without a repository of DVC's, or where it cannot be written, it is temporary.
     """
     root = _repository()
     if inputs is None or root is None:
@@ -82,7 +85,7 @@ def folder(inputs: Inputs | None, others: Mapping[str, str | None]) -> Iterator[
     place = root / ".dvc" / "tmp" / "work" / inputs.stage
     try:
         place.mkdir(parents=True, exist_ok=True)
-        _remove_old(place)
+        _remove_old(place.parent)
         path, lock = _take(place, _key(inputs, others))
     except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
         lost = f"what {inputs.stage} has done is lost if it is stopped"
@@ -97,10 +100,13 @@ def folder(inputs: Inputs | None, others: Mapping[str, str | None]) -> Iterator[
             path.rmdir()  # where there is nothing in it
         raise
     else:
-        shutil.rmtree(path, ignore_errors=True)
+        if "DVC_STAGE" in os.environ:  # which DVC sets
+            _mark_finished(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
     finally:
         if not path.exists():
-            Path(lock.lock_file).unlink(missing_ok=True)
+            _remove(path)
         lock.release()
 
 
@@ -145,15 +151,49 @@ def _take(place: Path, key: str) -> tuple[Path, FileLock]:
     taken = {path.name for path in there}
     new = (place / name for n in range(len(there) + 1000) if (name := f"{key}-{n}") not in taken)
     for path in [*there, *new]:
-        lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0, fallback_to_soft=False)
+        lock = _lock(path)
         try:
-            # The system releases it when the process ends, however it ends.
             lock.acquire()
         except Timeout:
             continue
         path.mkdir(exist_ok=True)
+        _finished(path).unlink(missing_ok=True)
         return path, lock
     raise OSError("a thousand processes hold such a folder")
+
+
+def _lock(path: Path) -> FileLock:
+    """Return the lock of a folder, which is not waited for; the system releases it when a process ends."""
+    return FileLock(path.with_name(f"{path.name}.lock"), timeout=0, fallback_to_soft=False)
+
+
+def _finished(path: Path) -> Path:
+    """Return the file that says of a folder that its stage has succeeded, and when DVC had its lock file."""
+    return path.with_name(f"{path.name}.finished")
+
+
+def _mark_finished(path: Path) -> None:
+    lock = Path(LOCK).resolve()
+    with suppress(OSError):  # a full disk: then it counts as unfinished
+        _finished(path).write_text(json.dumps([str(lock), _written(lock)]))
+
+
+def _recorded(path: Path) -> bool:
+    """Tell whether a folder's stage has succeeded, and DVC has written its lock file since."""
+    try:
+        lock, then = json.loads(_finished(path).read_text())
+        return _written(Path(lock)) != then
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+
+
+def _written(lock: Path) -> int:
+    """Return when a lock file was written, in nanoseconds since 1970; 0 where it is not there."""
+    if lock.exists():
+        return lock.stat().st_mtime_ns
+    return 0 if lock.parent.exists() else -1
 
 
 def _touched(path: Path) -> float:
@@ -164,11 +204,15 @@ def _touched(path: Path) -> float:
 
 
 def _remove_old(place: Path) -> None:
-    """Remove the folders that nobody holds and nobody has touched for long."""
-    for path in place.iterdir():
-        if path.suffix == ".lock" or time.time() - _touched(path) < KEPT:
-            continue
-        lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0, fallback_to_soft=False)
-        with suppress(Timeout), lock:
-            shutil.rmtree(path, ignore_errors=True)
-            Path(lock.lock_file).unlink(missing_ok=True)
+    """Remove the folders, of any stage, that nobody holds and that are done with or untouched for long."""
+    for path in place.glob("*/*-*[0-9]"):
+        if _recorded(path) or time.time() - _touched(path) > KEPT:
+            with suppress(Timeout), _lock(path):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder that we hold, and what stands beside it."""
+    shutil.rmtree(path, ignore_errors=True)
+    for beside in (_finished(path), Path(_lock(path).lock_file)):
+        beside.unlink(missing_ok=True)

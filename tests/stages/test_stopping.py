@@ -1,6 +1,7 @@
 """A stage that is stopped says so in one line, at once or where it chose to, and ends with its DVC."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,3 +203,20 @@ def test_a_stage_whose_dvc_was_gone_before_it_could_look(monkeypatch):
     monkeypatch.setattr(psutil.Process, "name", lambda self: "systemd")
     monkeypatch.setattr(psutil.Process, "cmdline", lambda self: ["/sbin/init"])
     assert stopping.starter("train") is None
+
+
+def test_ctrl_c_while_a_stage_imports_what_it_needs(tmp_path):
+    package = tmp_path / "stages"
+    package.mkdir()
+    shutil.copy(ROOT / "stages/__init__.py", package)
+    (package / "slow.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.slow"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (-signal.SIGINT, "", "")

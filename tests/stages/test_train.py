@@ -10,6 +10,7 @@ import pytest
 
 from sft.core.errors import ParamError, UserError
 from sft.training import tokenizing
+from sft.training.checkpoints import Interrupted
 from sft.training.engines import ENGINES
 from sft.training.kinds_read import KindRead, summary
 from stages import paths, train
@@ -269,3 +270,21 @@ def test_nothing_held_out(values):
     pq.write_table(pq.read_table(paths.VALIDATION).slice(0, 0), paths.VALIDATION)
     with pytest.raises(ParamError, match=r"data\.holdout\.validation .* data\.holdout\.validation_per_task"):
         train.main(values)
+
+
+def test_how_far_a_stopped_training_has_come():
+    said = [train.how_far(Interrupted(40, 180, kept)) for kept in (40, 20, None)]
+    begin = " at step 40 of 180; the next `dvc repro` "
+    assert said == [
+        begin + "goes on from there",
+        begin + "goes on from step 20",
+        begin + "begins anew",
+    ]
+
+
+def test_seconds_between_checkpoints_that_are_no_number(values, monkeypatch):
+    monkeypatch.setenv("SFT_CHECKPOINT_SECONDS", "often")
+    with pytest.raises(UserError, match="SFT_CHECKPOINT_SECONDS: 'often' is no number of seconds"):
+        train.main(values)
+    monkeypatch.setenv("SFT_CHECKPOINT_SECONDS", "0.5")
+    assert train.checkpoint_seconds() == 0.5

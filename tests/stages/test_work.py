@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo as DvcRepo
 from filelock import FileLock
 
 from sft.core import provenance
@@ -26,7 +27,8 @@ PARAMS = "train: {seed: 1, lora: {r: 4}, other: 5}\ntasks: {a: {b: 1}}\n"
 @pytest.fixture(autouse=True)
 def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for name in ("DVC_ROOT", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
     Path(".dvc").mkdir()
     Path("code/__pycache__").mkdir(parents=True)
     for path, text in (("dvc.yaml", PIPELINE), ("params.yaml", PARAMS), ("mix.parquet", "rows")):
@@ -180,6 +182,55 @@ def test_what_nobody_has_touched_for_two_weeks_is_removed():
     with FileLock(f"{held}.lock"), taken({"revision": "other"}):
         assert (old.exists(), held.exists(), young.exists()) == (False, True, True)
     assert not Path(f"{old}.lock").exists()
+
+
+@pytest.mark.parametrize("before", [None, "the stages before"])
+def test_it_stays_until_dvc_has_recorded_the_success(before, monkeypatch):
+    """Killed before that, DVC runs the stage again; killed or not, by its lock file's time of writing."""
+    monkeypatch.setenv("DVC_STAGE", "train")
+    if before:
+        edit("dvc.lock", before)
+    path = leave_something()
+    for _ in range(2):
+        with taken() as again:
+            assert again == path and (again / "some").read_text() == "half"
+        with taken({"revision": "other"}):
+            assert path.exists()
+    edit("dvc.lock", "this stage too")
+    other = work.Inputs("evaluate", "python", {}, {})
+    with pytest.raises(KeyboardInterrupt), work.folder(other, {}):
+        raise KeyboardInterrupt
+    assert not [*path.parent.iterdir()]
+
+
+def test_dvc_writes_its_lock_file_after_every_stage(repository):
+    """After `dvc repro --force` too, whose result is often the same: the time of writing tells."""
+    shutil.rmtree(".dvc")
+    edit("dvc.yaml", "stages:\n  train:\n    cmd: echo same > out\n    outs: [out]\n")
+    times = []
+    with DvcRepo.init(no_scm=True) as repo:
+        for _ in range(2):
+            repo.reproduce(force=True)
+            times.append(Path("dvc.lock").stat().st_mtime_ns)
+    assert times[0] < times[1]
+
+
+def test_a_copy_of_the_repository_that_is_gone_was_recorded(repository, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train")
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    copied = repository / "copied"
+    copied.mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(name, copied / name)
+    monkeypatch.chdir(copied)
+    with taken() as path:
+        (path / "some").touch()
+    with taken({"revision": "other"}):
+        assert path.exists()
+    monkeypatch.chdir(repository)
+    shutil.rmtree(copied)
+    with taken({"revision": "other"}):
+        assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning(repository, capsys):
