@@ -100,7 +100,7 @@ def answer(
     task: Task,
     rows: list[Example],
     params: EvaluateParams,
-    kept: KeptResults,
+    kept: KeptResults | None = None,
 ) -> list[tuple["Prompt", list["Answer"]]]:
     """Answer a task's examples in every run; return each example's prompt and its answers, run by run.
 

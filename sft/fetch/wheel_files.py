@@ -21,6 +21,7 @@ from sft.core.files import replacing, sha256_of, sha256_once
 
 MOST_EXTRACTED = 16 << 30  # bytes of one file that are written to the disk
 MOST_READ = 1 << 30  # bytes of one file that are read into memory
+MOST_RECORD = 64 << 20  # bytes of the list of files: a hundred for each
 # Data packs to a tenth or so, and deflate's limit is a thousandth; small files may be anything.
 MOST_RATIO, SMALL = 200, 16 << 20
 _RECORD = re.compile(r"[^/]+\.dist-info/RECORD")
@@ -36,7 +37,7 @@ def member(wheel: Path, name: str) -> Path:
     with _opened(wheel) as archive:
         info = _info(archive, wheel, name)
         _check_size(wheel, info, MOST_EXTRACTED)
-        target, wanted = wheel.parent / "files" / name, _recorded(archive, info)
+        target, wanted = wheel.parent / "files" / name, _recorded(archive, wheel, info)
         if target.is_file():
             if _as_recorded(sha256_once(target)) == wanted:
                 return target
@@ -56,7 +57,8 @@ def member_bytes(wheel: Path, name: str) -> bytes:
     with _opened(wheel) as archive:
         info = _info(archive, wheel, name)
         _check_size(wheel, info, MOST_READ)
-        return archive.read(info)
+        with archive.open(info) as file:
+            return file.read(info.file_size + 1)  # archive.read would unpack more than the header says
 
 
 def member_names(wheel: Path) -> list[str]:
@@ -100,7 +102,7 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
 
 
 def _check_size(wheel: Path, info: zipfile.ZipInfo, most: int) -> None:
-    """Raise UserError for a file too large to be data; zipfile reads no more of one than it says it has."""
+    """Raise UserError for a file that says it is too large to be data."""
     if info.file_size > most or info.file_size > max(SMALL, MOST_RATIO * info.compress_size):
         raise UserError(
             f"{wheel.name}: {info.filename} would take {info.file_size:,} bytes unpacked from "
@@ -109,12 +111,13 @@ def _check_size(wheel: Path, info: zipfile.ZipInfo, most: int) -> None:
         )
 
 
-def _recorded(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+def _recorded(archive: zipfile.ZipFile, wheel: Path, info: zipfile.ZipInfo) -> str:
     """Return the hash that the wheel's RECORD has for a file; without one, that of the packed content.
 
     RECORD: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
     """
     for record in (name for name in archive.namelist() if _RECORD.fullmatch(name)):
+        _check_size(wheel, archive.getinfo(record), MOST_RECORD)
         with archive.open(record) as file:
             for row in csv.reader(io.TextIOWrapper(file, "utf-8", "replace", newline="")):
                 if len(row) > 1 and row[0] == info.filename and row[1].startswith("sha256="):

@@ -70,8 +70,8 @@ def generate(
     kept, generator = kept or KeptResults(), generator_for(model)
     for group in generator.groups(model, requests, batch_size):
         asked = [astuple(request) for request in group]
-        key = key_of(generator.__name__, asked, stop_ids, temperature, max_new_tokens)
-        if (before := kept.get(ANSWERS, key)) is not None:
+        name = key_of(asked, stop_ids, temperature, max_new_tokens)
+        if (before := kept.get(ANSWERS, name)) is not None:
             yield [
                 _answer(tokenizer, stop_ids, prompts[prompt], Completion(prompt, run, ids))
                 for prompt, run, ids in before
@@ -89,7 +89,7 @@ def generate(
         ):
             finished += [astuple(one) for one in completions]
             yield [_answer(tokenizer, stop_ids, prompts[one.prompt], one) for one in completions]
-        kept.put(ANSWERS, key, finished, time.perf_counter() - start)
+        kept.put(ANSWERS, name, finished, time.perf_counter() - start)
 
 
 def _answer(tokenizer: Any, stop_ids: list[int], prompt: Prompt, one: Completion) -> Answer:

@@ -12,6 +12,7 @@ from sft.fetch import wheel_files
 from sft.fetch.cache import cache_dir
 from sft.modeling import compat, gguf_header
 from sft.modeling.quiet import quiet
+from sft.modeling.weights import LOCAL
 
 # Part of the folders' names: to be raised when what is written into them changes.
 CONVERSION = 2
@@ -57,13 +58,12 @@ def converted(gguf: Path, reference: str) -> Path:
         with _readable(gguf):
             metadata = _metadata(gguf)
         splitting = _splitting(metadata, reference)
-        where = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
         with quiet(), _readable(gguf):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **where)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, **LOCAL)
             if splitting:
                 splitting(tokenizer)
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                gguf.parent, dtype=torch.float32, **where
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, **LOCAL
             )
             # Dequantized, the model still calls itself quantized: saving it would be refused.
             compat.forget_quantization(model)

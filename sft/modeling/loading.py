@@ -13,16 +13,12 @@ from sft.fetch.uri import Address, parse
 from sft.modeling import cpu_speed, weights
 from sft.modeling.chat_template import end_of_turn
 from sft.modeling.quiet import quiet
-from sft.modeling.weights import stored_dtype
+from sft.modeling.weights import LOCAL, stored_dtype
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 # Where a tokenizer has no padding token of its own, the first of these that it knows is taken.
 PADDING = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")
-
-
-# How everything of a model is read: from here, and without running code that comes with it.
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 class ModelParams(Params):

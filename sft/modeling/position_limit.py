@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from sft.modeling.loading import LOCAL, Resolved, readable
+from sft.modeling.loading import Resolved, readable
 from sft.modeling.quiet import quiet
+from sft.modeling.weights import LOCAL
 
 # What stretches the positions beyond max_position_embeddings; of other kinds that number has it already.
 STRETCHING = ("linear", "dynamic", "yarn")

@@ -6,9 +6,12 @@ header that is too long, no JSON, or whose tensors overlap or lie outside of the
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from sft.core.errors import UserError
 
+# How whatever belongs to a model is read: from this machine, and without running code that comes with it.
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 

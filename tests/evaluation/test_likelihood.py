@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sft.core.errors import UserError
+from sft.core.kept_results import KeptResults
 from sft.data.tool_calls import calls_as_text
 from sft.evaluation import likelihood
 from sft.evaluation.likelihood import encoded, encoded_choices, likelihoods, right_choices
@@ -84,6 +85,33 @@ def known(folder, **options):
     save_tokenizer(folder, ("<|endoftext|>", "<think>", "</think>"), eos_token="<|endoftext|>", **options)
     tokenizer = load_tokenizer(resolve(str(folder)))
     return Known(tokenizer), tokenizer
+
+
+def test_batches_that_are_kept_are_not_computed_again(tmp_path, monkeypatch):
+    """In bfloat16 a sum's last bits depend on its batch, so what is kept is batches of the same division."""
+    base = save_model(tmp_path / "model", spread=0.35)
+    tokenizer, model = load_tokenizer(base), load_model(base, "bfloat16", "cpu").eval()
+    monkeypatch.setattr(likelihood, "TOKENS", 128)
+    examples = [{"id": str(n), "prompt": QUESTION, "references": ["So. " * (n + 1)]} for n in range(6)]
+    rows = encoded(tokenizer, task("question"), examples)
+    whole = likelihoods(model, tokenizer, rows, KeptResults(tmp_path / "kept"))
+    lines = (tmp_path / "kept").read_bytes().splitlines(keepends=True)
+    assert len(lines) > 2
+
+    (tmp_path / "kept").write_bytes(b"".join(lines[1:]))
+    kept, read = KeptResults(tmp_path / "kept"), []
+    hook = model.register_forward_pre_hook(lambda *_: read.append(1))
+    assert likelihoods(model, tokenizer, rows, kept) == whole and read == [1]
+    hook.remove()
+    assert 0 < kept.used["likelihoods"] < 6
+    assert sorted((tmp_path / "kept").read_bytes().splitlines()) != sorted(lines)  # of other seconds
+    assert KeptResults(tmp_path / "kept").there("likelihoods") == 6
+
+    # What is not finite tells of damaged weights: mended ones are to be asked again.
+    with torch.no_grad():
+        model.lm_head.weight.fill_(math.nan)
+    damaged = likelihoods(model, tokenizer, rows, KeptResults(tmp_path / "other"))
+    assert math.isnan(damaged[0].nats) and not (tmp_path / "other").exists()
 
 
 def test_bits_per_byte_do_not_depend_on_how_the_text_is_split(tmp_path):

@@ -1,19 +1,31 @@
-"""The sentences of pip's that sft/fetch/compat.py reads, as the installed pip says them.
+"""What sft/fetch/compat.py uses: what the installed pip says, and parts of the installed hub client.
 
 Where one fails, pip words it otherwise now: read what it said, and mend the patterns in sft/fetch/compat.py.
 """
 
 import hashlib
+import inspect
 import os
 import socket
 import subprocess
 import sys
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import file_download
 
-from sft.fetch.compat import Complaint, complaint, offered_versions, refused_checksum
+from sft.fetch.compat import (
+    Complaint,
+    complaint,
+    offered_versions,
+    pip_tells_progress,
+    progress_told,
+    refused_checksum,
+)
 
 LOOK = "pip's messages have changed: mend the patterns in sft/fetch/compat.py. It says:\n"
 
@@ -72,3 +84,41 @@ def test_what_pip_names_in_its_complaints(wheels: Path, tmp_path: Path) -> None:
     assert refused_checksum(message) == hashlib.sha256(wheel.read_bytes()).hexdigest(), LOOK + message
     message = said(tmp_path, f"tiny-typo==1.0 --hash=sha256:{'0' * 64}", *local)
     assert offered_versions(message) == "", LOOK + message
+
+
+def test_how_pip_tells_its_progress(wheels: Path, tmp_path: Path) -> None:
+    (wheel,) = wheels.iterdir()
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("tiny_data/file.bin", bytes(600_000))  # of smaller ones it tells nothing
+    handler = partial(SimpleHTTPRequestHandler, directory=str(wheels))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{wheel.name}"
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
+        command += ["--progress-bar=raw", "-d", str(tmp_path), address]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        server.shutdown()
+    assert pip_tells_progress(), LOOK + "nothing of its own version"
+    told = [progress for line in output.splitlines() if (progress := progress_told(line))]
+    size = wheel.stat().st_size
+    assert told[-1] == (size, size), LOOK + output
+
+
+def test_what_is_replaced_in_the_hub_s_client() -> None:
+    """Where it fails, read `_download_to_tmp_and_move` anew: who calls it, and what becomes of its file."""
+    parameters = list(inspect.signature(file_download._download_to_tmp_and_move).parameters)
+    if parameters != ["incomplete_path", "destination_path", "of"]:  # else it is replaced already
+        used = {
+            "url_to_download",
+            "headers",
+            "expected_size",
+            "force_download",
+            "xet_file_data",
+            "tqdm_class",
+        }
+        assert used <= set(parameters)
+    assert {"url", "temp_file", "resume_size", "headers", "expected_size", "tqdm_class"} <= set(
+        inspect.signature(file_download.http_get).parameters
+    )
+    assert callable(file_download._chmod_and_move) and callable(file_download.is_xet_available)

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from sft.core.kept_results import KeptResults
+from sft.generation import transformers_generate
 from sft.generation.generate import Prompt, generate
 from sft.generation.keyed_sampling import KeyedGumbel, gumbel_noise, key
 from sft.modeling.loading import load_model, load_tokenizer, stop_token_ids
@@ -31,7 +33,17 @@ def random_prompts(count, shortest=1, longest=30, seed=0):
     ]
 
 
-def answers(tiny, prompts, runs=1, temperature=0.0, batch_size=16, max_new_tokens=12, seed=42, stops=None):
+def answers(
+    tiny,
+    prompts,
+    runs=1,
+    temperature=0.0,
+    batch_size=16,
+    max_new_tokens=12,
+    seed=42,
+    stops=None,
+    kept=None,
+):
     """Return the answers by item and run."""
     model, tokenizer, stop_ids = tiny
     answered = {}
@@ -45,6 +57,7 @@ def answers(tiny, prompts, runs=1, temperature=0.0, batch_size=16, max_new_token
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        kept=kept,
     ):
         assert len(batch) <= batch_size * runs
         for answer in batch:
@@ -192,3 +205,43 @@ def test_tokens_are_drawn_from_the_softmax(temperature):
     expected = torch.softmax(logits.double() / temperature, 0) * draws
     chi_square = ((counted - expected) ** 2 / expected).sum().item()
     assert chi_square < 23.5  # 4 degrees of freedom: exceeded by chance once in 10,000 tries
+
+
+def stopped_after(monkeypatch, module, calls):
+    """Have the module's generating be interrupted after so many calls that ended."""
+    real, ended = module._batch, []
+
+    def batch(*arguments):
+        if len(ended) == calls:
+            raise KeyboardInterrupt
+        ended.append(real(*arguments))
+        return ended[-1]
+
+    monkeypatch.setattr(module, "_batch", batch)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_a_stopped_run_goes_on_with_the_same_bits_in_16_of_them(tmp_path, monkeypatch, calls):
+    """Whole batches are kept, of the same division: an answer in bfloat16 may depend on its batch."""
+    base = save_model(tmp_path / "model", spread=0.35)
+    tokenizer, model = load_tokenizer(base), load_model(base, "bfloat16", "cpu")
+    tiny = model.eval(), tokenizer, stop_token_ids(tokenizer, model)
+    prompts = random_prompts(20)
+    options = {"runs": 2, "temperature": 0.9, "batch_size": 8}
+    whole = answers(tiny, prompts, **options)
+
+    with monkeypatch.context() as patched:
+        stopped_after(patched, transformers_generate, calls)
+        with pytest.raises(KeyboardInterrupt):
+            answers(tiny, prompts, **options, kept=KeptResults(tmp_path / "kept"))
+    kept = KeptResults(tmp_path / "kept")
+    assert kept.there("answers") == calls * 8 * 2
+    with monkeypatch.context() as patched:
+        stopped_after(patched, transformers_generate, 3 - calls)  # no more than what is missing
+        assert answers(tiny, prompts, **options, kept=kept) == whole
+    assert kept.used["answers"] == calls * 8 * 2 and (kept.seconds > 0) == (calls > 0)
+    # Another division, or other sampling, takes none of them.
+    for other in ({"batch_size": 7}, {"temperature": 0.8}, {"seed": 43}, {"max_new_tokens": 11}):
+        kept = KeptResults(tmp_path / "kept")
+        answers(tiny, prompts, **{**options, **other}, kept=kept)
+        assert kept.used["answers"] == 0

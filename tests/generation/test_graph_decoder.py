@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sft.core.errors import UserError
+from sft.core.kept_results import KeptResults
 from sft.generation import graph_decoder, slot_cache, transformers_generate
 from sft.generation.generate import generate, generator_for
 from sft.generation.interface import Completion, Request
@@ -31,10 +32,38 @@ def test_slots_answer_as_batches_do(tiny, temperature, request):  # noqa: F811
     assert answers_by_slots(tiny, prompts[::-1], temperature, "auto") == expected
 
 
-def answers_by_slots(tiny, prompts, temperature, batch_size):  # noqa: F811
+def test_of_slots_a_whole_task_is_kept(tiny, by_slots, tmp_path, monkeypatch):  # noqa: F811
+    """Not the part that was generated when the run was stopped: it would come out otherwise without it."""
+    first, second = random_prompts(12, seed=1), random_prompts(12, seed=2)
+    expected = [answers_by_slots(tiny, prompts, 0.7, 3) for prompts in (first, second)]
+    kept = KeptResults(tmp_path / "kept")
+    assert answers_by_slots(tiny, first, 0.7, 3, kept) == expected[0]
+    stopped = generate(
+        *tiny, second, runs=2, seed=42, temperature=0.7, max_new_tokens=12, batch_size=3, kept=kept
+    )
+    assert next(stopped)
+    stopped.close()
+
+    kept = KeptResults(tmp_path / "kept")
+    assert kept.there("answers") == 24
+    with monkeypatch.context() as patched:
+        patched.setattr(graph_decoder, "SlotDecoder", None)  # nothing of the first is generated
+        assert answers_by_slots(tiny, first, 0.7, 3, kept) == expected[0]
+    assert answers_by_slots(tiny, second, 0.7, 3, kept) == expected[1]
+    assert kept.used["answers"] == 24 and KeptResults(tmp_path / "kept").there("answers") == 48
+
+
+def answers_by_slots(tiny, prompts, temperature, batch_size, kept=None):  # noqa: F811
     answered = {}
     for batch in generate(
-        *tiny, prompts, runs=2, seed=42, temperature=temperature, max_new_tokens=12, batch_size=batch_size
+        *tiny,
+        prompts,
+        runs=2,
+        seed=42,
+        temperature=temperature,
+        max_new_tokens=12,
+        batch_size=batch_size,
+        kept=kept,
     ):
         for answer in batch:
             place = (prompts[answer.prompt].item, answer.run)

@@ -3,6 +3,8 @@
 import filecmp
 import json
 import os
+import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from sft.modeling.loading import (
     resolve,
     stop_token_ids,
 )
+from sft.modeling.position_limit import position_limit
 from tests.hub_server import HubServer
 from tests.tiny import TEMPLATE, save_model, save_tokenizer
 
@@ -77,11 +80,21 @@ def test_smollm2_is_converted_once_and_no_longer_quantized(smollm2, no_network):
     assert (smollm2.path / "model.safetensors").stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_conversion_from_an_empty_cache(smollm2, tmp_path, no_network, monkeypatch):
-    """The GGUF file itself gives the folder that is in the cache, and nothing else is left behind."""
+def test_a_damaged_conversion_is_made_anew(smollm2, tmp_path, no_network, monkeypatch, capsys):
+    """1 MiB of noise, which would give ROUGE 0 and a likelihood that is no number.
+
+    The GGUF file itself gives the folder that is in the cache, and nothing else is left behind.
+    """
     monkeypatch.setenv("SFT_CACHE", str(tmp_path))
     (tmp_path / "pypi").symlink_to(smollm2.path.parents[1] / "pypi")
+    shutil.copytree(smollm2.path, tmp_path / "models" / smollm2.path.name)
+    assert resolve(SMOLLM2).path == tmp_path / "models" / smollm2.path.name
+    assert capsys.readouterr().err == ""
+    with (tmp_path / "models" / smollm2.path.name / "model.safetensors").open("r+b") as file:
+        file.seek(200 << 20)
+        file.write(random.Random(0).randbytes(1 << 20))
     again = resolve(SMOLLM2)
+    assert f"{again.path}: model.safetensors is damaged; the model is made anew" in capsys.readouterr().err
     assert again.path == tmp_path / "models" / smollm2.path.name
     assert {path.name for path in again.path.parent.iterdir()} == {again.path.name, f"{again.path.name}.lock"}
     for path in smollm2.path.iterdir():
@@ -105,6 +118,22 @@ def test_a_folder(tmp_path, no_network, monkeypatch):
     assert stops == stop_token_ids(tokenizer, model) and not answering.training
     encoded = encode(tokenizer, PROBE[:2])
     assert torch.isfinite(model(torch.tensor([encoded.input_ids])).logits).all()
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path, no_network):
+    """Of an architecture that transformers does not have; its own code would leave a mark."""
+    resolved = save_model(tmp_path / "odd")
+    config = json.loads((resolved.path / "config.json").read_text())
+    config |= {"model_type": "odd", "auto_map": {"AutoConfig": "odd.C", "AutoModelForCausalLM": "odd.M"}}
+    (resolved.path / "config.json").write_text(json.dumps(config))
+    mark = tmp_path / "mark"
+    (resolved.path / "odd.py").write_text(f"open({str(mark)!r}, 'w')")
+    for use in (lambda: load_model(resolved, "float32", "cpu"), lambda: position_limit(resolved)):
+        with pytest.raises(
+            UserError, match="needs Python code that comes with it, and such code is never run"
+        ):
+            use()
+    assert not mark.exists()
 
 
 def test_a_model_of_the_hub(tmp_path):

@@ -53,8 +53,12 @@ def _entries(wheel: Path, name: str) -> list[Any]:
     import yaml
 
     try:
-        # libyaml's loader, where PyYAML has it, takes a tenth of the time.
-        content = yaml.load(member_bytes(wheel, name), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        from yaml import CSafeLoader as SafeLoader  # libyaml's takes a tenth of the time
+    except ImportError:
+        from yaml import SafeLoader  # type: ignore[assignment]
+
+    try:
+        content = yaml.load(member_bytes(wheel, name), SafeLoader)
         return list(content["conversations"])
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError(f"{wheel.name}: {name}: not a chatterbot corpus file: {error}") from error
