@@ -6,6 +6,10 @@
 # make check   are all params in order? what dvc repro and dvc exp run do first, before they delete anything
 # make clean-cache   what takes disk space, and what frees it; CLEAN="unused converted" removes that
 # make audit   known vulnerabilities of the pinned packages
+# make status  what made the results here, what differs now, and what `dvc repro` would therefore run
+# make restore outputs of this commit, from the remote or this machine's earlier runs: runs nothing
+# make rescue  back to the branch after a killed `dvc exp run`
+# make merge-lock   dvc.lock and results of two merged branches, in a conflict or after it
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
@@ -22,7 +26,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro check clean-cache audit test test-full lint lock preset study harness chat browser install install-harness install-test
+.PHONY: repro check clean-cache audit status restore rescue merge-lock test test-full lint lock preset study harness chat browser install install-harness install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -87,6 +91,12 @@ clean-cache: install
 
 audit: install
 	.venv/bin/python -m scripts.audit
+
+status restore rescue: install
+	@.venv/bin/python -m scripts.$@
+
+merge-lock: install
+	@.venv/bin/python -m scripts.merge_lock
 
 TASKS ?= ifeval arc_easy
 HARNESS ?=

@@ -26,7 +26,7 @@ def dvc_commands(root: Path) -> list[Command]:
     found = []
     for process, words, folder in _processes():
         if process.pid not in own and is_dvc(words) and folder.is_relative_to(root):
-            queue = "queue-worker" in words or "exec-run" in words or words[-4:-2] == ["queue", "start"]
+            queue = "queue-worker" in words or "exec-run" in words or {"queue", "start"} <= set(words)
             found.append(Command(process.pid, " ".join(words[1:]), queue))
     return found
 

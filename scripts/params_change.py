@@ -1,4 +1,4 @@
-"""What differs between two texts of params.yaml, and as options of `dvc exp run`."""
+"""What differs between two texts of params.yaml, and the `dvc exp run` that makes the one of the other."""
 
 import json
 import shlex
@@ -19,21 +19,23 @@ def changed(old: str, new: str) -> list[Change]:
     return [change for change in pairs if change[1] != change[2]]
 
 
-def as_options(changes: list[Change]) -> str:
-    """Return the options that make these changes, quoted for a shell: `-S train.seed=7 -S ~tasks.mine`."""
-    options = []
-    for name, old, new in changes:
-        if new == ABSENT:
-            options.append(f"~{name}")
-        else:
-            options.append(f"{'+' if old == ABSENT else ''}{name}={json.dumps(new, ensure_ascii=False)}")
-    return " ".join(f"-S {shlex.quote(option)}" for option in options)
+def command(name: str, commit: str, old: str, new: str, options: str = "") -> str:
+    """Return what runs the experiment `name`, whose params are `new` and in `commit`, where they are `old`.
+
+    Options set params to other values; where some are new or gone, params.yaml is taken from the commit.
+    """
+    run = f"dvc exp run {options}-n {shlex.quote(name)}"
+    changes = changed(old, new)
+    if any(ABSENT in change[1:] for change in changes):
+        return f"git show {commit[:9]}:{PARAMS} > {PARAMS} && {run}"
+    values = (f"{param}={json.dumps(value, ensure_ascii=False)}" for param, _, value in changes)
+    return " ".join([run, *(f"-S {shlex.quote(value)}" for value in values)])
 
 
 def _leaves(values: dict[str, Any], group: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             found |= _leaves(value, f"{group}{key}.")
         else:
             found[f"{group}{key}"] = value

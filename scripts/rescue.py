@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts import experiment_state as state
 from scripts.live_processes import dvc_commands, pids_of_git, stop_orphans
-from scripts.params_change import as_options, changed
+from scripts.params_change import command
 from scripts.rescue_workspace import rescue_workspace
 from scripts.revisions import git
 from sft.core import params
@@ -59,10 +59,9 @@ def _temporary_copy(folder: Path) -> list[str]:
         commit = git("rev-parse", f"{state.EXEC}/EXEC_MERGE", folder=folder).strip()
         if about := state.described_by(commit):
             before, after = (git("show", f"{of}:{PARAMS}") for of in (about.baseline, commit))
-            command = f"dvc exp run --temp -n {about.name} {as_options(changed(before, after))}".rstrip()
             said.append(
                 f"Experiment `{about.name}` was killed in a temporary copy. The results of the stages that "
-                f"ended are in DVC's cache. Go on with: {command}"
+                f"ended are in DVC's cache. Go on: {command(about.name, commit, before, after, '--temp ')}"
             )
     shutil.rmtree(folder, ignore_errors=True)
     return [*said, f"Removed the temporary copy {folder}."]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import experiment_state as state
-from scripts.params_change import as_options, changed
+from scripts.params_change import changed, command
 from scripts.revisions import Side, git, succeeds
 from scripts.stage_entries import entries_of, locked_entries
 from sft.core.errors import UserError
@@ -28,10 +28,9 @@ def rescue_workspace() -> list[str]:
     elif state.killed_in_apply():
         said += _killed_in_apply()
     for one in state.saved():  # DVC would run it after the next experiment
-        saved_params = git("show", f"{one.commit}:{PARAMS}")
-        options = as_options(changed(Path(PARAMS).read_text(encoding="utf-8"), saved_params))
-        command = f"dvc exp run -n {one.name} {options}".rstrip()
-        said.append(f"Experiment `{one.name}` was not begun. Go on with: {command}")
+        here, saved = Path(PARAMS).read_text(encoding="utf-8"), git("show", f"{one.commit}:{PARAMS}")
+        again = command(one.name, one.commit, here, saved)
+        said.append(f"Experiment `{one.name}` was not begun. Go on with: {again}")
     if state.reference(state.SAVED):
         git("update-ref", "-d", state.SAVED)
     return said

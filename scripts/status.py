@@ -8,9 +8,11 @@ Packages of another version and another device run no stage again, for they are 
 """
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scripts.experiment_state import EXEC, reference
 from scripts.last_run import duration, record, seconds
 from scripts.machine import device_class
 from scripts.merge_state import merging
@@ -27,6 +29,8 @@ SHOWN = 5  # reasons of a stage
 def status() -> list[str]:
     """Return what to print; raise UserError where DVC cannot read the pipeline."""
     in_git = state_of_lock()
+    if reference(f"{EXEC}/EXEC_BASELINE"):
+        in_git += ". A `dvc exp run` is running here, or was killed: make rescue"
     if in_git.endswith("conflict"):
         return [f"{LOCK}: in conflict. Resolve what else is in conflict, then: make merge-lock"]
     with opened() as stages:
@@ -46,6 +50,7 @@ def status() -> list[str]:
         lines.append("An earlier run of the same inputs is in the run cache: `make restore` spares that run.")
     elif any("not in DVC's cache" in reason for one in found.values() for reason in one.why):
         lines.append("What is not in the cache may be in a remote: `make restore` asks it.")
+    lines += unfinished()
     if (runs or may) and merging() is None and succeeds("rev-parse", "--verify", "--quiet", "HEAD^2"):
         lines.append("HEAD is a merge: `make merge-lock` takes what either side has run.")
     return lines
@@ -88,6 +93,19 @@ def made_by(stages: list[str]) -> list[str]:
     here = device_class()
     if elsewhere := [device for device in devices if _class_of(device) != here]:
         lines.append(f"  another device now: {here}, not {', '.join(elsewhere)}")
+    return lines
+
+
+def unfinished() -> list[str]:
+    """Name the stages that were stopped and have kept what they had done (stages/work.py)."""
+    lines = []
+    for folder in sorted(Path(".dvc/tmp/work").glob("*/*")):
+        if files := [file for file in folder.rglob("*") if file.is_file()]:
+            last = datetime.fromtimestamp(max(file.stat().st_mtime for file in files))
+            when = f"{last:%Y-%m-%d %H:%M}"
+            lines.append(
+                f"Stage {folder.parent.name} was stopped {when}: with the same inputs it goes on there."
+            )
     return lines
 
 

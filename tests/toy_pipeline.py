@@ -56,12 +56,12 @@ SCRIPT = """import hashlib, json, os, pathlib, sys, time
 name, params, read, write = {name!r}, {params!r}, {read!r}, {write!r}
 with open(os.environ["TOY_LOG"], "a") as log:
     log.write(name + "\\n")
+values = pathlib.Path("params.yaml").read_text()
 if os.environ.get("TOY_WAIT") == name:
     pathlib.Path(os.environ["TOY_LOG"]).with_name("waiting").touch()
     deadline = time.time() + float(os.environ.get("TOY_SECONDS", "60"))
     while time.time() < deadline and not (os.environ.get("TOY_ORPHAN") and os.getppid() == 1):
         time.sleep(0.02)
-values = pathlib.Path("params.yaml").read_text()
 made = [name, *(line.strip() for line in values.splitlines() if line.strip().startswith(params))]
 made += [pathlib.Path(path).read_text() for path in read]
 if name == "train":

@@ -205,7 +205,7 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
     assert len(list((started.path / ".dvc/tmp/exps").rglob("tmp*/.dvc"))) == 2
     text = rescued(started)
     assert "Queued again, for the worker was dead: one. Go on: dvc queue start" in text
-    assert "Go on with: dvc exp run --temp -n mine -S train.learning_rate=0.7" in text
+    assert "Go on: dvc exp run --temp -n mine -S train.learning_rate=0.7" in text
     assert not list((started.path / ".dvc/tmp/exps").rglob("tmp*/.dvc"))
     status = started.dvc("queue", "status")
     assert status.count("Queued") == 2 and "Running" not in status, LOOK_AT.format("queue/celery.py")

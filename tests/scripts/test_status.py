@@ -1,0 +1,154 @@
+"""One screen: what made the results, what differs now, and what would run; held to what DVC then does."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts import machine, status
+from scripts.code_changes import changed_files
+from scripts.repro_forecast import Does, forecast
+from scripts.stage_entries import locked_entries, opened
+from sft.core.params import load
+from tests.pipeline_repo import Repo
+from tests.toy_pipeline import Toy
+
+
+def shown(toy: Toy) -> str:
+    with toy.here():
+        before = toy.read("dvc.lock") if (toy.path / "dvc.lock").exists() else None
+        text = "\n".join(status.status())
+        assert before is None or before == toy.read("dvc.lock")
+    return text
+
+
+def would_run(toy: Toy) -> tuple[list[str], list[str]]:
+    """Return what runs by the forecast, and what may run."""
+    with toy.here(), opened() as stages:
+        found = forecast(stages, locked_entries())
+    runs, may_run = (
+        [name for name, one in found.items() if one.does is does] for does in (Does.RUNS, Does.MAY_RUN)
+    )
+    return runs, may_run
+
+
+def changed(toy: Toy, name: str, old: str, new: str) -> None:
+    text = toy.read(name)
+    assert old in text
+    toy.write(name, text.replace(old, new, 1))
+
+
+def tried(toy: Toy) -> None:
+    """Have a run of other params in the run cache."""
+    toy.set_params({"train.learning_rate": 0.2})
+    toy.repro()
+    toy.git("checkout", "--quiet", ".")
+    with toy.here():
+        toy.check_out()
+    toy.set_params({"train.learning_rate": 0.2})
+
+
+CASES: dict[str, tuple[Callable[[Toy], object], str, list[str]]] = {
+    "nothing": (lambda toy: None, "Up to date: `dvc repro` has nothing to do.", []),
+    "param": (
+        lambda toy: toy.set_params({"train.learning_rate": 0.3, "plot.dpi": 50}),
+        "train        runs: train.learning_rate 0.1 -> 0.3\n  evaluate     may run: after train\n"
+        "  plot         runs: after evaluate; plot.dpi 40 -> 50\n\n"
+        "dvc.lock is behind: `dvc repro` runs train, plot, which took 2 min 5 s last time; it may run "
+        "evaluate.",
+        ["train", "evaluate", "plot"],
+    ),
+    "code": (
+        lambda toy: changed(toy, "stages/evaluate.py", "import hashlib", "import hashlib "),
+        "evaluate     runs: stages/evaluate.py",
+        ["evaluate"],
+    ),
+    "command": (
+        lambda toy: changed(toy, "dvc.yaml", "python -S stages/mix.py", "python -SE stages/mix.py"),
+        "mix          runs: its command in dvc.yaml",
+        ["mix"],
+    ),
+    "by hand": (
+        lambda toy: toy.write("metrics/train.json", "{}"),
+        "train        from DVC's cache: metrics/train.json changed by hand",
+        [],
+    ),
+    "run cache": (
+        tried,
+        "train        from the run cache: train.learning_rate 0.1 -> 0.2",
+        [],
+    ),
+    "no data": (
+        lambda toy: shutil.rmtree(toy.path / ".dvc/cache"),
+        "mix          runs: data/mix.txt not in DVC's cache",
+        ["mix", "train", "evaluate"],
+    ),
+    "never run": (lambda toy: (toy.path / "dvc.lock").unlink(), "dvc.lock: missing", []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_said_is_what_dvc_does(toy: Toy, case: str) -> None:
+    change, said, ran = CASES[case]
+    change(toy)
+    toy.ran()
+    assert said in shown(toy)
+    assert toy.ran() == []
+    runs, may_run = would_run(toy)
+    assert set(runs) <= set(ran) <= {*runs, *may_run}
+    assert toy.repro() == ran
+
+
+def test_what_made_the_results_and_what_is_another_one_now(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status.provenance, "versions", lambda: {"python": "3.11.0", "torch": "0.2"})
+    monkeypatch.setattr(status, "device_class", lambda: "cpu")
+    text = shown(toy)
+    assert text.startswith(
+        "dvc.lock: committed\nmade by: python 3.11.0, torch 0.1, on cpu (x86_64, 2 threads)\n"
+        "  another version now: torch 0.1 (now 0.2)\n\n"
+    )
+    monkeypatch.setattr(status, "device_class", lambda: "NVIDIA H200")
+    assert "another device now: NVIDIA H200, not cpu (x86_64, 2 threads)\n" in shown(toy)
+
+
+def test_the_state_of_the_lock_in_git_and_unfinished_work(toy: Toy) -> None:
+    toy.write("dvc.lock", toy.read("dvc.lock") + "\n")
+    kept = toy.path / ".dvc/tmp/work/train/0123-0"
+    toy.write(".dvc/tmp/work/train/0123-0/checkpoint", "x")
+    os.utime(kept / "checkpoint", (moment := time.mktime((2031, 5, 6, 7, 8, 0, 0, 0, -1)), moment))
+    text = shown(toy)
+    assert "dvc.lock: changed since the last commit, and not committed" in text
+    assert "Stage train was stopped 2031-05-06 07:08: with the same inputs it goes on there." in text
+
+
+def test_the_device_of_a_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 'NVIDIA H200'\necho 'NVIDIA L4'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(machine.importlib.metadata, "version", lambda package: "2.13.0")
+    assert machine.device_class() == "NVIDIA H200"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine.device_class() == "cpu"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(machine.importlib.metadata, "version", lambda package: "2.13.0+cpu")
+    assert machine.device_class() == "cpu"
+
+
+def test_the_files_of_a_folder_that_changed(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the project's own pipeline: a stage's folders are named by their hash alone in dvc.lock."""
+    monkeypatch.chdir(repo.path)
+    deps = load(repo.path / "dvc.lock")["stages"]["mix"]["deps"]
+    (read,) = (dep["md5"] for dep in deps if dep["path"] == "sft/mixing")
+    assert changed_files("sft/mixing", read) == []
+    for name in ("mix.py", "filters.py"):
+        with (repo.path / "sft/mixing" / name).open("a") as file:
+            file.write("# Changed.\n")
+    (repo.path / "sft/mixing/new.py").write_text("")
+    repo.git("commit", "--quiet", "--message", "one of them", "sft/mixing/mix.py")
+    assert changed_files("sft/mixing", read) == ["filters.py", "mix.py", "new.py"]
+    assert changed_files("sft/mixing", "0" * 32 + ".dir") == []
