@@ -28,6 +28,7 @@ from benchmarks.chaos.chain import ChainRun, Report
 from benchmarks.chaos.outcome import Outcome, outcome
 from benchmarks.chaos.processes import Run
 from benchmarks.chaos.repository import Repository, set_params
+from sft.core.params import load
 from stages.cli import PARAMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,9 +75,9 @@ def main() -> None:
         if wanted_kills <= 0:
             break
         clone = repository(work, f"chain-{number}")
-        other = WANTED | plan.OTHER[chain.changes_in] if chain.changes_in else WANTED
+        wanted, other = params_of(chain, clone)
         rng = random.Random(f"{options.seed} {number}")
-        report = ChainRun(number, chain, clone, WANTED, other, list(seconds), INTERVAL, rng).until_done(
+        report = ChainRun(number, chain, clone, wanted, other, list(seconds), INTERVAL, rng).until_done(
             expected
         )
         reports.append(report)
@@ -131,6 +132,20 @@ def undisturbed(clone: Repository) -> tuple[Outcome, dict[str, float]]:
     ends = [*list(begun.values())[1:], time.monotonic()]
     seconds = {name: round(end - since, 1) for (name, since), end in zip(begun.items(), ends, strict=True)}
     return outcome(clone.folder), seconds
+
+
+def params_of(chain: plan.Chain, clone: Repository) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the params that a chain's run is to end with, and those that it begins with.
+
+    What they differ by is in both: after a killed `dvc exp run` the workspace has the experiment's params.
+    """
+    if chain.changes_in is None:
+        return WANTED, WANTED
+    name, value = plan.OTHER[chain.changes_in]
+    now: Any = load(clone.folder / PARAMS)
+    for part in name.split("."):
+        now = now[part]
+    return WANTED | {name: now}, WANTED | {name: value}
 
 
 def _in_words(seconds: dict[str, float]) -> str:

@@ -60,8 +60,12 @@ def content(path: Path) -> str | None:
     data = path.read_bytes()
     if path.parent.name == RECORDS.rstrip("/"):
         try:
-            data = json.dumps(_lasting(json.loads(data)), sort_keys=True).encode()
-        except ValueError:
+            record = json.loads(data)
+            record.pop(
+                "kept", None
+            )  # results of a stopped run
+            data = json.dumps(_lasting(record), sort_keys=True).encode()
+        except (ValueError, AttributeError):
             return "unreadable"
     return hashlib.sha256(data).hexdigest()
 

@@ -23,9 +23,9 @@ RUNS: tuple[tuple[str, str | None], ...] = (
     ("exp run --temp", "train"),
     ("queue", None),
 )
-OTHER: Mapping[str, dict[str, Any]] = {
-    "train": {"train.learning_rate": 0.001},
-    "baseline": {"evaluate.temperature": 0.9},
+OTHER: Mapping[str, tuple[str, Any]] = {
+    "train": ("train.learning_rate", 0.001),
+    "baseline": ("evaluate.temperature", 0.9),
 }
 
 
