@@ -30,6 +30,7 @@ _LINEAR = frozenset(
     "removesuffix reverse rfind rindex round rpartition rsplit rstrip safe select selectattr sort split splitlines "
     "startswith string strip title tojson trim unique upper values".split()
 )
+_OF_DICT = frozenset(dir(dict))
 _WIDE = re.compile(r"\d{6}|\*")
 
 
@@ -137,6 +138,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def _parse(self, *args: Any) -> nodes.Template:
         return _Wrapped().visit(super()._parse(*args))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return a key of a mapping, sooner than Jinja does: that pays for what is looked at here."""
+        if type(obj) is dict and attribute in obj and attribute not in _OF_DICT:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Apply an operator to what does not multiply to more than the rendering may make."""
