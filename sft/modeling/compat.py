@@ -32,6 +32,17 @@ def split_digits_first(tokenizer: Any) -> None:
     model.byte_fallback, model.fuse_unk, model.unk_token = False, False, None
 
 
+@cache
+def bound_templates() -> None:
+    """Have transformers render every chat template of this process in our environment instead of Jinja's."""
+    from transformers.utils import chat_template_utils
+
+    from sft.modeling.template_sandbox import BoundedEnvironment
+
+    chat_template_utils.ImmutableSandboxedEnvironment = BoundedEnvironment
+    chat_template_utils._compile_jinja_template.cache_clear()
+
+
 def is_lora(name: str) -> bool:
     """Tell by a module's full name whether it is a matrix of one of PEFT's LoRAs."""
     return ".lora_" in name
