@@ -1,5 +1,6 @@
 """baseline and evaluate go on from what they had finished when they were killed."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -50,22 +51,24 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     for path in [*OF_EVALUATE, PROVENANCE]:
         (repo.path / path).unlink()
 
-    # Four tasks have a batch of likelihoods each, and one of answers: two examples in two runs.
-    kept = killed(repo, lines=6)
+    # Until the next run begins, DVC's own run of the stage leaves what it has done.
+    shutil.rmtree(repo.path / ".dvc/tmp/work")
+
+    # Four tasks have a batch of likelihoods each, then one of answers each: two examples in two runs.
+    kept = killed(repo, lines=5)
     assert not (repo.path / "metrics/evaluate.json").exists()
     (file,) = finished(repo)
-    lines = kept.splitlines(keepends=True)
-    assert 6 <= len(lines) < 8
-    file.write_bytes(b"".join(lines[:6]) + b'0123456789abcdef ["answers", ')  # as if killed while it wrote
+    answers = 4 * (kept.count(b"\n") - 4)
+    file.write_bytes(kept + b'0123456789abcdef ["answers", ')  # as if killed while it wrote
 
     capfd.readouterr()
     assert repo.stage("evaluate", "adapter") is None
     told = capfd.readouterr()
-    assert "going on: 8 of 16 answers and 12 of 12 likelihoods are there" in told.out
+    assert f"going on: {answers} of 16 answers and 12 of 12 likelihoods are there" in told.out
     assert "damaged" not in told.err
     assert {path: (repo.path / path).read_bytes() for path in OF_EVALUATE} == expected
     after = repo.json(PROVENANCE)
-    assert after["kept"] == {"answers": 8, "likelihoods": 12}
+    assert after["kept"] == {"answers": answers, "likelihoods": 12}
     assert {**after, "seconds": 0, "kept": 0}.keys() == before.keys()
     took = {name: seconds for name, seconds in after["seconds"].items() if name.startswith("answer_")}
     assert len(took) == 4 and all(seconds > 0 for seconds in took.values())
