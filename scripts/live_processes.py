@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from sft.core.errors import UserError
 
 # How long a stage may take to save where it is, once it was told to stop.
 PATIENCE = 60.0  # seconds
@@ -32,22 +35,30 @@ def dvc_commands(root: Path) -> list[Command]:
 
 
 def stop_orphans(root: Path) -> list[str]:
-    """Stop the stages that outlived the DVC that started them; say which, and which did not stop.
+    """Stop the stages that outlived the DVC that started them; say which.
 
     Their results would be lost: DVC runs a stage anew that it did not see end. They are sent SIGTERM, so
-    that a stage may save where it is.
+    that a stage may save where it is. Raises UserError where one does not stop.
     """
-    orphans = [
-        process
+    orphans = {
+        process: stage
         for process, words, _ in _processes()
-        if _stage_of(process, root) and not is_dvc(words) and not any(map(_runs_dvc, _parents(process)))
+        if (stage := _stage_of(process, root)) and not is_dvc(words)
+        if not any(map(_runs_dvc, _parents(process)))
+    }
+    # Processes that a stage has started end with it.
+    stages = {one: stage for one, stage in orphans.items() if orphans.keys().isdisjoint(_parents(one))}
+    for process in stages:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(stages, timeout=PATIENCE)
+    if alive:
+        numbers = ", ".join(f"{one.pid} ({stages[one]})" for one in alive)
+        raise UserError(f"Stages that went on without DVC do not stop. End these processes: {numbers}")
+    return [
+        f"Stopped stage {stage}, which went on without DVC (process {one.pid})."
+        for one, stage in stages.items()
     ]
-    names = {process.pid: _stage_of(process, root) for process in orphans}
-    for process in orphans:
-        process.terminate()
-    gone, alive = psutil.wait_procs(orphans, timeout=PATIENCE)
-    said = [f"Stopped stage {names[one.pid]}, which went on without DVC (process {one.pid})." for one in gone]
-    return said + [f"Stage {names[one.pid]} does not stop: end process {one.pid} yourself." for one in alive]
 
 
 def pids_of_git(root: Path) -> list[int]:
@@ -95,4 +106,5 @@ def _stage_of(process: psutil.Process, root: Path) -> str | None:
         env = process.environ()
     except (psutil.Error, OSError):
         return None
-    return env.get("DVC_STAGE") if env.get("DVC_ROOT") == str(root) else None
+    of = env.get("DVC_ROOT")
+    return env.get("DVC_STAGE") if of and Path(of).resolve() == root else None

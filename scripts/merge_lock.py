@@ -29,6 +29,7 @@ from scripts.stage_entries import (
     constant_outputs,
     earlier_run,
     entries_of,
+    is_lock,
     opened,
     outputs,
     same_inputs,
@@ -57,11 +58,14 @@ def merge_lock() -> list[str]:
     merge = merging() or last_merge()
     if merge is None:
         raise UserError("There is no merge, rebase or cherry-pick here, and HEAD is no merge.")
-    locks = [lock_of(commit) for commit in merge.sides]
-    refuse_conflicts(locks)
-    keep_ours(merge, locks)
+    locks = {commit: lock for commit in merge.sides if (lock := lock_of(commit))}
+    written = {LOCK} | {path for lock in locks.values() for entry in lock.values() for path in outputs(entry)}
+    refuse_conflicts(written)
+    if not merge.then:
+        refuse_changes(written)
+    keep_ours(locks, written)
     with opened() as stages:
-        taken = choose(stages, dict(zip(names_of(merge), locks, strict=True)))
+        taken = choose(stages, locks)
         results = {name: stages.in_git(name) for name in stages.names}
         for name, entry in taken.entries.items():
             take_files(merge, entry, results[name])
@@ -70,11 +74,6 @@ def merge_lock() -> list[str]:
         absent = [path for name, entry in taken.entries.items() for path in stages.absent(name, entry)]
     git("add", "--", *(path for path in chain([LOCK], *results.values()) if Path(path).exists()))
     return said(taken, absent, merge)
-
-
-def names_of(merge: Merge) -> list[str]:
-    """Name the sides: `this branch (1234abcd)` and `the other (...)`."""
-    return [f"{'the other side' if n else 'this branch'} ({side[:9]})" for n, side in enumerate(merge.sides)]
 
 
 def choose(stages: Stages, locks: dict[str, dict[str, Entry]]) -> Taken:
@@ -98,19 +97,25 @@ def choose(stages: Stages, locks: dict[str, dict[str, Entry]]) -> Taken:
             taken.runs.append(name)
             made |= constant_outputs(next((lock[name] for lock in locks.values() if name in lock), None))
             continue
-        taken.whose[name], taken.entries[name] = sides[0]
+        commit, taken.entries[name] = sides[0]
+        taken.whose[name] = commit if commit == RUN_CACHE else named(commit, locks)
         made |= outputs(taken.entries[name])
     return taken
 
 
+def named(commit: str, locks: dict[str, dict[str, Entry]]) -> str:
+    """Name a side: the first one is the current branch's."""
+    return f"{'this branch' if commit == next(iter(locks)) else 'the other side'} ({commit[:9]})"
+
+
 def lock_of(commit: str) -> dict[str, Entry]:
-    """Return the entries of a commit's dvc.lock; none where it has no such file."""
-    return entries_of(Side(commit).read(LOCK), f"{LOCK} of {commit[:9]}")
+    """Return the entries of a commit's dvc.lock; none where it has no such file, or one with markers."""
+    text = Side(commit).read(LOCK)
+    return entries_of(text, f"{LOCK} of {commit[:9]}") if text and is_lock(text) else {}
 
 
-def refuse_conflicts(locks: list[dict[str, Entry]]) -> None:
+def refuse_conflicts(written: set[str]) -> None:
     """Raise UserError where a file is in conflict that no stage has written."""
-    written = {LOCK} | {path for lock in locks for entry in lock.values() for path in outputs(entry)}
     unmerged = git("diff", "--name-only", "--diff-filter=U", "-z").split("\0")
     own = sorted({path for path in unmerged if path and path not in written})
     if own:
@@ -120,11 +125,19 @@ def refuse_conflicts(locks: list[dict[str, Entry]]) -> None:
         )
 
 
-def keep_ours(merge: Merge, locks: list[dict[str, Entry]]) -> None:
+def refuse_changes(written: set[str]) -> None:
+    """Raise UserError where results that are not committed would be lost."""
+    changed = git("diff", "--name-only", "-z", "HEAD").split("\0")
+    if results := sorted(written.intersection(changed)):
+        raise UserError(
+            f"{', '.join(results)}: changed since the merge. Commit that, or git restore it, first."
+        )
+
+
+def keep_ours(locks: dict[str, dict[str, Entry]], written: set[str]) -> None:
     """Begin with the current branch's files, so that no conflict marker is left where nothing fits."""
-    paths = {LOCK} | {path for lock in locks for entry in lock.values() for path in outputs(entry)}
-    for path in sorted(paths):
-        side = next((one for one in merge.sides if succeeds("cat-file", "-e", f"{one}:{path}")), None)
+    for path in sorted(written):
+        side = next((one for one in locks if succeeds("cat-file", "-e", f"{one}:{path}")), None)
         if side:
             write_file(path, content_of(side, path))
 

@@ -38,7 +38,7 @@ def merging() -> Merge | None:
 
 
 def last_merge() -> Merge | None:
-    """Return HEAD as a merge of its parents; None where it is none."""
+    """Return HEAD as a merge of itself, which may have run since, and its parents; None where it is none."""
     if not succeeds("rev-parse", "--verify", "--quiet", "HEAD^2"):
         return None
-    return Merge(git("rev-parse", "HEAD^@").split(), None)
+    return Merge(git("rev-parse", "HEAD", "HEAD^@").split(), None)

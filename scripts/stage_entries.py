@@ -197,6 +197,18 @@ def entries_of(text: str | None, path: str) -> dict[str, Entry]:
     return plain(params.parse(text, path).get("stages") or {}) if text else {}
 
 
+def is_lock(text: str) -> bool:
+    """Tell whether DVC can read a dvc.lock; one that is half-written may be YAML all the same."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(params.parse(text, LOCK))
+    except (UserError, Invalid):
+        return False
+    return True
+
+
 def same_inputs(one: Entry, other: Entry) -> bool:
     """Tell whether two entries are of the same inputs, and of the same outputs' paths."""
     return all(_inputs(one)[part] == _inputs(other)[part] for part in ("cmd", "deps", "params", "outs"))

@@ -24,15 +24,16 @@ from sft.core.errors import UserError
 from stages.cli import LOCK, described
 
 SHOWN = 5  # reasons of a stage
+CONFLICT = "in conflict"
 
 
 def status() -> list[str]:
     """Return what to print; raise UserError where DVC cannot read the pipeline."""
     in_git = state_of_lock()
+    if in_git == CONFLICT:
+        return [f"{LOCK}: {CONFLICT}. Resolve what else is in conflict, then: make merge-lock"]
     if reference(f"{EXEC}/EXEC_BASELINE"):
         in_git += ". A `dvc exp run` is running here, or was killed: make rescue"
-    if in_git.endswith("conflict"):
-        return [f"{LOCK}: in conflict. Resolve what else is in conflict, then: make merge-lock"]
     with opened() as stages:
         found = forecast(stages, locked_entries())
     lines = [f"{LOCK}: {in_git}", *made_by(list(found)), ""]
@@ -62,7 +63,7 @@ def state_of_lock() -> str:
         return "missing: nothing has run, or nothing was committed"
     state = git("status", "--porcelain", "--", LOCK)[:2]
     if "U" in state or state in ("AA", "DD"):
-        return "in conflict"
+        return CONFLICT
     if not state:
         return "committed"
     return "not in Git yet: git add" if state == "??" else "changed since the last commit, and not committed"

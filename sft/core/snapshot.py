@@ -1,9 +1,8 @@
 """Have files changed since? Their content at one time, to be compared with what is there later."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from sft.core.files import sha256_of
 
 # Code is no larger. Of a larger file, data, size and time of change tell: hashing it would take seconds.
 SMALL = 1 << 20  # bytes
@@ -39,7 +38,8 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _state(file: Path) -> State:
     found = file.stat()
-    return found.st_size, found.st_mtime_ns, sha256_of(file) if found.st_size <= SMALL else ""
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if found.st_size <= SMALL else ""
+    return found.st_size, found.st_mtime_ns, content
 
 
 def _differ(then: State | None, now: State | None) -> bool:

@@ -170,6 +170,13 @@ def test_after_a_merge_that_was_committed_with_one_side_s_lock(toy: Toy, ran: Ra
     assert "train" in toy.changed_stages()
     assert merged(toy).endswith("are added: look at them, and commit.")
     assert toy.changed_stages() == {"check", "plot"}
+    # What is not committed is not lost, and what has run since the merge stays.
+    with toy.here(), pytest.raises(UserError, match=r"^dvc\.lock: changed since the merge"):
+        merge_lock()
+    assert toy.repro() == ["check", "plot"]
+    toy.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    merged(toy)
+    assert toy.clean() and not toy.git("status", "--short")
 
 
 def test_no_merge(toy: Toy) -> None:

@@ -232,9 +232,10 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
         assert started.repro() == [] and f"learning_rate: {rate}" in started.read("models/adapter/weights")
 
 
-def test_what_is_half_written(toy: Toy) -> None:
+@pytest.mark.parametrize("end", ["- path: data/m", "outs:\n    - pa"])
+def test_what_is_half_written(toy: Toy, end: str) -> None:
     lock = toy.read("dvc.lock")
-    toy.write("dvc.lock", lock[: len(lock) // 2] + "- {")
+    toy.write("dvc.lock", lock[: lock.index("  train:")] + "  train:\n    cmd: x\n    " + end)
     toy.write(".git/index.lock", "")
     toy.write(".dvc/tmp/rwlock", "")
     text = rescued(toy)

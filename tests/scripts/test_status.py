@@ -124,6 +124,17 @@ def test_the_state_of_the_lock_in_git_and_unfinished_work(toy: Toy) -> None:
     assert "Stage train was stopped 2031-05-06 07:08: with the same inputs it goes on there." in text
 
 
+def test_a_lock_in_conflict(toy: Toy) -> None:
+    for branch, rate in (("theirs", "0.2"), ("main", "0.3")):
+        toy.git("switch", "--quiet", "-C", branch)
+        toy.write("dvc.lock", toy.read("dvc.lock").replace("learning_rate: 0.1", f"learning_rate: {rate}"))
+        toy.commit(branch)
+        toy.git("switch", "--quiet", "-C", "base", "HEAD~1")
+    toy.git("switch", "--quiet", "main")
+    assert toy.run("git", "merge", "theirs", ok=False).returncode
+    assert shown(toy) == "dvc.lock: in conflict. Resolve what else is in conflict, then: make merge-lock"
+
+
 def test_the_device_of_a_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake = tmp_path / "nvidia-smi"
     fake.write_text("#!/bin/sh\necho 'NVIDIA H200'\necho 'NVIDIA L4'\n")
