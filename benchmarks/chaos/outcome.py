@@ -61,9 +61,7 @@ def content(path: Path) -> str | None:
     if path.parent.name == RECORDS.rstrip("/"):
         try:
             record = json.loads(data)
-            record.pop(
-                "kept", None
-            )  # results of a stopped run
+            record.pop("kept", None)  # results of a stopped run
             data = json.dumps(_lasting(record), sort_keys=True).encode()
         except (ValueError, AttributeError):
             return "unreadable"
