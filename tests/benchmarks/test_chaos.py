@@ -93,10 +93,17 @@ def test_what_is_left_over_is_found(folder: Path) -> None:
     assert leftovers(folder, own) == ([], [])
     (folder / "models/adapter.partial").touch()
     (folder / ".dvc/tmp/exps/standalone/tmpabc").mkdir(parents=True)
+    for name in ("key-0", "key-1"):
+        (folder / ".dvc/tmp/work/train" / name).mkdir(parents=True)
+    (folder / ".dvc/tmp/work/train/key-1.finished").touch()
     git("checkout", "--detach")
     broken, room = leftovers(folder, own | {"notes.txt": "mine"})
     assert broken == ["notes.txt: the user's own change is gone", "HEAD is detached"]
-    assert room == ["models/adapter.partial", ".dvc/tmp/exps/standalone/tmpabc"]
+    assert room == [
+        "models/adapter.partial",
+        ".dvc/tmp/exps/standalone/tmpabc",
+        ".dvc/tmp/work/train/key-0 (0 MiB)",
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))
