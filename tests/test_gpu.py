@@ -451,6 +451,49 @@ def test_answers_by_slots(base, temperature):
     assert {finished for _, _, finished in together.values()} == {True, False}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_killed_evaluation_goes_on_by_slots(base, dtype, tmp_path):
+    """A process of its own answers two tasks and is killed in the second; the rest gives the same tokens."""
+    program = """
+import os, sys
+from pathlib import Path
+from sft.core.kept_results import KeptResults
+from sft.generation import graph_decoder
+from sft.generation.generate import generate
+from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
+from tests.generation.test_generate import random_prompts
+base, dtype, kept, kill = resolve(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4] == "kill"
+tokenizer, model = load_tokenizer(base), load_model(base, dtype).eval()
+assert graph_decoder.usable(model)
+stops = sorted({*stop_token_ids(tokenizer, model), *range(20)})
+kept = KeptResults(kept)
+for task in range(3):
+    for answers in generate(model, tokenizer, stops, random_prompts(200, seed=task), runs=3, seed=42,
+                            temperature=0.7, max_new_tokens=48, batch_size="auto", kept=kept):
+        if kill and task == 1:
+            os.kill(os.getpid(), 9)
+print(kept.there("answers"), kept.used["answers"])
+"""
+
+    def run(kept, *kill):
+        command = [sys.executable, "-c", program, str(base.path), dtype, str(kept), *(kill or ["whole"])]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+    def tokens(kept):
+        """Return what is kept, without the seconds that it took."""
+        entries = [json.loads(line[17:]) for line in kept.read_bytes().splitlines()]
+        return [(kind, name, sorted(answers)) for kind, name, _, answers in entries]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = run(whole)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert run(killed, "kill").returncode == -9 and len(tokens(killed)) == 1
+    done = run(killed)
+    assert done.stdout == "600 600\n", done.stdout + done.stderr[-4000:]
+    assert tokens(killed) == tokens(whole) and len(tokens(whole)) == 3
+
+
 def test_a_4_bit_model_is_answered_with_in_16_bit(base):
     model = load_model(base, "bfloat16", load_in_4bit=True)
     whole = model.dequantize(torch.bfloat16)
