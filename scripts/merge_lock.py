@@ -26,6 +26,7 @@ from scripts.stage_entries import (
     Entry,
     Outputs,
     Stages,
+    constant_outputs,
     earlier_run,
     entries_of,
     opened,
@@ -95,6 +96,7 @@ def choose(stages: Stages, locks: dict[str, dict[str, Entry]]) -> Taken:
             sides = [(RUN_CACHE, earlier)]
         if not sides:
             taken.runs.append(name)
+            made |= constant_outputs(next((lock[name] for lock in locks.values() if name in lock), None))
             continue
         taken.whose[name], taken.entries[name] = sides[0]
         made |= outputs(taken.entries[name])

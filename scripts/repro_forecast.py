@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from scripts import code_changes
-from scripts.stage_entries import Entry, Outputs, Stages, earlier_run, outputs
+from scripts.stage_entries import Entry, Outputs, Stages, constant_outputs, earlier_run, outputs
 
 FILES_SHOWN = 4
 
@@ -43,7 +43,7 @@ def forecast(stages: Stages, lock: dict[str, Entry]) -> dict[str, Forecast]:
             found[name], entry = _on_its_own(stages, name, entry, made)
         made |= outputs(entry or {})
         if found[name].does in (Does.RUNS, Does.MAY_RUN):
-            new |= dict.fromkeys(stages.outs(name), name)
+            new |= {out: name for out in stages.outs(name) if out not in constant_outputs(entry)}
     return found
 
 

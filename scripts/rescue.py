@@ -17,7 +17,7 @@ from scripts.live_processes import dvc_commands, pids_of_git, stop_orphans
 from scripts.params_change import command
 from scripts.rescue_workspace import rescue_workspace
 from scripts.revisions import git
-from sft.core import params
+from scripts.stage_entries import is_lock
 from sft.core.errors import UserError
 from stages.cli import LOCK, PARAMS, described
 
@@ -77,12 +77,9 @@ def _index_lock(root: Path) -> list[str]:
 
 def _half_written_lock() -> list[str]:
     """Take dvc.lock from Git where DVC was killed while it wrote it; not where it is in conflict."""
-    text = Path(LOCK).read_text(encoding="utf-8", errors="replace") if Path(LOCK).exists() else ""
-    try:
-        if not Path(LOCK).exists() or "<<<<<<<" in text or params.parse(text, LOCK):
-            return []
-    except UserError:
-        pass
+    text = Path(LOCK).read_text(encoding="utf-8", errors="replace") if Path(LOCK).exists() else None
+    if text is None or "<<<<<<<" in text or is_lock(text):
+        return []
     git("checkout", "--quiet", "HEAD", "--", LOCK)
     return [
         f"{LOCK} was half-written: it is the commit's again. `dvc repro` takes later runs from its cache."

@@ -15,6 +15,7 @@ from scripts.stage_entries import (
     Entry,
     Outputs,
     Stages,
+    constant_outputs,
     earlier_run,
     locked_entries,
     opened,
@@ -49,7 +50,7 @@ def plan(stages: Stages, lock: dict[str, Entry]) -> Plan:
         else:
             found.runs.append(name)
         # What dvc.lock names and cannot be had is still what a run is to make: later stages may have read it.
-        made |= outputs(locked or {})
+        made |= outputs(locked) if locked else constant_outputs(lock.get(name))
     return found
 
 

@@ -20,6 +20,9 @@ from sft.core import params
 from sft.core.errors import UserError
 from stages.cli import LOCK
 
+# What stages/check.py writes: the same text, whatever params and code it has checked.
+CONSTANT = ("data/params-checked.txt",)
+
 Entry = dict[str, Any]
 Outputs = dict[str, Entry]  # outs of entries, by path
 
@@ -79,7 +82,7 @@ class Stages:
                 ) from error
         entry = plain(to_single_stage_lockfile(stage))
         entry["deps"] = [{**dep, **deps.get(dep["path"], {})} for dep in entry.get("deps", [])]
-        entry["outs"] = [{"path": out["path"]} for out in entry["outs"]]
+        entry["outs"] = [{"path": out["path"]} for out in entry.get("outs", [])]
         return entry
 
     def run_cache(self, inputs: Entry) -> list[Entry]:
@@ -158,7 +161,7 @@ class Stages:
             raise UserError(str(error).strip() or type(error).__name__) from error
 
     def _made(self, name: str, entry: Entry) -> Any:
-        return self._cache._create_stage(copy.deepcopy(entry), wdir=self._stages[name].wdir)
+        return self._cache._create_stage({"outs": []} | copy.deepcopy(entry), wdir=self._stages[name].wdir)
 
 
 @contextmanager
@@ -194,6 +197,18 @@ def entries_of(text: str | None, path: str) -> dict[str, Entry]:
     return plain(params.parse(text, path).get("stages") or {}) if text else {}
 
 
+def is_lock(text: str) -> bool:
+    """Tell whether DVC can read a dvc.lock; one that is half-written may be YAML all the same."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(params.parse(text, LOCK))
+    except (UserError, Invalid):
+        return False
+    return True
+
+
 def same_inputs(one: Entry, other: Entry) -> bool:
     """Tell whether two entries are of the same inputs, and of the same outputs' paths."""
     return all(_inputs(one)[part] == _inputs(other)[part] for part in ("cmd", "deps", "params", "outs"))
@@ -202,6 +217,11 @@ def same_inputs(one: Entry, other: Entry) -> bool:
 def outputs(entry: Entry) -> Outputs:
     """Return the outputs of an entry, by path."""
     return {out["path"]: out for out in entry.get("outs", [])}
+
+
+def constant_outputs(entry: Entry | None) -> Outputs:
+    """Return the outputs that a run makes again as they are, though its inputs are other ones."""
+    return {path: out for path, out in outputs(entry or {}).items() if path in CONSTANT}
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A Git repository with a pipeline of four stages that take no time: for tests about DVC's state alone.
+"""A Git repository with a pipeline of stages that take no time: for tests about DVC's state alone.
 
 What a stage writes says what it was made of. $TOY_MACHINE goes into the adapter, so that two machines make
 different ones of the same inputs; $TOY_WAIT names a stage that waits, and says so in the file `waiting`.
@@ -15,7 +15,7 @@ from dvc.repo import Repo as DvcRepo
 
 from tests.pipeline_repo import ROOT, Repo
 
-STAGES = ("mix", "train", "evaluate", "plot")
+STAGES = ("check", "mix", "train", "evaluate", "plot")
 PARAMS = """data:
   size: 100
 train:
@@ -26,29 +26,34 @@ plot:
   dpi: 40
 """
 PIPELINE = """stages:
+  check:
+    cmd: python -S stages/check.py
+    params: [data.size, train.learning_rate, evaluate.examples, plot.dpi]
+    deps: [stages/check.py]
+    outs: [data/params-checked.txt]
   mix:
     cmd: python -S stages/mix.py
     params: [data.size]
-    deps: [stages/mix.py, data/raw]
+    deps: [data/params-checked.txt, stages/mix.py, data/raw]
     outs: [data/mix.txt]
     metrics: [metrics/mix.json: {cache: false}]
   train:
     cmd: python -S stages/train.py
     params: [train.learning_rate]
-    deps: [stages/train.py, data/mix.txt]
+    deps: [data/params-checked.txt, stages/train.py, data/mix.txt]
     outs: [models/adapter]
     metrics: [metrics/train.json: {cache: false}]
     plots: [provenance/train.json: {cache: false}]
   evaluate:
     cmd: python -S stages/evaluate.py
     params: [evaluate.examples]
-    deps: [stages/evaluate.py, models/adapter]
+    deps: [data/params-checked.txt, stages/evaluate.py, models/adapter]
     outs: [data/answers.txt]
     metrics: [metrics/evaluate.json: {cache: false}]
   plot:
     cmd: python -S stages/plot.py
     params: [plot.dpi]
-    deps: [stages/plot.py, metrics/evaluate.json]
+    deps: [data/params-checked.txt, stages/plot.py, metrics/evaluate.json]
     plots: [plots/gain.csv: {cache: false}]
 """
 SCRIPT = """import hashlib, json, os, pathlib, sys, time
@@ -62,7 +67,7 @@ if os.environ.get("TOY_WAIT") == name:
     deadline = time.time() + float(os.environ.get("TOY_SECONDS", "60"))
     while time.time() < deadline and not (os.environ.get("TOY_ORPHAN") and os.getppid() == 1):
         time.sleep(0.02)
-made = [name, *(line.strip() for line in values.splitlines() if line.strip().startswith(params))]
+made = [name, *(line.strip() for line in values.splitlines() if params and line.strip().startswith(params))]
 made += [pathlib.Path(path).read_text() for path in read]
 if name == "train":
     made.append(os.environ.get("TOY_MACHINE", "here"))
@@ -82,6 +87,7 @@ for path in write:
         pathlib.Path(path).write_text(text)
 """
 FILES = {  # of each stage: its params, what it reads and writes
+    "check": ((), [], ["data/params-checked.txt"]),
     "mix": (("size",), [], ["data/mix.txt", "metrics/mix.json"]),
     "train": (
         ("learning_rate",),

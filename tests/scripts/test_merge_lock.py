@@ -70,9 +70,9 @@ def merged(toy: Toy) -> str:
 @pytest.mark.parametrize(
     ("ours", "theirs", "left"),
     [
-        (dpi, rate(0.2), ["plot"]),
-        (rate(0.2), examples, ["evaluate", "plot"]),
-        (size, rate(0.2), ["train", "evaluate", "plot"]),
+        (dpi, rate(0.2), ["check", "plot"]),
+        (rate(0.2), examples, ["check", "evaluate", "plot"]),
+        (size, rate(0.2), ["check", "train", "evaluate", "plot"]),
         (code, dpi, []),  # the changed code makes the same adapter, so the other side's plot is right
     ],
     ids=["dpi-rate", "rate-examples", "data-rate", "code-dpi"],
@@ -114,7 +114,10 @@ def test_the_same_change_on_both_sides_takes_the_data_that_is_here(
     bare = Toy(toy.clone(tmp_path / "bare").path, toy.wheels)
     bare.git("reset", "--quiet", "--hard", "HEAD^1")
     in_conflict(bare, "merge", "origin/ours")
-    assert "In no cache here: data/mix.txt, models/adapter, data/answers.txt." in merged(bare)
+    assert (
+        "In no cache here: data/params-checked.txt, data/mix.txt, models/adapter, data/answers.txt."
+        in merged(bare)
+    )
     assert bare.git("show", "HEAD:dvc.lock") == bare.read("dvc.lock")
 
 
@@ -126,12 +129,12 @@ def test_a_rebase_and_a_cherry_pick(toy: Toy, ran: Ran) -> None:
     assert merged(toy).endswith("Go on with: git rebase --continue")
     toy.run("git", "-c", "core.editor=true", "rebase", "--continue")
     assert toy.git("log", "--format=%s").split() == ["ours", "theirs", "run", "pipeline"]
-    assert toy.changed_stages() == {"plot"}
+    assert toy.changed_stages() == {"check", "plot"}
     toy.git("switch", "--quiet", "--detach", "again")
     in_conflict(toy, "cherry-pick", "theirs")
     assert merged(toy).endswith("Go on with: git cherry-pick --continue")
     toy.run("git", "-c", "core.editor=true", "cherry-pick", "--continue")
-    assert toy.changed_stages() == {"plot"}
+    assert toy.changed_stages() == {"check", "plot"}
 
 
 def test_conflict_markers_of_a_clone_without_the_attribute_and_a_run_from_before(toy: Toy, ran: Ran) -> None:
@@ -142,7 +145,7 @@ def test_conflict_markers_of_a_clone_without_the_attribute_and_a_run_from_before
     ran("ours", size)
     in_conflict(toy, "merge", "theirs")
     assert "<<<<" in toy.read("dvc.lock") and "<<<<" in toy.read("metrics/train.json")
-    assert "Of an earlier run here: the results of train, evaluate, plot." in merged(toy)
+    assert "Of an earlier run here: the results of check, train, evaluate, plot." in merged(toy)
     assert toy.clean()
     assert toy_pipeline.metrics(toy)["train.json"] == json.loads(toy.git("show", "tried:metrics/train.json"))
 
@@ -166,7 +169,7 @@ def test_after_a_merge_that_was_committed_with_one_side_s_lock(toy: Toy, ran: Ra
     toy.git("commit", "--quiet", "--all", "--no-edit")
     assert "train" in toy.changed_stages()
     assert merged(toy).endswith("are added: look at them, and commit.")
-    assert toy.changed_stages() == {"plot"}
+    assert toy.changed_stages() == {"check", "plot"}
 
 
 def test_no_merge(toy: Toy) -> None:

@@ -105,8 +105,11 @@ def test_killed_before_the_stages(changed: Toy, where: str, named: bool) -> None
             ["none"],
         ),  # HEAD is detached, the workspace is the commit's
         ("dvc.repo.reproduce:_reproduce:before:1", ["none"]),
-        ("dvc.repo.reproduce:_reproduce_stage:after:2", ["train"]),
-        ("dvc.repo.experiments.executor.base:BaseExecutor.commit:before:1", ["train", "evaluate", "plot"]),
+        ("dvc.repo.reproduce:_reproduce_stage:after:3", ["check", "train"]),
+        (
+            "dvc.repo.experiments.executor.base:BaseExecutor.commit:before:1",
+            ["check", "train", "evaluate", "plot"],
+        ),
     ],
 )
 def test_killed_in_the_stages(changed: Toy, where: str, ended: list[str]) -> None:
@@ -120,7 +123,7 @@ def test_killed_in_the_stages(changed: Toy, where: str, ended: list[str]) -> Non
     assert f"the stages that ended: {', '.join(ended)}." in text
     assert text.endswith("Go on with: dvc exp run -n mine")
     # What had ended does not run again.
-    assert changed.repro() == [stage for stage in ("train", "evaluate", "plot") if stage not in ran]
+    assert changed.repro() == [stage for stage in ("check", "train", "evaluate", "plot") if stage not in ran]
 
 
 def test_killed_after_the_commit(changed: Toy) -> None:
@@ -229,9 +232,10 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
         assert started.repro() == [] and f"learning_rate: {rate}" in started.read("models/adapter/weights")
 
 
-def test_what_is_half_written(toy: Toy) -> None:
+@pytest.mark.parametrize("end", ["- path: data/m", "outs:\n    - pa"])
+def test_what_is_half_written(toy: Toy, end: str) -> None:
     lock = toy.read("dvc.lock")
-    toy.write("dvc.lock", lock[: len(lock) // 2] + "- {")
+    toy.write("dvc.lock", lock[: lock.index("  train:")] + "  train:\n    cmd: x\n    " + end)
     toy.write(".git/index.lock", "")
     toy.write(".dvc/tmp/rwlock", "")
     text = rescued(toy)

@@ -34,7 +34,7 @@ def test_the_lock_of_another_machine(toy: Toy, tmp_path: Path) -> None:
     assert again.repro() == ["train"]
 
     text = restored(toy)
-    assert "As dvc.lock has them: the outputs of mix." in text
+    assert "As dvc.lock has them: the outputs of check, mix." in text
     assert "From an earlier run of the same inputs: the outputs of train, evaluate, plot." in text
     assert toy.clean() and toy.repro() == []
     # The results in Git are those of the adapter that is here.
@@ -54,7 +54,7 @@ def test_what_cannot_be_had_stays_and_is_said(toy: Toy) -> None:
     toy.git("checkout", "--quiet", "data")
     before = toy.read("dvc.lock")
     text = restored(toy)
-    assert "As dvc.lock has them: the outputs of train, evaluate, plot." in text
+    assert "As dvc.lock has them: the outputs of check, train, evaluate, plot." in text
     assert "Not to be had, so `dvc repro` would run: mix." in text
     assert toy.read("dvc.lock") == before and (toy.path / "data/answers.txt").exists()
 
@@ -64,14 +64,14 @@ def test_a_clone_restores_from_the_remote(toy: Toy, tmp_path: Path) -> None:
     toy.commit("remote")
     toy.dvc("push")
     clone = Toy(toy.clone(tmp_path / "clone").path, toy.wheels)
-    assert "As dvc.lock has them: the outputs of mix, train, evaluate, plot." in restored(clone)
+    assert "As dvc.lock has them: the outputs of check, mix, train, evaluate, plot." in restored(clone)
     assert clone.clean()
     # A remote that cannot be read (here: its package is missing): said, and nothing that is here is lost.
     clone.dvc("remote", "modify", "--local", "store", "url", "gs://bucket")
     shutil.rmtree(clone.path / ".dvc/cache")
     text = restored(clone)
     assert "Not all could be fetched from the remote `store`: " in text
-    assert "Not to be had, so `dvc repro` would run: mix, train (2 min 5 s), evaluate." in text
+    assert "Not to be had, so `dvc repro` would run: check, mix, train (2 min 5 s), evaluate." in text
     assert not clone.git("status", "--short") and (clone.path / "models/adapter/weights").exists()
 
 

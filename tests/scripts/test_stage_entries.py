@@ -40,9 +40,9 @@ def test_what_is_written_is_as_dvc_writes_it(toy: Toy) -> None:
 
 
 def test_a_missing_dep_and_a_folder_that_is_no_repository(toy: Toy, tmp_path: Path) -> None:
-    (toy.path / "stages/mix.py").unlink()
-    with toy.here(), pytest.raises(UserError, match=r"^stages/mix\.py: no such file"), opened() as stages:
-        stages.inputs("mix", {})
+    (toy.path / "stages/check.py").unlink()
+    with toy.here(), pytest.raises(UserError, match=r"^stages/check\.py: no such file"), opened() as stages:
+        stages.inputs("check", {})
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="no DVC repository"):
         patch.chdir(tmp_path)
         with opened():

@@ -57,9 +57,9 @@ CASES: dict[str, tuple[Callable[[Toy], object], str, list[str]]] = {
         lambda toy: toy.set_params({"train.learning_rate": 0.3, "plot.dpi": 50}),
         "train        runs: train.learning_rate 0.1 -> 0.3\n  evaluate     may run: after train\n"
         "  plot         runs: after evaluate; plot.dpi 40 -> 50\n\n"
-        "dvc.lock is behind: `dvc repro` runs train, plot, which took 2 min 5 s last time; it may run "
+        "dvc.lock is behind: `dvc repro` runs check, train, plot, which took 2 min 5 s last time; it may run "
         "evaluate.",
-        ["train", "evaluate", "plot"],
+        ["check", "train", "evaluate", "plot"],
     ),
     "code": (
         lambda toy: changed(toy, "stages/evaluate.py", "import hashlib", "import hashlib "),
@@ -84,7 +84,7 @@ CASES: dict[str, tuple[Callable[[Toy], object], str, list[str]]] = {
     "no data": (
         lambda toy: shutil.rmtree(toy.path / ".dvc/cache"),
         "mix          runs: data/mix.txt not in DVC's cache",
-        ["mix", "train", "evaluate"],
+        ["check", "mix", "train", "evaluate"],
     ),
     "never run": (lambda toy: (toy.path / "dvc.lock").unlink(), "dvc.lock: missing", []),
 }
