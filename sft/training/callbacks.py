@@ -38,7 +38,7 @@ def progress_bar() -> Any:
 
 
 def step_timer(before: list[float]) -> Any:
-    """Make a trainer callback whose `seconds` are those of each step, validation left out.
+    """Make a trainer callback whose `seconds` are those of each step, without validation and saving.
 
     They begin with those of the steps `before`, of the runs that this one goes on from.
     """
@@ -53,6 +53,9 @@ def step_timer(before: list[float]) -> Any:
             self.since = time.perf_counter()
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.since = time.perf_counter()
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.since = time.perf_counter()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

@@ -39,7 +39,7 @@ class MicroBatchLog(TypedDict):
 class Logs:
     """One entry a step, one a validation, and how the work was cut.
 
-    `step_seconds` has one entry a step, validation left out. Where training went on from checkpoints,
+    `step_seconds` has one entry a step, without validation and saving. Where it went on from checkpoints,
     `resumed_at_steps` are their steps, and `seconds_before` what it took in the runs before this one.
     """
 
