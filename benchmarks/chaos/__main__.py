@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,11 @@ def main() -> None:
     print(f"undisturbed: {sum(seconds.values()):.0f} s, {_in_words(seconds)}", flush=True)
     reports: list[Report] = []
     for number, chain in enumerate(plan.chains(seconds, options.kills, options.seed)):
-        wanted_kills = options.kills - sum(len(report.kills) for report in reports)
-        if wanted_kills <= 0:
+        missing = options.kills - sum(len(report.kills) for report in reports)
+        if missing <= 0:
             break
+        if number >= len(plan.RUNS):  # a run before was over sooner than it was to be killed
+            chain = replace(chain, moments=chain.moments[:missing])
         clone = repository(work, f"chain-{number}")
         wanted, other = params_of(chain, clone)
         rng = random.Random(f"{options.seed} {number}")

@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks.chaos.outcome import MISSING, Outcome, differences, leftovers, outcome
 from benchmarks.chaos.plan import Chain, Moment
-from benchmarks.chaos.processes import Run, marked, orphans, stage_of
+from benchmarks.chaos.processes import NOBODY, Run, marked, orphans, stage_of
 from benchmarks.chaos.progress import BAR_SECONDS, Trained, answered, answers_kept, goes_on, went_on_from
 from benchmarks.chaos.repository import LIMIT_SECONDS, Repository
 
@@ -106,9 +106,8 @@ class ChainRun:
         while refused <= REFUSALS:
             run = self.repository.start(self.chain.kind, self.wanted if self.changed else self.other)
             self.report.runs += 1
-            if self.waiting and wait_until(run, self.waiting[0], self.order):
-                self._kill(run, self.waiting.pop(0))
-            else:
+            came = self.waiting and wait_until(run, self.waiting[0], self.order)
+            if not came or not self._kill(run):
                 _wait_for_end(run)
                 self._read(run, "left alone")
                 if not run.succeeded:
@@ -128,17 +127,21 @@ class ChainRun:
         self.report.seconds = round(time.monotonic() - begun, 1)
         return self.report
 
-    def _kill(self, run: Run, moment: Moment) -> None:
-        place = _place(run)
+    def _kill(self, run: Run) -> bool:
+        """Kill a run at the moment that has come; return False where it has just ended by itself."""
+        moment, place = self.waiting[0], _place(run)
         seconds, at_once = time.monotonic() - run.started, self.rng.random() < 0.5
         whom = run.send(moment.means, self.rng)
         killed_at = time.monotonic()
+        if whom == NOBODY:
+            return False
+        self.waiting.pop(0)
         kill = Kill(
             self.report.chain, self.chain.kind, place, f"{moment.means.signal.name} {whom}", round(seconds, 1)
         )
         self.report.kills.append(kill)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            run.process.wait(60)
+            run.process.wait(LIMIT_SECONDS)
         watch = threading.Thread(target=_watch, args=(orphans(self.repository.mark), kill))
         watch.start()
         self.watches.append(watch)
@@ -157,6 +160,7 @@ class ChainRun:
             self.training, self.evaluations = None, {}
         if self.chain.kind == "exp run":
             self._rescue()
+        return True
 
     def _read(self, run: Run, how: str) -> None:
         """Take from what a run has printed whether and from where it went on."""
@@ -214,7 +218,7 @@ def wait_until(run: Run, moment: Moment, order: Sequence[str]) -> bool:
     stage = moment.place.removeprefix("after ")
     reached = order[order.index(stage) :] if stage in order else order
     since: float | None = None
-    while not run.ended:
+    while not run.ended and time.monotonic() < run.started + LIMIT_SECONDS:
         if since is None and _reached(run, moment, reached):
             since = time.monotonic()
         if since is not None and time.monotonic() >= since + moment.seconds:

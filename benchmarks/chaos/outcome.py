@@ -61,9 +61,7 @@ def content(path: Path) -> str | None:
     if path.parent.name == RECORDS.rstrip("/"):
         try:
             record = json.loads(data)
-            record.pop(
-                "kept", None
-            )  # results of a stopped run
+            record.pop("kept", None)  # results of a stopped run
             data = json.dumps(_lasting(record), sort_keys=True).encode()
         except (ValueError, AttributeError):
             return "unreadable"
@@ -107,7 +105,9 @@ def leftovers(folder: Path, own_work: Mapping[str, str]) -> tuple[list[str], lis
     temporary = sorted(path for path in (folder / ".dvc/tmp/exps").glob("*/tmp*") if path.is_dir())
     temporary += sorted(path for path in (folder / ".dvc/tmp/exps").glob("tmp*") if path.is_dir())
     room = [str(path.relative_to(folder)) for path in partial + temporary]
-    work = [path for path in (folder / ".dvc/tmp/work").glob("*/*") if path.is_dir()]
+    # What a stage has kept and has finished with goes when the next stage begins.
+    kept = [path for path in (folder / ".dvc/tmp/work").glob("*/*") if path.is_dir()]
+    work = [path for path in kept if not path.with_name(f"{path.name}.finished").exists()]
     room += [f"{path.relative_to(folder)} ({_mib(path):.0f} MiB)" for path in sorted(work)]
     if stashed := _git(folder, "stash", "list"):
         room.append(f"git stash: {stashed}")

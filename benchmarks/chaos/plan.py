@@ -95,4 +95,7 @@ def _order(place: str, stages: list[str]) -> float:
 def _length(place: str, stages: Mapping[str, float]) -> float:
     if place == "start":
         return DVC_STARTS
-    return DVC_SAVES if place.startswith("after ") else stages[place]
+    if place.startswith("after "):
+        return DVC_SAVES
+    # The script's own time: in the rest DVC saves what it has written.
+    return max(stages[place] - DVC_SAVES, stages[place] / 2)

@@ -18,6 +18,7 @@ import psutil
 
 # Set in the environment of all that is started in one repository: found again by it, however it was detached.
 MARK = "SFT_CHAOS_MARK"
+NOBODY = "nobody"  # whom a signal has gone to where nothing ran any more
 # How long a queue's worker may do nothing before a task, and after it, in seconds.
 BEGIN_SECONDS, COLLECT_SECONDS = 60.0, 5.0
 BEGINS = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
@@ -121,13 +122,13 @@ class Run:
             for group in {os.getpgid(p.pid) for p in own if p.is_running()}:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, means.signal)
-            return "group" if own else "nobody"
+            return "group" if own else NOBODY
         if means.whom == "stage" and stages:
             hit, whom = stages[0], "stage"
         elif dvc:
             hit, whom = rng.choice(dvc), "dvc"
         else:
-            return "nobody"
+            return NOBODY
         with contextlib.suppress(psutil.NoSuchProcess):
             hit.send_signal(means.signal)
         return whom

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import plan, verdict
+from benchmarks.chaos.__main__ import BUDGET, WANTED
 from benchmarks.chaos.chain import Kill, Report
 from benchmarks.chaos.outcome import differences, leftovers, outcome
 from benchmarks.chaos.processes import MEANS, Means, Run, marked, orphans
 from benchmarks.chaos.progress import Trained, answered, answers_kept, goes_on, went_on_from
+from benchmarks.chaos.repository import set_params
+from sft.core.params import load
+from stages.check import main as check
+from tests.imports import ROOT
 
 STAGES = {"standardize": 8.0, "train": 40.0, "baseline": 20.0, "evaluate": 20.0, "plot": 8.0}
 PIPELINE = """
@@ -93,10 +99,17 @@ def test_what_is_left_over_is_found(folder: Path) -> None:
     assert leftovers(folder, own) == ([], [])
     (folder / "models/adapter.partial").touch()
     (folder / ".dvc/tmp/exps/standalone/tmpabc").mkdir(parents=True)
+    for name in ("key-0", "key-1"):
+        (folder / ".dvc/tmp/work/train" / name).mkdir(parents=True)
+    (folder / ".dvc/tmp/work/train/key-1.finished").touch()
     git("checkout", "--detach")
     broken, room = leftovers(folder, own | {"notes.txt": "mine"})
     assert broken == ["notes.txt: the user's own change is gone", "HEAD is detached"]
-    assert room == ["models/adapter.partial", ".dvc/tmp/exps/standalone/tmpabc"]
+    assert room == [
+        "models/adapter.partial",
+        ".dvc/tmp/exps/standalone/tmpabc",
+        ".dvc/tmp/work/train/key-0 (0 MiB)",
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -114,6 +127,18 @@ def test_every_stage_and_every_means_is_drawn(seed: int) -> None:
         assert chain.changes_in is None or chain.changes_in in places
         order = [place for place in STAGES if place in places]
         assert [place for place in dict.fromkeys(places) if place in STAGES] == order
+
+
+def test_the_budget_is_of_params_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the check writes
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    others = dict(plan.OTHER.values())
+    set_params(path, BUDGET | WANTED | others)
+    check(load(path))
+    assert load(path)["train"]["budget"] == BUDGET["train.budget"] and "# " in path.read_text()
+    with pytest.raises(KeyError, match=r"train\.sed"):
+        set_params(path, {"train.sed": 1})
 
 
 SHOWN = (
