@@ -64,7 +64,10 @@ def save(folder: Path) -> None:
     (folder / "long_key.jsonl").write_bytes(GOOD.encode() + b'{"' + b"k" * (100 << 20) + b'": 1}\n')
     (folder / "deep.jsonl").write_text(GOOD + f'{{"prompt": {DEEP}}}\n')
     (folder / "deep.json").write_text(f'[{{"prompt": {DEEP}}}]')
-    tools = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": DEEP}
+    tools = {
+        "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+        "tools": DEEP,
+    }
     call = {"name": "f", "arguments": DEEP}
     calls = {"messages": [tools["messages"][0], {"role": "assistant", "tool_calls": [call]}]}
     literal = {**tools, "tools": "[" + "0," * 2_000_000 + "']"}
@@ -86,13 +89,17 @@ def parquet(folder: Path) -> None:
     pq.write_table(table, folder / "dictionary_kept.parquet", compression="zstd")
     message = pa.StructArray.from_arrays([pa.array(["user"] * 20_000), repeated], ["role", "content"])
     lists = pa.ListArray.from_arrays(pa.array([0, 20_000], pa.int32()), message)
-    pq.write_table(pa.table({"messages": lists}), folder / "nested.parquet", compression="zstd", store_schema=False)
+    pq.write_table(
+        pa.table({"messages": lists}), folder / "nested.parquet", compression="zstd", store_schema=False
+    )
     page = pa.table({"prompt": ["q"], "completion": [" " * (300 << 20)]})
     pq.write_table(page, folder / "page.parquet", compression="zstd", use_dictionary=False)
     noise = os.urandom(40 << 20).hex()
     rows = pa.table({"prompt": ["q", "q"], "completion": [noise, "a"]})
     pq.write_table(rows, folder / "long_row.parquet", compression="none", use_dictionary=False)
-    message = pa.StructArray.from_arrays([pa.array(["user"] * 2 * 10**6), pa.array(["q"] * 2 * 10**6)], ["role", "content"])
+    message = pa.StructArray.from_arrays(
+        [pa.array(["user"] * 2 * 10**6), pa.array(["q"] * 2 * 10**6)], ["role", "content"]
+    )
     lists = pa.ListArray.from_arrays(pa.array([0, 2 * 10**6], pa.int32()), message)
     pq.write_table(pa.table({"messages": lists}), folder / "many_messages.parquet")
 
@@ -122,7 +129,9 @@ CASES: dict[str, str | tuple[int, list]] = {
 }
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="Linux tells the peak of memory"
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +167,9 @@ def test_memory(found):
 def test_a_file_of_nothing_but_faults(tmp_path, monkeypatch):
     monkeypatch.setattr(json_files, "REJECTS", 10)
     (tmp_path / "faults.jsonl").write_text(GOOD + "x\n" * 11)
-    with pytest.raises(UserError, match="more than 10 entries of it are no rows. The first: invalid JSON: line 2"):
+    with pytest.raises(
+        UserError, match="more than 10 entries of it are no rows. The first: invalid JSON: line 2"
+    ):
         load(str(tmp_path / "faults.jsonl"))
 
 
