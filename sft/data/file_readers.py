@@ -26,11 +26,7 @@ def read(path: Path, label: str | None = None) -> Raw:
     there, and UserError where the file itself is at fault: empty, truncated, not UTF-8, of an unknown kind.
     """
     label = label or str(path)
-    if path.exists() and not path.is_file():
-        what = "a folder" if path.is_dir() else "a device or a pipe"
-        raise UserError(f"{label}: is {what}, not a file. Name a file of one of these kinds: {_UNDERSTOOD}.")
-    if not path.is_file():
-        raise MissingFile(label)
+    check_is_file(path, label)
     kind = kind_of(path.name)
     if kind is None:
         raise _unknown_kind(path, label)
@@ -41,6 +37,15 @@ def read(path: Path, label: str | None = None) -> Raw:
         return _READERS[kind](path, label)
     except OSError as error:
         raise UserError(f"{label}: cannot be read: {error}. Check the disk and the permissions.") from error
+
+
+def check_is_file(path: Path, label: str) -> None:
+    """Raise UserError for what is there and no file, which might never end; MissingFile where nothing is."""
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a device or a pipe"
+        raise UserError(f"{label}: is {what}, not a file. Name a file of one of these kinds: {_UNDERSTOOD}.")
+    if not path.is_file():
+        raise MissingFile(label)
 
 
 def _unknown_kind(path: Path, label: str) -> UserError:

@@ -55,9 +55,7 @@ def _check_footer(footer: pq.FileMetaData, label: str) -> None:
     for chunk in _chunks(footer):
         packed, size = chunk.total_compressed_size, chunk.total_uncompressed_size
         if size > max(UNPACKED, RATIO * packed):
-            raise _bomb(
-                label, f"{packed:,} bytes of column {chunk.path_in_schema!r} unpack to {mib(size)}"
-            )
+            raise _bomb(label, f"{packed:,} bytes of column {chunk.path_in_schema!r} unpack to {mib(size)}")
 
 
 def _chunks(footer: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
@@ -100,7 +98,9 @@ def _repeating(path: Path, footer: pq.FileMetaData) -> list[str]:
 
 def _longest(batch: pa.RecordBatch) -> int:
     """Return the length of the longest value in the batch's dictionaries."""
-    return max((pc.max(pc.binary_length(leaf.dictionary)).as_py() or 0 for leaf in dictionaries(batch)), default=0)
+    return max(
+        (pc.max(pc.binary_length(leaf.dictionary)).as_py() or 0 for leaf in dictionaries(batch)), default=0
+    )
 
 
 def _check_repeated(path: Path, columns: list[str], label: str) -> None:

@@ -105,6 +105,7 @@ def _load_path(source: Address, name: str) -> Loaded:
     if not path.is_dir():
         if source.fragment:
             raise UserError(f"{source.uri}: #{source.fragment} chooses files of a folder. Leave it out.")
+        file_readers.check_is_file(path, source.name)
         return _loaded([(path, source.name)], name, f"sha256:{sha256_of(path)}", source.chosen)
     inner = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     members = _matching([member for member in inner if is_data_file(member)], source)

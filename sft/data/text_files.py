@@ -39,7 +39,9 @@ def first_character(path: Path, label: str) -> str:
     for number, block in enumerate(blocks(path, label, 1 << 16)):
         if number == 0:
             if block.startswith(codecs.BOM_UTF8):
-                raise UserError(f"{label}: begins with a UTF-8 byte order mark. Save it as UTF-8 without BOM.")
+                raise UserError(
+                    f"{label}: begins with a UTF-8 byte order mark. Save it as UTF-8 without BOM."
+                )
             if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in block[:4]:
                 raise UserError(
                     f"{label}: is UTF-16 or UTF-32 text, not UTF-8, or no text at all. Save it as UTF-8 "

@@ -39,7 +39,7 @@ def bound_templates() -> None:
 
     from sft.modeling.template_sandbox import BoundedEnvironment
 
-    chat_template_utils.ImmutableSandboxedEnvironment = BoundedEnvironment
+    chat_template_utils.ImmutableSandboxedEnvironment = BoundedEnvironment  # type: ignore[misc]
     chat_template_utils._compile_jinja_template.cache_clear()
 
 

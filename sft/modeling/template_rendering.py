@@ -47,13 +47,16 @@ def apply(tokenizer: Any, messages: Messages, tools: Tools | None = None, **opti
     if not messages:
         raise TemplateRefusal("there is nothing before the assistant's first turn")
     try:
-        return tokenizer.apply_chat_template(
+        rendered = tokenizer.apply_chat_template(
             list(messages),
             tools=list(tools) if tools else None,
             date_string=DATE.strftime("%d %b %Y"),
             strftime_now=DATE.strftime,
             **options,
         )
+        if isinstance(rendered, str):
+            rendered.encode("utf-8")  # a tokenizer takes no half of a surrogate pair
+        return rendered
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"{tokenizer.name_or_path}: its chat template is not valid Jinja: {error}") from error
     except SyntaxError as error:  # loops within loops, of which Python takes 20
@@ -68,7 +71,15 @@ def apply(tokenizer: Any, messages: Messages, tools: Tools | None = None, **opti
             "which none of a real model does. Use another model or chat template."
         ) from None
     # Where a template meets a key or type that it does not expect, Python's own errors come through Jinja.
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+    except (
+        jinja2.TemplateError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         said = " ".join(str(error).split())[:SHOWN]
         raise TemplateRefusal(f"the chat template refuses this conversation: {said}") from error
 

@@ -113,7 +113,9 @@ class _Wrapped(NodeTransformer):
 
     def visit_List(self, node: Any) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        is_plain = all(isinstance(item, nodes.Const) for item in node.items) or getattr(node, "ctx", "") == "store"
+        is_plain = (
+            all(isinstance(item, nodes.Const) for item in node.items) or getattr(node, "ctx", "") == "store"
+        )
         return node if is_plain else _asked("made", node, node)
 
     visit_Dict = visit_Tuple = visit_List  # noqa: N815
@@ -165,7 +167,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Call what a template calls: a method, a macro, a global function."""
         # Jinja has a function of its own instead of a text's `format`.
         subject = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
-        if subject is __self:  # what _Wrapped has put there; variables of loops and blocks come with every call
+        if (
+            subject is __self
+        ):  # what _Wrapped has put there; variables of loops and blocks come with every call
             kwargs.pop("_loop_vars", None)
             kwargs.pop("_block_vars", None)
             return __obj(*args, **kwargs)
@@ -176,7 +180,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         __context.budget.spend(_size(result))
         return result
 
-    def call_filter(self, name: str, value: Any, args: Any = None, kwargs: Any = None, *of: Any, **more: Any) -> Any:
+    def call_filter(
+        self, name: str, value: Any, args: Any = None, kwargs: Any = None, *of: Any, **more: Any
+    ) -> Any:
         """Apply a filter by its name, as `map` does too."""
         context = of[0] if of else more.get("context")
         _check(context.budget, name, value, args or (), kwargs or {})
@@ -251,9 +257,7 @@ def _tree(value: Any, known: dict[int, int], depth: int) -> int:
     return known[id(value)]
 
 
-def _check(
-    budget: _Budget, name: str, subject: Any, args: Any, kwargs: Any, method: bool = False
-) -> None:
+def _check(budget: _Budget, name: str, subject: Any, args: Any, kwargs: Any, method: bool = False) -> None:
     """Raise TemplateLimit for a method of a text, or a filter, that would make more than may be made."""
     given = [*args, *kwargs.values()]
     is_text = isinstance(subject, str)
@@ -271,18 +275,26 @@ def _check(
         if name == "translate":
             raise TemplateLimit("calls translate")
     elif name == "join":
-        between, values = (subject, given[0] if given else ()) if method else (given[0] if given else "", subject)
+        between, values = (
+            (subject, given[0] if given else ()) if method else (given[0] if given else "", subject)
+        )
         if isinstance(values, list | tuple):
             budget.spend(_printed_size(values) + _size(between) * len(values))
         elif len(str(between)) > 1_000:
             raise TemplateLimit("joins with a text of more than 1,000 characters")
     elif name in ("format", "format_map", "strftime_now", "strftime"):
-        _check_format(budget, subject if is_text else next((v for v in given if isinstance(v, str)), ""), given)
+        _check_format(
+            budget, subject if is_text else next((v for v in given if isinstance(v, str)), ""), given
+        )
     elif name == "sum" and any(isinstance(value, list) for value in given):
         raise TemplateLimit("adds up lists")
     elif name == "tojson":
         budget.spend(_printed_size(subject) * (1 + (min(widest, _LARGE) if given else 0)))
-    elif not method and isinstance(subject, list | tuple | dict) and name in ("string", "pprint", "e", "escape"):
+    elif (
+        not method
+        and isinstance(subject, list | tuple | dict)
+        and name in ("string", "pprint", "e", "escape")
+    ):
         budget.spend(_printed_size(subject))
     elif name not in _LINEAR and (is_text or isinstance(subject, list | tuple)) and len(subject) > _LONG:
         raise TemplateLimit(f"calls {name} with a text or list of {len(subject):,}")
@@ -293,4 +305,6 @@ def _check_format(budget: _Budget, form: str, values: Any) -> None:
     if _WIDE.search(form):
         raise TemplateLimit("formats to a width of too many characters")
     longest = max((_printed_size(value) for value in values), default=0)
-    budget.spend(len(form) + (form.count("%") + form.count("{")) * (longest + _LARGE if "{:{" in form else longest))
+    budget.spend(
+        len(form) + (form.count("%") + form.count("{")) * (longest + _LARGE if "{:{" in form else longest)
+    )
