@@ -163,7 +163,7 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
     assert "enchmark" not in repo.script("compare", "main", "main~1").stdout
     repo.commit("benchmarks")
     repo.set_params({"train.learning_rate": 0.05, "train.budget": "8 steps"})
-    repo.dvc("repro", "evaluate")
+    repo.dvc_here("repro", "evaluate")
     text = repo.script("compare", "main", "workspace").stdout
     assert "No benchmarks of workspace: they ran on another adapter than its dvc.lock has" in text
     before = set((repo.path / "data/harness/cache").iterdir())
