@@ -15,7 +15,7 @@ from sft.data.message_columns import CALL_KEYS
 
 # Deeper than this Arrow's JSON parser may end the process; Python's says that it is too deep.
 DEEPEST = 500
-# Arrow gives every object all keys of the others: 10,000 rows of a key each took 8 s and 1.4 GB, and more keys
+# Arrow gives every object all keys of the others: 10,000 rows of a key each took 8 s and 1.4 GB, and more
 # take the square of that. Where this share of the keys has more than so many, rows are read one by one.
 _SHARE, _KEYS = 0.05, 100
 _BRACKETS = b"[]{}\n"
@@ -59,8 +59,8 @@ def can_read(path: Path, label: str) -> bool:
 
     Raises UserError where the file unpacks to far more than any text does.
     """
-    # Drawn at random, so that no file can be made in which all keys that are looked at are the same. Whichever
-    # way a file is read, its rows are the same.
+    # Drawn at random, so that no file can be made in which all keys that are looked at are the same. However
+    # a file is read, its rows are the same.
     draw, keys = np.random.default_rng(), set[bytes]()
     for block in text_files.blocks_of_lines(path, label):
         keys |= _some_keys(block, draw)

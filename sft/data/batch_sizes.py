@@ -10,7 +10,7 @@ from sft.data.arrays import is_list
 
 
 def batches(table: pa.Table, rows: int, most: int) -> Iterator[pa.RecordBatch]:
-    """Yield a table's rows in batches of so many rows, or of fewer where these have more bytes than `most`."""
+    """Yield a table's rows in batches of so many, or of fewer where these have more bytes than `most`."""
     for batch in table.to_batches(max_chunksize=rows):
         yield from _halved(batch, most)
 

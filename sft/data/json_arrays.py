@@ -87,8 +87,8 @@ class _Text:
                     return value
             if len(self._read) - self.at > ROW:
                 raise UserError(
-                    f"{self.label}: entry {number:,} is longer than the {mib(ROW)} that a row may have. Take it "
-                    "out, or write one object a line: there such a row is left out, and counted."
+                    f"{self.label}: entry {number:,} is longer than the {mib(ROW)} that a row may have. Take "
+                    "it out, or write one object a line: there such a row is left out, and counted."
                 )
             self._more()
 

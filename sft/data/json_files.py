@@ -88,8 +88,8 @@ def _count(rejects: list[Reject], reject: Reject) -> None:
     rejects.append(reject)
     if len(rejects) > REJECTS:
         raise UserError(
-            f"{reject.source}: more than {REJECTS:,} entries of it are no rows. The first: {rejects[0].why()}. "
-            "Is it the right file? If so, leave these entries out."
+            f"{reject.source}: more than {REJECTS:,} entries of it are no rows. The first: "
+            f"{rejects[0].why()}. Is it the right file? If so, leave these entries out."
         )
 
 
@@ -98,8 +98,8 @@ def _to_raw(rows: list[dict[str, Any]], rejects: list[Reject], numbers: list[int
     if len(names) > COLUMNS:
         shown = ", ".join(short(name) for name in list(names)[:3])
         raise UserError(
-            f"{label}: its rows have {len(names):,} keys in sum ({shown}, ...), and {COLUMNS:,} at most are read. "
-            "All rows should have the same keys: what is keyed by an id goes into a value."
+            f"{label}: its rows have {len(names):,} keys in sum ({shown}, ...), and {COLUMNS:,} at most are "
+            "read. All rows should have the same keys: what is keyed by an id goes into a value."
         )
     table, mixed = json_rows.to_table(rows)
     return Raw(table, rejects, numbers, mixed)

@@ -218,7 +218,7 @@ def _uniform(values: list[Any]) -> list[Any]:
 
 
 def _message(message: Any, others: set[str]) -> Any:
-    """Reduce a message; `others` collects the names of fields that are not read, of which Arrow bears not many."""
+    """Reduce a message; `others` collects the names of fields that are not read: Arrow bears not many."""
     if not isinstance(message, dict):
         return message
     kept: dict[str, Any] = {}

@@ -41,16 +41,16 @@ def read_parquet(path: Path, label: str) -> Raw:
 
 def _bomb(label: str, what: str) -> UserError:
     return UserError(
-        f"{label}: {what}, which no data set does: the file is not what it should be. Fetch it again, or leave "
-        "the column or the rows out that are so large."
+        f"{label}: {what}, which no data set does: the file is not what it should be. Fetch it again, or "
+        "leave the column or the rows out that are so large."
     )
 
 
 def _check_footer(footer: pq.FileMetaData, label: str) -> None:
     if footer.num_columns > COLUMNS:
         raise UserError(
-            f"{label}: has {footer.num_columns:,} columns, those within others counted, and {COLUMNS:,} at most "
-            "are read. Leave out those that are not trained on."
+            f"{label}: has {footer.num_columns:,} columns, those within others counted, and {COLUMNS:,} at "
+            "most are read. Leave out those that are not trained on."
         )
     for chunk in _chunks(footer):
         packed, size = chunk.total_compressed_size, chunk.total_uncompressed_size
@@ -69,7 +69,7 @@ def _counted(batches: Iterator[pa.RecordBatch], path: Path, label: str) -> Itera
     size, packed = 0, path.stat().st_size
     for batch in batches:
         size += size_of(batch) + len(batch)
-        if size > max(4 * UNPACKED, RATIO * packed):
+        if size > _most(packed):
             raise _bomb(label, f"{packed:,} bytes unpack to more than {mib(size)}")
         yield batch
 
@@ -104,12 +104,21 @@ def _longest(batch: pa.RecordBatch) -> int:
 
 
 def _check_repeated(path: Path, columns: list[str], label: str) -> None:
-    """Raise UserError where a few rows hold values that repeat to far too much."""
+    """Raise UserError where values repeat to far too much, in a few rows or in all."""
+    total, packed = 0, path.stat().st_size
     with pq.ParquetFile(path, memory_map=True, read_dictionary=columns) as file:
         for batch in file.iter_batches(batch_size=_FEW, columns=columns):
-            for leaf in dictionaries(batch):
-                if (size := written_out(leaf)) > _MOST_OF_BATCH:
-                    raise _bomb(label, f"{len(batch)} rows of {', '.join(columns)} hold {mib(size)}")
+            size = sum(map(written_out, dictionaries(batch)))
+            total += size
+            if size > _MOST_OF_BATCH or total > _most(packed):
+                raise _bomb(
+                    label, f"values of {', '.join(columns)} repeat to {mib(max(size, total))} or more"
+                )
+
+
+def _most(packed: int) -> int:
+    """Return how large a file of so many bytes may become."""
+    return max(4 * UNPACKED, RATIO * packed)
 
 
 def _without_long_rows(table: pa.Table, label: str) -> Raw:

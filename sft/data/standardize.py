@@ -242,7 +242,7 @@ def _excerpt(batch: pa.RecordBatch, at: int, name: str | None, messages: Message
 
 
 def _beginning(value: pa.Array) -> Any:
-    """Return the one value of an array, of a long list the begin: millions of messages are not made objects of."""
+    """Return the one value of an array, of a long list the begin: it may have millions of messages."""
     if arrays.is_list(value.type) and len(value.flatten()) > SHOWN:
         return value.flatten().slice(0, SHOWN).to_pylist()
     return value[0].as_py()

@@ -71,7 +71,7 @@ def not_utf8(path: Path, label: str) -> UserError:
 
 
 def lines(path: Path, label: str) -> Iterator[bytes]:
-    """Return the lines of a file, one by one; of one that is longer than a row may be, a byte more than that."""
+    """Return a file's lines, one by one; of one that is longer than a row may be, a byte more than that."""
     # Only "\n" ends a line: strings may hold other characters that splitlines() would take.
     for block in blocks_of_lines(path, label):
         yield from block.removesuffix(b"\n").split(b"\n")

@@ -67,8 +67,8 @@ def apply(tokenizer: Any, messages: Messages, tools: Tools | None = None, **opti
         if size > LONG:
             raise TemplateRefusal("the chat template cannot render so long a conversation", what) from None
         raise UserError(
-            f"{tokenizer.name_or_path}: its chat template {what} for one conversation of {size:,} characters, "
-            "which none of a real model does. Use another model or chat template."
+            f"{tokenizer.name_or_path}: its chat template {what} for one conversation of {size:,} "
+            "characters, which none of a real model does. Use another model or chat template."
         ) from None
     # Where a template meets a key or type that it does not expect, Python's own errors come through Jinja.
     except (

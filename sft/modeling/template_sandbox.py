@@ -1,9 +1,10 @@
 """Jinja's sandbox with a bound on time and on what a chat template makes, for templates come from anywhere.
 
-transformers renders in Jinja's ImmutableSandboxedEnvironment, which keeps a template from the machine but lets it
-run and grow for ever: two loops of 100,000 rounds, 'a' * 10**10, `|center(10**9)`. Nothing interrupts a single
-call into C, and a thread has no timer of its own, so the environment here looks at the clock at every round of a
-loop and every call, and at sizes before what is known to multiply them. It needs no signal, thread or process.
+transformers renders in Jinja's ImmutableSandboxedEnvironment, which keeps a template from the machine but
+lets it run and grow for ever: two loops of 100,000 rounds, 'a' * 10**10, `|center(10**9)`. Nothing interrupts a
+single call into C, and a thread has no timer of its own, so the environment here looks at the clock at every
+round of a loop and every call, and at sizes before what is known to multiply them. It needs no signal, thread
+or process. Blocks with a filter, which no published template has, are refused: they would pass by it.
 """
 
 import re
@@ -19,16 +20,71 @@ from jinja2.utils import pass_context
 from jinja2.visitor import NodeTransformer
 
 SECONDS = 10.0  # of a rendering; those of real templates and rows take a thousandth of one
-# Characters (an entry of a list counts as 8) that a rendering makes in sum. A template makes each text some five times.
+# Characters (an entry of a list counts as 8) that a rendering makes in sum. Templates make each text some
+# five times.
 WORK = 256 << 20
 _LARGE = 100_000  # an argument, such as a width; as Jinja's own limit on range
 _LONG = 1 << 20  # a text or list that only what takes time in proportion is applied to
 _BITS = 4_096
 _LINEAR = frozenset(
-    "abs capitalize casefold count d default dictsort e endswith escape find first float get index int isalnum isalpha "
-    "isdigit isspace items keys last length list lower lstrip map partition pop reject rejectattr removeprefix "
-    "removesuffix reverse rfind rindex round rpartition rsplit rstrip safe select selectattr sort split splitlines "
-    "startswith string strip title tojson trim unique upper values".split()
+    [
+        "abs",
+        "capitalize",
+        "casefold",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "e",
+        "endswith",
+        "escape",
+        "find",
+        "first",
+        "float",
+        "get",
+        "index",
+        "int",
+        "isalnum",
+        "isalpha",
+        "isdigit",
+        "isspace",
+        "items",
+        "keys",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "lstrip",
+        "map",
+        "partition",
+        "pop",
+        "reject",
+        "rejectattr",
+        "removeprefix",
+        "removesuffix",
+        "reverse",
+        "rfind",
+        "rindex",
+        "round",
+        "rpartition",
+        "rsplit",
+        "rstrip",
+        "safe",
+        "select",
+        "selectattr",
+        "sort",
+        "split",
+        "splitlines",
+        "startswith",
+        "string",
+        "strip",
+        "title",
+        "tojson",
+        "trim",
+        "unique",
+        "upper",
+        "values",
+    ]
 )
 _OF_DICT = frozenset(dir(dict))
 _WIDE = re.compile(r"\d{6}|\*")
@@ -60,7 +116,7 @@ class _BoundContext(Context):
         super().__init__(*args, **keywords)
         self.budget = _Budget()
 
-    def derived(self, locals: dict[str, Any] | None = None) -> "_BoundContext":  # noqa: A002
+    def derived(self, locals: dict[str, Any] | None = None) -> "_BoundContext":
         """Return a context for a block: of the same rendering."""
         context: Any = super().derived(locals)
         context.budget = self.budget
@@ -96,7 +152,7 @@ class _Wrapped(NodeTransformer):
         self.generic_visit(node)
         if node.node is None:
             raise TemplateSyntaxError("blocks with a filter are not rendered", node.lineno)
-        call = _asked("filtered", node, nodes.Const(node.name), node.node, *node.args)
+        call: Any = _asked("filtered", node, nodes.Const(node.name), node.node, *node.args)
         call.kwargs, call.dyn_args, call.dyn_kwargs = node.kwargs, node.dyn_args, node.dyn_kwargs
         return call
 
@@ -121,10 +177,12 @@ class _Wrapped(NodeTransformer):
     visit_Dict = visit_Tuple = visit_List  # noqa: N815
 
 
-def _asked(name: str, at: nodes.Node, *args: nodes.Expr) -> nodes.Call:
+def _asked(name: str, at: nodes.Node, *args: Any) -> nodes.Call:
+    """Make the call of a method of the environment, with the rendering's context."""
+    environment: Any = at.environment
     call = nodes.Call(nodes.EnvironmentAttribute(name), [nodes.ContextReference(), *args], [], None, None)
     for node in (call, call.node, *call.args):
-        node.set_lineno(at.lineno).set_environment(at.environment)
+        node.set_lineno(at.lineno).set_environment(environment)
     return call
 
 
@@ -163,7 +221,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             context.budget.spend(_size(one) * max(times, 0) if isinstance(times, int) else 1)
         return super().call_binop(context, operator, left, right)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """Call what a template calls: a method, a macro, a global function."""
         # Jinja has a function of its own instead of a text's `format`.
         subject = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
@@ -184,7 +242,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self, name: str, value: Any, args: Any = None, kwargs: Any = None, *of: Any, **more: Any
     ) -> Any:
         """Apply a filter by its name, as `map` does too."""
-        context = of[0] if of else more.get("context")
+        context: Any = of[0] if of else more.get("context")
         _check(context.budget, name, value, args or (), kwargs or {})
         result = super().call_filter(name, value, args, kwargs, *of, **more)
         context.budget.spend(_size(result))
@@ -214,7 +272,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return value[start:stop:step]
 
     def made(self, context: Any, value: Any) -> Any:
-        """Return a new list or mapping, if what is in it over and over is not too much to be compared or printed."""
+        """Return a new list or mapping, if what it holds over and over is not too much to be printed."""
         context.budget.spend(1)
         _printed_size(value)
         return value
@@ -233,7 +291,7 @@ def _size(value: Any) -> int:
 
 
 def _printed_size(value: Any) -> int:
-    """Return about how many characters a value has when it is written out, what it holds twice counted twice."""
+    """Return about how many characters a value has written out, what it holds twice counted twice."""
     if isinstance(value, str):
         return len(value)
     if not isinstance(value, list | tuple | dict):

@@ -1,8 +1,7 @@
-"""Files of random rows, whole and damaged: every row is counted once, or the file is refused in a sentence."""
+"""Files of random rows, whole and damaged: each row is counted once, or the file is refused in a sentence."""
 
 import gzip
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 
 from sft.core.errors import UserError
 from sft.core.row_schema import content_ids, conversation
-from sft.data import account
 from sft.data.columns import MEDIA, READ
 from sft.data.layouts import LAYOUTS
 from sft.data.message_columns import CONTENT_KEYS, KEYS, ROLE_KEYS
@@ -161,7 +159,6 @@ def test_each_row_is_counted_once(ending, here):
         assert len({reject.row for reject in loaded.rejects}) == len(loaded.rejects)
         ids = content_ids(loaded.table["messages"], loaded.table["tools"])
         assert loaded.table["id"].equals(pa.chunked_array([ids]))
-        assert account.by_value(loaded.table["id"]) is not None
         for row in loaded.table.to_pylist():
             told, _ = conversation(row)
             assert all(one["content"] or one.get("tool_calls") or one["role"] == "tool" for one in told)
@@ -220,7 +217,7 @@ def test_addresses(address):
     try:
         parsed = parse(address)
         check_tracked(address)
-        if parsed.scheme == "file" and os.path.isabs(parsed.name):
+        if parsed.scheme == "file" and Path(parsed.name).is_absolute():
             load(address)
     except UserError as error:
         assert str(error)

@@ -12,10 +12,12 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from torch.nn.attention.varlen import varlen_attn
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from sft.modeling import compat
 from sft.modeling.loading import load_model
 from sft.modeling.packed_attention import PACKED, packed_attention, register
+from sft.modeling.template_sandbox import TemplateLimit
 from tests.tiny import save_model
 
 
@@ -100,3 +102,14 @@ def test_the_attention_is_the_one_asked_for(tmp_path):
     model = load_model(save_model(tmp_path), "float32", "cpu", attention=PACKED)
     look = "transformers.AttentionInterface: does a model still take its attention by this name?"
     assert model.config._attn_implementation == PACKED, look
+
+
+def test_transformers_renders_in_our_environment():
+    look = (
+        "transformers.utils.chat_template_utils: in which environment does it compile a template, kept where?"
+    )
+    template = "{{ 'a' * 10**10 }}"
+    compat.bound_templates()
+    with pytest.raises(TemplateLimit):
+        render_jinja_template([[{"role": "user", "content": "q"}]], chat_template=template)
+        pytest.fail(look)

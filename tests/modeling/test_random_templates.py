@@ -1,4 +1,4 @@
-"""Chat templates with random changes: a conversation is encoded, the same each time, or refused in a sentence."""
+"""Chat templates with random changes: a conversation is encoded, the same each time, or refused."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Templates made to take a machine's memory or its day: each is refused in a sentence, within bounds.
 
-They run in one process of their own, whose memory is limited by the system to what the process has before them
-and MORE_MEMORY; docs/robustness.md says what each takes.
+They run in one process of their own, whose memory the system limits to what it has before them and
+MORE_MEMORY; docs/robustness.md says what each takes.
 """
 
 import json
@@ -20,21 +20,25 @@ from sft.modeling.template_rendering import TemplateRefusal, apply
 from tests.chat_templates import tokenizer_of
 
 MORE_MEMORY = 2 << 30
-SECONDS = 1.0
-DOUBLED = "{% set n = namespace(x=['x'], y=['x']) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
+LOOP = "{% for a in range(100000) %}"
+GROW = "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = "
+SECONDS = 0.3
+DOUBLED = (
+    "{% set n = namespace(x=['x'], y=['x']) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
+)
 HOSTILE = {
-    "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}": "takes more than 1 seconds",
-    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}": "takes more than",
-    "{% set s = 'a' * 8000000 %}{% set t = s[1:] ~ 'b' %}{% for i in range(9999) %}{{ t in s }}{% endfor %}": "takes",
-    "{% for a in range(100000) %}" + "A" * 10_000 + "{% endfor %}": "makes more than 256 MiB",
+    LOOP * 2 + "{% endfor %}" * 2: "takes more than",
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}": "takes",
+    "{% set s = 'a' * 9**7 %}{% set t = s[1:] ~ 'b' %}" + LOOP + "{{ t in s }}{% endfor %}": "takes",
+    LOOP + "A" * 10_000 + "{% endfor %}": "makes more than 256 MiB",
     "{{ 'a' * 10**10 }}": "makes more than 256 MiB",
     "{{ ([0] * 10**9)|length }}": "makes more than 256 MiB",
-    "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}": "makes more than",
-    "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}": "makes more than",
+    GROW + "n.x ~ n.x %}{% endfor %}": "makes more than",
+    GROW + "n.x + n.x %}{% endfor %}": "makes more than",
     DOUBLED + "{{ n.x }}": "makes more than",
     "{% set s = 'x' * 100000 %}{{ s|replace('x', s) }}": "makes more than",
     "{% set s = 'x' * 100000 %}{{ ([s] * 100000)|join }}": "makes more than",
-    "{% set n = namespace(x=9) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}": "too many digits",
+    GROW.replace("'x'", "9") + "n.x * n.x %}{% endfor %}": "too many digits",
     "{{ 9 ** (9 ** 9) }}": "too many digits",
     "{{ 'x'|center(10**9) }}": "calls center with the number 1e+09",
     "{{ ['x']|map('center', 10**9)|list }}": "with the number 1e+09",
@@ -56,7 +60,8 @@ from sft.modeling.template_rendering import apply
 from tests.chat_templates import tokenizer_of
 template_sandbox.SECONDS = float(sys.argv[2])
 tokenizer, said = tokenizer_of(Path(sys.argv[1]), "x"), []
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 1 << 40
+pages = Path("/proc/self/statm")  # Linux
+used = int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 1 << 40
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]), resource.RLIM_INFINITY))
 for template in json.load(sys.stdin):
     tokenizer.chat_template = template
@@ -118,10 +123,11 @@ def test_faults_of_a_template_are_refusals(tokenizer, template):
 
 
 PLAIN = [
-    "{% for m in messages %}{{ loop.index }}{{ loop.length }}{{ loop.last }}{{ m['role'] ~ 1 ~ none }}{% endfor %}",
+    "{% for m in messages %}{{ loop.index }}{{ loop.length }}{{ m['role'] ~ 1 ~ none }}{% endfor %}",
     "{{ messages[0].content[1:] }}{{ messages[::-1][0].role }}{{ [1, messages[0]] }}{{ {'a': (1, 2)} }}",
     "{{ '%s-%5d' % ('a', 7) }}{{ '{:>4}'.format('b') }}{{ 2 ** 5 * 3 + 1 }}{{ 'ab' * 2 }}{{ [1] * 2 }}",
-    "{{ messages|map(attribute='role')|join(',') }}{{ messages[0]|items|list }}{{ 'a b'|replace(' ', '')|upper }}",
+    "{{ messages|map(attribute='role')|join(',') }}{{ messages[0]|items|list }}",
+    "{{ 'a b'|replace(' ', '')|upper }}{{ 'a\\nb'|indent(2) }}{{ messages|tojson(indent=2) }}",
     "{% for k, v in messages[0].items() if v %}{{ k }}{% else %}none{% endfor %}{{ missing|default('d') }}",
     "{% for x in [[1, [2]], [3]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}",
     "{% macro f(a, b=2) %}{{ a }}{{ b }}{{ caller() if caller else '' }}{% endmacro %}{{ f(1) }}"
