@@ -30,6 +30,9 @@ from sft.core.params import load
 from stages.cli import LOCK, PARAMS, PIPELINE
 
 KEPT = 14 * 24 * 3600  # seconds that a folder is kept which nobody has touched
+KEPT_OF_COPIES = (
+    24 * 3600
+)  # and that of a stage which has succeeded, in a copy of the repository that is gone
 
 
 @dataclass(frozen=True)
@@ -179,9 +182,16 @@ def _mark_finished(path: Path) -> None:
 
 
 def _recorded(path: Path) -> bool:
-    """Tell whether a folder's stage has succeeded, and DVC has written its lock file since."""
+    """Tell whether a folder's stage has succeeded, and DVC has written its lock file since.
+
+    A copy of the repository, of `--temp` and the queue, is gone at the end, however that was: nobody can tell
+    from it, so the folder stays for a day.
+    """
+    finished = _finished(path)
     try:
-        lock, then = json.loads(_finished(path).read_text())
+        lock, then = json.loads(finished.read_text())
+        if not Path(lock).parent.exists():
+            return time.time() - finished.stat().st_mtime > KEPT_OF_COPIES
         return _written(Path(lock)) != then
     except FileNotFoundError:
         return False
@@ -191,9 +201,7 @@ def _recorded(path: Path) -> bool:
 
 def _written(lock: Path) -> int:
     """Return when a lock file was written, in nanoseconds since 1970; 0 where it is not there."""
-    if lock.exists():
-        return lock.stat().st_mtime_ns
-    return 0 if lock.parent.exists() else -1
+    return lock.stat().st_mtime_ns if lock.exists() else 0
 
 
 def _touched(path: Path) -> float:

@@ -129,12 +129,12 @@ def test_a_rebase_and_a_cherry_pick(toy: Toy, ran: Ran) -> None:
     assert merged(toy).endswith("Go on with: git rebase --continue")
     toy.run("git", "-c", "core.editor=true", "rebase", "--continue")
     assert toy.git("log", "--format=%s").split() == ["ours", "theirs", "run", "pipeline"]
-    assert toy.changed_stages() == {"check", "plot"}
+    assert toy.changed_stages() == {"plot"}
     toy.git("switch", "--quiet", "--detach", "again")
     in_conflict(toy, "cherry-pick", "theirs")
     assert merged(toy).endswith("Go on with: git cherry-pick --continue")
     toy.run("git", "-c", "core.editor=true", "cherry-pick", "--continue")
-    assert toy.changed_stages() == {"check", "plot"}
+    assert toy.changed_stages() == {"plot"}
 
 
 def test_conflict_markers_of_a_clone_without_the_attribute_and_a_run_from_before(toy: Toy, ran: Ran) -> None:
@@ -169,7 +169,7 @@ def test_after_a_merge_that_was_committed_with_one_side_s_lock(toy: Toy, ran: Ra
     toy.git("commit", "--quiet", "--all", "--no-edit")
     assert "train" in toy.changed_stages()
     assert merged(toy).endswith("are added: look at them, and commit.")
-    assert toy.changed_stages() == {"check", "plot"}
+    assert toy.changed_stages() == {"plot"}
     # What is not committed is not lost, and what has run since the merge stays.
     with toy.here(), pytest.raises(UserError, match=r"^dvc\.lock: changed since the merge"):
         merge_lock()

@@ -215,7 +215,9 @@ def test_dvc_writes_its_lock_file_after_every_stage(repository):
     assert times[0] < times[1]
 
 
-def test_a_copy_of_the_repository_that_is_gone_was_recorded(repository, monkeypatch):
+def test_of_a_copy_of_the_repository_that_is_gone_nobody_can_tell_so_it_stays_for_a_day(
+    repository, monkeypatch
+):
     monkeypatch.setenv("DVC_STAGE", "train")
     monkeypatch.setenv("DVC_ROOT", str(repository))
     copied = repository / "copied"
@@ -228,7 +230,12 @@ def test_a_copy_of_the_repository_that_is_gone_was_recorded(repository, monkeypa
     with taken({"revision": "other"}):
         assert path.exists()
     monkeypatch.chdir(repository)
-    shutil.rmtree(copied)
+    shutil.rmtree(copied)  # as DVC does where the stage's process ended badly after all
+    with taken({"revision": "other"}):
+        assert (path / "some").exists()
+    finished = path.with_name(f"{path.name}.finished")
+    day_ago = finished.stat().st_mtime - work.KEPT_OF_COPIES - 1
+    os.utime(finished, (day_ago, day_ago))
     with taken({"revision": "other"}):
         assert not path.exists()
 
