@@ -60,7 +60,7 @@ class KeptResults:
         sound, damaged = [], 0
         for line in lines:
             try:
-                if _hashed(line[_HASH + 1 :]) != line[:_HASH]:
+                if _hashed(line[_HASH + 1 :]) + b" " != line[: _HASH + 1]:
                     raise ValueError("its content is another than its hash is of")
                 kind, key, seconds, results = json.loads(line[_HASH + 1 :])
             except ValueError:
