@@ -11,7 +11,7 @@ import pyarrow as pa
 from sft.core.errors import UserError
 from sft.data import arrow_json, json_arrays, json_rows, text_files
 from sft.data.columns import jq_path, short
-from sft.data.limits import COLUMNS, REJECTS, ROW, WHOLE
+from sft.data.limits import COLUMNS, NESTED, REJECTS, ROW, WHOLE
 from sft.data.raw_rows import FileReason, Raw
 from sft.data.source_rows import SHOWN, Reject
 
@@ -60,7 +60,9 @@ def _read_lines(path: Path, label: str) -> Raw:
         if not line.strip():
             continue
         reason, detail = FileReason.TOO_LONG, f"line {number + 1}"
-        if len(line) <= ROW:
+        if len(line) > 2 * NESTED and line.count(b"{") + line.count(b"[") > NESTED:
+            reason = FileReason.TOO_MANY
+        elif len(line) <= ROW:
             text = line.decode("utf-8")
             try:
                 rows.append(json_rows.check(json_rows.parse(text), json_rows.has_escapes(text)))

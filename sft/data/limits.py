@@ -5,6 +5,8 @@ docs/robustness.md lists what each of these holds off. Sizes are in bytes.
 
 # A row as it is written. Ten million tokens of English are some 45 MB.
 ROW = 64 << 20
+# Lists and objects of a row, each of which takes some 100 bytes: a row of empty ones takes 3 GB.
+NESTED = 1_000_000
 # Messages of a row. The longest recorded sessions of agents have some thousand. Where each answer's tokens
 # are told apart by rendering what stands before it, the work grows with the square.
 MESSAGES = 10_000

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from sft.data.limits import ROW, mib
+from sft.data.limits import NESTED, ROW, mib
 from sft.data.source_rows import Reason, Reject
 
 
@@ -12,6 +12,7 @@ class FileReason(Reason):
     """Why a line of a file, or an entry of its array, is no row."""
 
     INVALID_JSON = "invalid JSON"
+    TOO_MANY = f"more than {NESTED:,} lists and objects"
     TOO_LONG = f"longer than the {mib(ROW)} that a row may have"
 
 

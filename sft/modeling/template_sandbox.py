@@ -1,7 +1,7 @@
 """Jinja's sandbox with a bound on time and on what a chat template makes, for templates come from anywhere.
 
-transformers renders in Jinja's ImmutableSandboxedEnvironment, which keeps a template from the machine but
-lets it run and grow for ever: two loops of 100,000 rounds, 'a' * 10**10, `|center(10**9)`. Nothing interrupts a
+transformers renders in Jinja's ImmutableSandboxedEnvironment, which keeps a template off the machine but lets
+it run and grow for ever: two loops of 100,000 rounds, 'a' * 10**10, `|center(10**9)`. Nothing interrupts a
 single call into C, and a thread has no timer of its own, so the environment here looks at the clock at every
 round of a loop and every call, and at sizes before what is known to multiply them. It needs no signal, thread
 or process. Blocks with a filter, which no published template has, are refused: they would pass by it.

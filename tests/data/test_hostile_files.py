@@ -73,8 +73,9 @@ def save(folder: Path) -> None:
     literal = {**tools, "tools": "[" + "0," * 2_000_000 + "']"}
     lines = "".join(json.dumps(row) + "\n" for row in (tools, calls, literal))
     (folder / "deep_tools.jsonl").write_text(lines)
-    many = {"messages": [{"role": "user", "content": "q"}] * 1_000_000}
+    many = {"messages": [{"role": "user", "content": "q"}] * 900_000}
     (folder / "many_messages.jsonl").write_text(GOOD.replace('"prompt"', '"text"') + json.dumps(many) + "\n")
+    (folder / "many_objects.jsonl").write_text(GOOD + '{"messages": [' + "{}," * 20_000_000 + "{}]}\n")
     (folder / "many_keys.jsonl").write_text("".join(f'{{"k{n}": 1}}\n' for n in range(30_000)))
     (folder / "many_spaced_keys.jsonl").write_text("".join(f'{{"k{n}"  : 1}}\n' for n in range(30_000)))
     (folder / "digits.jsonl").write_text(GOOD + f'{{"prompt": {"9" * 10**6}}}\n{{"prompt": 1e999999}}\n')
@@ -117,6 +118,7 @@ CASES: dict[str, str | tuple[int, list]] = {
     "deep.json": "nested too deeply",
     "deep_tools.jsonl": (0, [[at, f"{what} that cannot be read"] for at, what in enumerate(UNREADABLE)]),
     "many_messages.jsonl": (0, [[0, "no messages"], [1, "more than 10,000 messages"]]),
+    "many_objects.jsonl": (1, [[1, "more than 1,000,000 lists and objects: line 2"]]),
     "many_keys.jsonl": "its rows have 30,000 keys in sum (k0, k1, k2, ...), and 1,000 at most are read",
     "many_spaced_keys.jsonl": "its rows have 30,000 keys in sum",
     "digits.jsonl": (1, [[1, "invalid JSON: line 2: a number of too many digits"], [2, "mixed types"]]),
