@@ -144,7 +144,7 @@ def _watch(request: Request, over: threading.Event) -> None:
         if over.wait(INTERVAL):
             return
     if not request():
-        request.why = "stopped: DVC, which ran this stage, is gone"
+        request.why = "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)"
         # To the main thread, which it wakes from waiting.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 

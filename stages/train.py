@@ -95,7 +95,7 @@ def how_far(at: Interrupted) -> str:
     next_run = "begins anew" if at.kept is None else "goes on from there"
     if at.kept not in (None, at.step):
         next_run = f"goes on from step {at.kept:,}"
-    return f" at step {at.step:,} of {at.steps:,}; the next `dvc repro` {next_run}"
+    return f", at step {at.step:,} of {at.steps:,}; the same command again {next_run}"
 
 
 def read_mix(mixture: MixtureParams) -> Mix:

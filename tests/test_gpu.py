@@ -225,7 +225,7 @@ def test_killed_twice_a_resumed_training_is_the_same_to_the_bit(engine, dropout,
 
     status, said = stop_after(killed, 30, signal.SIGTERM)
     assert status == 143, said[-3000:]
-    assert f" of {STEPS}; the next `dvc repro` goes on from there" in said
+    assert f" of {STEPS}; the same command again goes on from there" in said
     status, said = stop_after(killed, 70, signal.SIGKILL)
     assert status == -signal.SIGKILL and "going on from step" in said, said[-3000:]
     process = start_stage(killed)

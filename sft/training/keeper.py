@@ -81,6 +81,8 @@ class Keeper:
         """Save, stop, and leave the validation to the next run; before the first step nothing is to save."""
         self._check_before_the_first_step(trainer.state)
         self._validation_due = True
+        # The trainer, whose evaluation did not come to its end, would begin another at the end of the epoch.
+        trainer.control.should_evaluate = False
         trainer.control.should_save = trainer.control.should_training_stop = self.stopped = True
 
     def save(self, trainer: Any) -> None:

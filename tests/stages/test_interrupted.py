@@ -47,10 +47,10 @@ def test_killed_in_the_workspace_it_goes_on_in_a_copy(repo: Repo, tmp_path: Path
     dvc.wait()
     psutil.wait_procs([stage], timeout=30)
     assert not stage.is_running()
-    stopped = re.search(rf"^(stopped: .*) at step (\d+) of {STEPS}; (.*)$", log.read_text(), re.MULTILINE)
+    stopped = re.search(rf"^(stopped .*), at step (\d+) of {STEPS}; (.*)$", log.read_text(), re.MULTILINE)
     assert stopped and "Traceback" not in log.read_text()
-    assert stopped[1] == "stopped: DVC, which ran this stage, is gone"
-    assert stopped[3] == "the next `dvc repro` goes on from there" and int(stopped[2]) < STEPS
+    assert stopped[1] == "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)"
+    assert stopped[3] == "the same command again goes on from there" and int(stopped[2]) < STEPS
 
     said = repo.dvc("exp", "run", "--temp", "--name", "resumed", "train")
     assert f"going on from step {stopped[2]} of {STEPS} (checkpoint of " in said

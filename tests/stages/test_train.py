@@ -274,7 +274,7 @@ def test_nothing_held_out(values):
 
 def test_how_far_a_stopped_training_has_come():
     said = [train.how_far(Interrupted(40, 180, kept)) for kept in (40, 20, None)]
-    begin = " at step 40 of 180; the next `dvc repro` "
+    begin = ", at step 40 of 180; the same command again "
     assert said == [
         begin + "goes on from there",
         begin + "goes on from step 20",
