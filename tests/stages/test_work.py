@@ -324,3 +324,13 @@ def test_without_dvc_it_is_temporary(repository):
             assert path.is_dir() and not path.is_relative_to(repository)
         assert not path.exists()
         edit("dvc.yaml", PIPELINE)
+
+
+def test_of_a_pipeline_that_has_run_to_its_end_nothing_is_left(built):
+    """The last stage, which keeps nothing, removes what those before it have kept; DVC has recorded these."""
+    assert {path.name for path in (built.path / ".dvc/tmp/work").iterdir()} == {
+        "train",
+        "baseline",
+        "evaluate",
+    }
+    assert not [*(built.path / ".dvc/tmp/work").glob("*/*")]
