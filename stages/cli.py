@@ -9,13 +9,12 @@ from typing import Any
 
 from sft.core.errors import MissingFile, ParamError, UserError
 from sft.core.params import leaves, load
-from sft.core.snapshot import Snapshot
-from stages import stopping
+from stages import inputs, kept_work, stopping
+from stages.inputs import PARAMS as PARAMS
+from stages.inputs import PIPELINE as PIPELINE
+from stages.kept_work import LOCK as LOCK
 from stages.paths import RAW
 
-PARAMS = "params.yaml"
-PIPELINE = "dvc.yaml"
-LOCK = "dvc.lock"
 # The groups of params whose names the user chooses: dvc.yaml lists such a group, of all others the leaves.
 GROUPS = ("tasks", "data.weights")
 
@@ -60,9 +59,10 @@ def _run(main: Callable[[dict[str, Any]], None]) -> None:
     try:
         params = load(PARAMS)
         reject_unread(params)
-        recorded = RecordedInputs.of_this_stage()
-        main(params)
-        recorded.check()
+        if stage := os.environ.get("DVC_STAGE"):
+            kept_work.remove_old(besides=f"{stage}/")
+        with inputs.unchanged():
+            main(params)
     except UserError as error:
         sys.exit(f"error: {described(error)}")
     except OSError as error:
@@ -77,50 +77,6 @@ def _run(main: Callable[[dict[str, Any]], None]) -> None:
             "evaluate.batch_size to auto or lower, or model.load_in_4bit to true; see that nothing else uses "
             "the card."
         )
-
-
-class RecordedInputs:
-    """What DVC will record as the inputs of the stage that it runs here.
-
-    DVC hashes code and params when a stage has ended, so what is edited while it runs would be recorded, in
-    dvc.lock and in the run cache, as what its results were made of.
-    """
-
-    def __init__(self, stage: str, deps: list[str], names: list[str]):
-        self._stage, self._names = stage, names
-        self._files = Snapshot(deps)
-        self._values = self._read()
-
-    @classmethod
-    def of_this_stage(cls) -> "RecordedInputs":
-        """Remember the inputs now; there are none where DVC does not run us."""
-        stage = os.environ.get("DVC_STAGE", "")
-        stages = load(PIPELINE).get("stages", {}) if stage and Path(PIPELINE).exists() else {}
-        listed = stages.get(stage, {})
-        return cls(stage, listed.get("deps", []), listed.get("params", []))
-
-    def check(self) -> None:
-        """Raise UserError where the inputs are no longer those that the stage began with."""
-        now = self._read()
-        params = [
-            f"{name} {self._values[name]} -> {now[name]}" for name in now if now[name] != self._values[name]
-        ]
-        if edited := params + self._files.changed():
-            raise UserError(
-                f"{', '.join(edited)}: changed while stage {self._stage} was running, so DVC would record "
-                "its results as made of what they were not. To have them of what is there now, run again "
-                f"(dvc repro); to keep them, put that back as it was, and: dvc commit --force {self._stage}"
-            )
-
-    def _read(self) -> dict[str, str]:
-        values = load(PARAMS) if self._names else {}
-        found: dict[str, str] = {}
-        for name in self._names:
-            value: Any = values
-            for part in name.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            found[name] = str(value)
-        return found
 
 
 def reject_unread(params: dict[str, Any], pipeline: Path | str = PIPELINE) -> None:

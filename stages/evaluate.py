@@ -32,7 +32,7 @@ from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams
 from sft.statistics.gains import gains, sentence
 from sft.tasks.task import TaskParams, tasks_of
-from stages import paths, same_as_before, work
+from stages import inputs, paths, same_as_before, work
 from stages.cli import run
 
 
@@ -65,7 +65,7 @@ FILES = {
 def main(values: dict[str, Any], which: str) -> None:
     """Load the model, answer and score the examples, and write what came of it."""
     files = FILES[which]
-    inputs = work.inputs_of(files.stage)
+    begun = inputs.of(files.stage)
     model_params = section(values, "model", ModelParams)
     params = section(values, "evaluate", EvaluateParams)
     tasks = tasks_of(mapping(values, "tasks", TaskParams))
@@ -84,8 +84,8 @@ def main(values: dict[str, Any], which: str) -> None:
     examples = {task: of.examples for task, of in encoded.items()}
     if before is not None:
         same_as_before.check_examples(examples, params.examples, before)
-    with work.folder(inputs, {"model": model.base.revision or work.content(model.base.path)}) as folder:
-        kept = KeptResults(folder / KEPT)
+    with work.folder(begun, {"model": model.base.revision or work.content(model.base.path)}) as folder:
+        kept = KeptResults(folder / KEPT, begun.check if begun else lambda: None)
         for line in going_on(encoded, params, kept):
             print(line, flush=True)
         likely = likelihood_all(model, examples, encoded, clock, kept)

@@ -110,8 +110,10 @@ def handled() -> Iterator[Request]:
         if handler is not signal.SIG_IGN:
             signal.signal(number, request.receive)
     over = threading.Event()
-    if "DVC_STAGE" in os.environ:  # which DVC sets
-        threading.Thread(target=_watch, args=(request, over), daemon=True).start()
+    if stage := os.environ.get("DVC_STAGE"):  # which DVC sets
+        dvc = starter(stage)
+        if dvc or orphaned(stage):
+            threading.Thread(target=_watch, args=(request, over, dvc), daemon=True).start()
     try:
         yield request
         request.over()
@@ -137,12 +139,13 @@ def deferred() -> Iterator[Request]:
         raise request.stopped()
 
 
-def _watch(request: Request, over: threading.Event) -> None:
-    """Ask the stage to end when the DVC that runs it is gone."""
-    dvc = starter(os.environ["DVC_STAGE"])
-    while dvc and _lives(dvc):
-        if over.wait(INTERVAL):
+def _watch(request: Request, over: threading.Event, dvc: psutil.Process | None) -> None:
+    """Ask the stage to end when the DVC that runs it is gone, as it is where it is None."""
+    gone = False
+    while not gone:
+        if over.wait(INTERVAL):  # first: what is raised is caught once the stage has begun
             return
+        gone = dvc is None or not _lives(dvc)
     if not request():
         request.why = "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)"
         # To the main thread, which it wakes from waiting.
@@ -150,17 +153,46 @@ def _watch(request: Request, over: threading.Event) -> None:
 
 
 def starter(stage: str) -> psutil.Process | None:
-    """Return the process that has started us as DVC's stage `stage`, None where it is gone.
+    """Return the process that has started us as DVC's stage `stage`, None where none above us is seen to be.
 
     It is the nearest one above us that is Python or called dvc and lacks what DVC sets in the environment of
-    a stage: there may be a shell between, and a queue's worker above it.
+    a stage: there may be a shell between, and a queue's worker above it. Where DVC runs the stage in its own
+    process, that is ours.
     """
-    for process in psutil.Process().parents():
+    us = psutil.Process()
+    for process in [us, *us.parents()]:
         with suppress(psutil.Error):  # another user's, and so no DVC of ours
             name = " ".join([process.name(), *process.cmdline()[:1]]).lower()
             if ("python" in name or "dvc" in name) and process.environ().get("DVC_STAGE") != stage:
                 return process
     return None
+
+
+def orphaned(stage: str) -> bool:
+    """Tell, where there is no `starter`, whether it was there and is gone; False where nobody can tell.
+
+    A stage is of DVC's process group, which an orphan keeps. What runs a stage elsewhere than below DVC
+    (srun, systemd-run, setsid, a container) begins another group, and a DVC whose environment we may not read
+    is still above us in ours. So we are an orphan where neither is.
+    """
+    us, group = psutil.Process(), os.getpgrp()
+    for process in [us, *us.parents()]:
+        if process.pid == 1 and not _is_of(
+            process, stage
+        ):  # which adopts orphans, in a container of its group
+            continue
+        with suppress(OSError):  # it has just ended
+            if process.pid == group or (not _is_of(process, stage) and os.getpgid(process.pid) == group):
+                return False
+    return True
+
+
+def _is_of(process: psutil.Process, stage: str) -> bool:
+    """Tell whether a process has what DVC sets in the environment of a stage."""
+    try:
+        return process.environ().get("DVC_STAGE") == stage
+    except (psutil.Error, OSError):
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -9,6 +9,7 @@ Run as `python -m stages.train`.
 """
 
 import json
+import math
 import os
 from collections import Counter
 from dataclasses import asdict
@@ -31,7 +32,7 @@ from sft.training.mixture import Mix, MixtureParams, weights_of_kinds
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
 from sft.training.train_params import TrainParams
-from stages import paths, stopping, work
+from stages import inputs, paths, stopping, work
 from stages.cli import run
 
 
@@ -42,7 +43,7 @@ def main(values: dict[str, Any]) -> None:
     params = section(values, "train", TrainParams)
     train.check_machine(params, model_params)
     interval = checkpoint_seconds()
-    inputs = work.inputs_of("train")
+    begun = inputs.of("train")
     clock = provenance.Clock()
     mix = read_mix(mixture)
 
@@ -55,8 +56,8 @@ def main(values: dict[str, Any]) -> None:
     with clock.phase("tokenize"):  # before the model is loaded, for it may fork processes
         reading, validation = tokenize(mix, tokenizer, params)
     others = {"model": base.revision or work.content(base.path)}
-    with work.folder(inputs, others) as folder:  # until the last output is written
-        checkpoints = Checkpoints(folder, interval=interval)
+    with work.folder(begun, others) as folder:  # until the last output is written
+        checkpoints = Checkpoints(folder, interval=interval, check=begun.check if begun else lambda: None)
         with clock.phase("load"):
             model = engine.load(base, model_params, params.lora, params.max_length, params.seed)
         with clock.phase("train"), stopping.deferred() as checkpoints.stopping:
@@ -82,12 +83,18 @@ def main(values: dict[str, Any]) -> None:
 
 
 def checkpoint_seconds() -> float | None:
-    """Return how many seconds the environment asks for between two checkpoints; None where it does not."""
+    """Return how many seconds the environment asks for between two checkpoints; None where it does not.
+
+    Raises UserError for what is no such number.
+    """
     value = os.environ.get("SFT_CHECKPOINT_SECONDS")
     try:
-        return None if value is None else float(value)
+        seconds = None if value is None else float(value)
     except ValueError:
-        raise UserError(f"SFT_CHECKPOINT_SECONDS: {value!r} is no number of seconds.") from None
+        seconds = -1.0
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise UserError(f"SFT_CHECKPOINT_SECONDS: {value!r} is no number of seconds, which is 0 or more.")
+    return seconds
 
 
 def how_far(at: Interrupted) -> str:

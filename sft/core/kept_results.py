@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ class KeptResults:
 
     A line has a hash of its content. The last one, torn where the process was killed, does not count, nor do
     others that are damaged; of these a warning tells. `used` counts the results handed out, by kind, and
-    `seconds` are those that they once took.
+    `seconds` are those that they once took. Before the first result is kept `check` is called, which raises
+    where none may be: by then all code that makes one is imported.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, check: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._check = check
+        self._checked = False
         self.used: Counter[str] = Counter()
         self.seconds = 0.0
         self._there: dict[tuple[str, str], tuple[float, list[Any]]] = {}
@@ -51,6 +55,9 @@ class KeptResults:
     def put(self, kind: str, key: str, results: list[Any], seconds: float) -> None:
         """Keep results, values that JSON has, and the seconds that they took."""
         if self.path is not None:
+            if not self._checked:
+                self._check()
+                self._checked = True
             line = _line([kind, key, seconds, results])
             with self.path.open("ab") as file:  # closed and so in the system's hands: a kill loses no line
                 file.write(line)

@@ -55,13 +55,16 @@ class Progress:
 class Checkpoints:
     """The checkpoints in a folder; `stopping` tells whether training is to save one and end.
 
-    There are `interval` seconds between two, or as many as keep saving within its share of the time.
+    There are `interval` seconds between two, or as many as keep saving within its share of the time. Before
+    the first one `check` is called, which raises where none may be kept: by then all code is imported.
     """
 
     folder: Path
     stopping: Callable[[], bool] = lambda: False
     interval: float | None = None
+    check: Callable[[], None] = lambda: None
     last: int | None = None  # the step of the newest
+    _checked: bool = False
     _since: float = field(default_factory=time.monotonic)
     _took: float = 0.0
 
@@ -95,6 +98,9 @@ class Checkpoints:
         """
         from safetensors import SafetensorError
 
+        if not self._checked:
+            self.check()
+            self._checked = True
         begin = time.monotonic()
         path = self.folder / f"step-{progress.step:08}"
         partial = path.with_suffix(".partial")

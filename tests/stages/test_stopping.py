@@ -52,6 +52,7 @@ def start(folder: Path, body: str, **options) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Close the process's input, if it has one, and wait for its end."""
     out, errors = process.communicate(timeout=60)
     return process.returncode, out, errors
 
@@ -99,7 +100,7 @@ def test_other_threads_do_not_hold_it(tmp_path):
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     """As by nohup, and for Ctrl-C in a job that a shell runs in the background."""
-    process = start(tmp_path, "begun(); time.sleep(0.5)", preexec_fn=ignore)
+    process = start(tmp_path, "begun(); sys.stdin.readline()", stdin=subprocess.PIPE, preexec_fn=ignore)
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGINT)
     assert ended(process) == (0, "not stopped\n", "")
@@ -190,19 +191,80 @@ def test_a_stage_ends_when_what_ran_it_is_gone(tmp_path):
     assert (tmp_path / "errors").read_text() == "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)\n"
 
 
+WATCHED = """
+watched = [t.name for t in threading.enumerate() if "_watch" in t.name]
+pathlib.Path("watched").write_text(str(len(watched)))
+sys.stdin.readline()
+"""
+
+
+def watchers(folder: Path, *launcher: str, variables: dict[str, str]) -> int:
+    """Return how many threads of a stage that `launcher` starts watch its DVC."""
+    (folder / "params.yaml").write_text("x: 1\n")
+    body = textwrap.indent("import threading, pathlib" + WATCHED, "    ")
+    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    result = subprocess.run(
+        [*launcher, sys.executable, "-c", PROGRAM.format(body=body)],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(ROOT)} | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return int((folder / "watched").read_text())
+
+
 def test_a_stage_that_no_dvc_has_started_is_not_watched(tmp_path):
-    process = start(tmp_path, "begun(); time.sleep(0.3)")
-    assert ended(process) == (0, "not stopped\n", "")
+    assert watchers(tmp_path, variables={}) == 0
 
 
-def test_a_stage_whose_dvc_was_gone_before_it_could_look(monkeypatch):
-    """It then belongs to whatever adopts orphans, which is no DVC."""
-    us = psutil.Process()  # Python, without what DVC sets
-    monkeypatch.setattr(psutil.Process, "parents", lambda self: [us])
-    assert stopping.starter("train") == us
-    monkeypatch.setattr(psutil.Process, "name", lambda self: "systemd")
-    monkeypatch.setattr(psutil.Process, "cmdline", lambda self: ["/sbin/init"])
-    assert stopping.starter("train") is None
+def test_a_stage_that_dvc_has_started_is_watched(tmp_path):
+    assert watchers(tmp_path, variables={"DVC_STAGE": "train"}) == 1  # we are the DVC
+
+
+def test_a_stage_that_is_started_elsewhere_than_below_dvc_is_not_watched(tmp_path):
+    """As by srun, systemd-run and docker exec: it cannot see whether its DVC is there."""
+    detached = ["setsid", "--fork", "sh", "-c", '"$@"; exit $?', "sh"]
+    assert watchers(tmp_path, *detached, variables={"DVC_STAGE": "train"}) == 0
+
+
+def test_a_dvc_whose_environment_cannot_be_read_is_not_taken_for_gone(monkeypatch):
+    def refused(self):
+        raise psutil.AccessDenied(self.pid)
+
+    monkeypatch.setattr(psutil.Process, "environ", refused)
+    assert stopping.starter("train") is None and not stopping.orphaned("train")
+
+
+def test_dvc_may_run_a_stage_in_its_own_process(monkeypatch):
+    monkeypatch.setattr(psutil.Process, "parents", lambda self: [])
+    assert stopping.starter("train") == psutil.Process()
+
+
+DVC_THAT_ENDS = DVC.replace("subprocess.run", "subprocess.Popen")
+
+
+def test_a_stage_whose_dvc_was_gone_before_it_could_look_ends(tmp_path):
+    """DVC starts it and ends; the stage looks only when that is over."""
+    (tmp_path / "params.yaml").write_text("x: 1\n")
+    program = "import sys; sys.stdin.readline()\n" + PROGRAM.format(body="    time.sleep(60)")
+    with (tmp_path / "errors").open("w") as errors:
+        dvc = subprocess.Popen(
+            [sys.executable, "-c", DVC_THAT_ENDS, "env", sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+        assert dvc.stdin and dvc.stdout
+        dvc.wait()
+        dvc.stdin.close()
+        assert dvc.stdout.read() == b""  # until the stage, which has it too, has ended
+    assert (tmp_path / "errors").read_text() == "stopped: DVC, which ran this stage, is gone\n"
 
 
 def test_ctrl_c_while_a_stage_imports_what_it_needs(tmp_path):

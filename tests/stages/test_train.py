@@ -283,6 +283,10 @@ def test_how_far_a_stopped_training_has_come():
 
 
 def test_seconds_between_checkpoints_that_are_no_number(values, monkeypatch):
+    for value in ("often", "nan", "-1", "inf"):
+        monkeypatch.setenv("SFT_CHECKPOINT_SECONDS", value)
+        with pytest.raises(UserError, match=f"SFT_CHECKPOINT_SECONDS: '{value}' is no number of seconds"):
+            train.checkpoint_seconds()
     monkeypatch.setenv("SFT_CHECKPOINT_SECONDS", "often")
     with pytest.raises(UserError, match="SFT_CHECKPOINT_SECONDS: 'often' is no number of seconds"):
         train.main(values)

@@ -1,5 +1,6 @@
 """Where a stage keeps what it has done: what names the folder, who gets it, and how long it is kept."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ from dvc.repo import Repo as DvcRepo
 from filelock import FileLock
 
 from sft.core import provenance
-from stages import work
+from stages import inputs, kept_work, work
+from stages.cli import run
 from tests.imports import ROOT
 
 PIPELINE = """stages:
@@ -21,6 +23,7 @@ PIPELINE = """stages:
     params: [train.seed, train.lora.r, tasks]
     deps: [mix.parquet, code]
 """
+IGNORED = "/raw/README.md\n.DS_Store\n__pycache__\n"
 PARAMS = "train: {seed: 1, lora: {r: 4}, other: 5}\ntasks: {a: {b: 1}}\n"
 
 
@@ -31,7 +34,12 @@ def repository(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     Path(".dvc").mkdir()
     Path("code/__pycache__").mkdir(parents=True)
-    for path, text in (("dvc.yaml", PIPELINE), ("params.yaml", PARAMS), ("mix.parquet", "rows")):
+    for path, text in (
+        ("dvc.yaml", PIPELINE),
+        ("params.yaml", PARAMS),
+        ("mix.parquet", "rows"),
+        (".dvcignore", IGNORED),
+    ):
         Path(path).write_text(text)
     Path("code/a.py").write_text("a = 1")
     return tmp_path
@@ -46,7 +54,7 @@ def leave_something(others=None, text="half"):
 
 
 def taken(others=None):
-    return work.folder(work.inputs_of("train"), others or {"revision": "abc"})
+    return work.folder(inputs.of("train"), others or {"revision": "abc"})
 
 
 def test_it_stays_on_an_exception_and_goes_on_success(repository):
@@ -73,6 +81,9 @@ CHANGES = {
     "a dep that is gone": lambda patch: Path("mix.parquet").unlink(),
     "the command": lambda patch: edit("dvc.yaml", PIPELINE.replace("-m stages", "-O -m stages")),
     "a package": lambda patch: patch.setattr(provenance, "versions", lambda: {"torch": "1.0"}),
+    "a package beside": lambda patch: patch.setattr(work, "BESIDE", ("pytest",)),
+    "a variable": lambda patch: patch.setenv("NVIDIA_TF32_OVERRIDE", "0"),
+    "the driver": lambda patch: patch.setattr(work, "DRIVER", Path("dvc.yaml")),
     "the device": lambda patch: patch.setattr(provenance, "device_name", lambda: "NVIDIA H100"),
 }
 
@@ -96,6 +107,7 @@ def test_what_the_stage_does_not_read_is_not_in_its_name():
     path = leave_something()
     edit("params.yaml", PARAMS.replace("other: 5", "other: 6"))
     edit("code/__pycache__/a.cpython-312.pyc", "compiled")
+    edit("code/.DS_Store", "as a file manager does")
     edit("dvc.yaml", PIPELINE + "  plot: {cmd: python -m stages.plot}\n")
     with taken() as again:
         assert again == path
@@ -103,12 +115,12 @@ def test_what_the_stage_does_not_read_is_not_in_its_name():
 
 def test_inputs_are_those_of_the_beginning():
     """What is edited while a stage runs is not what it has read."""
-    begun = work.inputs_of("train")
+    begun = inputs.of("train")
     edit("params.yaml", PARAMS.replace("r: 4", "r: 8"))
     with pytest.raises(KeyboardInterrupt), work.folder(begun, {}) as path:
         (path / "some").touch()
         raise KeyboardInterrupt
-    with work.folder(work.inputs_of("train"), {}) as other:
+    with work.folder(inputs.of("train"), {}) as other:
         assert other != path
 
 
@@ -116,7 +128,7 @@ def test_in_a_copy_of_the_repository_it_is_the_parent_s(repository, monkeypatch)
     path = leave_something()
     copied = repository / ".dvc/tmp/exps/standalone/tmp1"
     copied.mkdir(parents=True)
-    for name in ("dvc.yaml", "params.yaml", "mix.parquet", "code"):
+    for name in ("dvc.yaml", "params.yaml", "mix.parquet", "code", ".dvcignore"):
         (shutil.copytree if name == "code" else shutil.copy)(name, copied / name)
     (copied / ".dvc").mkdir()
     monkeypatch.chdir(copied)
@@ -148,8 +160,8 @@ def test_several_at_once_have_one_each():
 
 HOLDING = """
 import sys, time
-from stages import work
-with work.folder(work.inputs_of("train"), {"revision": "abc"}) as path:
+from stages import inputs, work
+with work.folder(inputs.of("train"), {"revision": "abc"}) as path:
     (path / "some").write_text("half")
     print(path, flush=True)
     time.sleep(60)
@@ -184,35 +196,90 @@ def test_what_nobody_has_touched_for_two_weeks_is_removed():
     assert not Path(f"{old}.lock").exists()
 
 
-@pytest.mark.parametrize("before", [None, "the stages before"])
-def test_it_stays_until_dvc_has_recorded_the_success(before, monkeypatch):
-    """Killed before that, DVC runs the stage again; killed or not, by its lock file's time of writing."""
+def record(stage="train", **changed):
+    """Write dvc.lock as DVC does when a stage has ended; `changed` is another hash of a dep, say."""
+    entry = inputs.of(stage).entry()
+    deps = [{"path": path, "md5": changed.get(path, md5)} for path, md5 in entry["deps"].items()]
+    there = {"cmd": entry["cmd"], "deps": deps, "params": {"params.yaml": entry["params"]}}
+    edit("dvc.lock", json.dumps({"schema": "2.0", "stages": {stage: there}}))
+
+
+def test_it_stays_until_dvc_has_recorded_the_success(monkeypatch):
+    """Killed before that, DVC runs the stage again; others write dvc.lock too, `dvc exp run` as it begins."""
     monkeypatch.setenv("DVC_STAGE", "train")
-    if before:
-        edit("dvc.lock", before)
+    record(mix="the run before")
+    edit("mix.parquet", "other rows")
     path = leave_something()
-    for _ in range(2):
+    befores = [lambda: None, lambda: os.utime("dvc.lock"), lambda: record(**{"mix.parquet": "another's"})]
+    for before in [*befores, lambda: edit("dvc.lock", "stages: {train: ["), Path("dvc.lock").unlink]:
         with taken() as again:
             assert again == path and (again / "some").read_text() == "half"
-        with taken({"revision": "other"}):
-            assert path.exists()
-    edit("dvc.lock", "this stage too")
-    other = work.Inputs("evaluate", "python", {}, {})
-    with pytest.raises(KeyboardInterrupt), work.folder(other, {}):
+        before()
+        kept_work.remove_old(besides="plot/")
+        assert (path / "some").exists()
+    record()
+    kept_work.remove_old(besides="train/")  # as it begins, a stage does not know its key yet
+    with pytest.raises(KeyboardInterrupt), taken() as again:  # the run that may be about to go on from it
+        assert (again / "some").exists()
         raise KeyboardInterrupt
+    with taken():
+        pass
+    kept_work.remove_old(besides="plot/")
     assert not [*path.parent.iterdir()]
 
 
-def test_dvc_writes_its_lock_file_after_every_stage(repository):
-    """After `dvc repro --force` too, whose result is often the same: the time of writing tells."""
+def test_whether_it_goes_is_decided_where_nobody_holds_it(monkeypatch):
+    path = leave_something()
+    old = [True, False]  # somebody takes it between the look and the lock, and gives it back
+    monkeypatch.setattr(kept_work, "_is_done_with", lambda path: old.pop(0))
+    kept_work.remove_old(besides="plot/")
+    assert (path / "some").exists() and not old
+
+
+def test_what_another_user_has_locked_stays_and_costs_nothing(monkeypatch, capsys):
+    path = leave_something({"revision": "theirs"})
+    os.utime(path / "some", (0, 0))
+    os.utime(path, (0, 0))
+    lock_of = kept_work.lock_of
+
+    def refused(of):
+        if of == path:
+            raise PermissionError(13, "Permission denied")
+        return lock_of(of)
+
+    monkeypatch.setattr(kept_work, "lock_of", refused)
+    with taken() as mine:
+        assert mine.is_relative_to(Path.cwd() / ".dvc")
+    assert path.exists() and capsys.readouterr().err == ""
+
+
+def test_dvc_records_a_stage_by_what_its_folder_has(repository, monkeypatch):
+    """The hashes of files, large ones and folders, and values of params, are those that DVC writes."""
     shutil.rmtree(".dvc")
-    edit("dvc.yaml", "stages:\n  train:\n    cmd: echo same > out\n    outs: [out]\n")
-    times = []
+    edit("params.yaml", PARAMS.replace("seed: 1", "seed: 2e-4").replace("b: 1", "b: [1, null, é, '1']"))
+    Path("mix.parquet").write_bytes(bytes(inputs.SMALL + 1))
+    edit("code/.DS_Store", "")
+    for name in ("é.py", "Z.py", "b/c.py"):
+        Path("code", name).parent.mkdir(exist_ok=True)
+        edit(f"code/{name}", name)
+    edit("dvc.yaml", PIPELINE.replace("python -m stages.train", "echo same"))
     with DvcRepo.init(no_scm=True) as repo:
-        for _ in range(2):
-            repo.reproduce(force=True)
-            times.append(Path("dvc.lock").stat().st_mtime_ns)
-    assert times[0] < times[1]
+        repo.reproduce()
+    entry = {"stage": "train", **json.loads(json.dumps(inputs.of("train").entry()))}
+    assert inputs.in_lock(entry, Path("dvc.lock"))
+    for name, other in (("cmd", "echo"), ("params", {}), ("deps", {**entry["deps"], "code": "0.dir"})):
+        assert not inputs.in_lock({**entry, name: other}, Path("dvc.lock"))
+
+
+def test_the_beginning_of_any_stage_removes_what_is_recorded(monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with taken() as path:
+        (path / "some").touch()
+    record()
+    edit("dvc.yaml", PIPELINE + "  plot: {cmd: python -m stages.plot, params: [train.other]}\n")
+    monkeypatch.setenv("DVC_STAGE", "plot")
+    run(lambda values: None)
+    assert not path.exists()
 
 
 def test_of_a_copy_of_the_repository_that_is_gone_nobody_can_tell_so_it_stays_for_a_day(
@@ -234,7 +301,7 @@ def test_of_a_copy_of_the_repository_that_is_gone_nobody_can_tell_so_it_stays_fo
     with taken({"revision": "other"}):
         assert (path / "some").exists()
     finished = path.with_name(f"{path.name}.finished")
-    day_ago = finished.stat().st_mtime - work.KEPT_OF_COPIES - 1
+    day_ago = finished.stat().st_mtime - kept_work.KEPT_OF_COPIES - 1
     os.utime(finished, (day_ago, day_ago))
     with taken({"revision": "other"}):
         assert not path.exists()
@@ -257,3 +324,13 @@ def test_without_dvc_it_is_temporary(repository):
             assert path.is_dir() and not path.is_relative_to(repository)
         assert not path.exists()
         edit("dvc.yaml", PIPELINE)
+
+
+def test_of_a_pipeline_that_has_run_to_its_end_nothing_is_left(built):
+    """The last stage, which keeps nothing, removes what those before it have kept; DVC has recorded these."""
+    assert {path.name for path in (built.path / ".dvc/tmp/work").iterdir()} == {
+        "train",
+        "baseline",
+        "evaluate",
+    }
+    assert not [*(built.path / ".dvc/tmp/work").glob("*/*")]
