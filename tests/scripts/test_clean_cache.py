@@ -1,5 +1,6 @@
 """What may be removed: of DVC's cache, of unfinished work, of downloads; in a small real repository."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts import clean_cache
-from scripts.cache_use import CacheUse, cache_use, remove_unused
+from scripts.cache_use import OBJECTS, CacheUse, cache_use, remove_unused
 from sft.core.errors import UserError
 from tests.pipeline_repo import Repo, from_cache, ran
 
@@ -100,6 +101,28 @@ def test_what_a_commit_a_tag_a_stash_or_an_experiment_names_stays(here: Repo) ->
 def test_a_removed_experiment_is_unused(here: Repo) -> None:
     here.dvc("exp", "remove", "third")
     assert count(cache_use()) == (12, 0, 8)
+
+
+def test_what_waits_in_the_queue_and_what_is_staged_stays(here: Repo) -> None:
+    """Two tasks, of which DVC's reference names the last one only; both have data of the user's own."""
+    for n in (1, 2):
+        Path("own.txt").write_text(f"mine {n}")
+        here.dvc("add", "--quiet", "own.txt")
+        here.git("add", "--force", "own.txt.dvc")
+        here.dvc("exp", "run", "--quiet", "--queue", "--set-param", f"n={n}")
+    staged = hashlib.md5(b"staged").hexdigest()
+    here.git("reset", "--quiet")
+    Path("own.txt").write_text("staged")
+    here.dvc("add", "--quiet", "own.txt")
+    here.git("add", "--force", "own.txt.dvc")
+    Path("own.txt.dvc").write_text("outs: []\n")
+    assert set(cache_use().unused) & own_objects() == set() and staged in cache_use().commits
+    remove_unused()
+    assert {"mine 1", "mine 2", "staged"} <= {path.read_text() for path in OBJECTS.glob("??/*")}
+
+
+def own_objects() -> set[str]:
+    return {hashlib.md5(text).hexdigest() for text in (b"mine 1", b"mine 2", b"staged")}
 
 
 def test_why_not_dvc_gc(here: Repo) -> None:
