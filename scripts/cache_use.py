@@ -27,8 +27,8 @@ _EXPERIMENT = re.compile(r"refs/exps/\w{2}/\w{38}/.+")
 class CacheUse:
     """Bytes of the cache's objects, by hash: of commits and the workspace, of experiments only, of neither.
 
-    A stash counts as a commit, and a task of DVC's queue as an experiment. What is of neither are results of earlier runs, which the run cache would
-    give again.
+    A stash counts as a commit, and a task of DVC's queue as an experiment. What is of neither are results of
+    earlier runs, which the run cache would give again.
     """
 
     commits: dict[str, int] = field(default_factory=dict)

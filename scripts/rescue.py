@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from scripts import experiment_state as state
-from scripts.live_processes import dvc_commands, pids_of_git, stop_orphans
 from scripts.params_change import command
+from scripts.processes import check_no_dvc, pids_of_git, stop_orphans
 from scripts.rescue_workspace import rescue_workspace
 from scripts.revisions import git
 from scripts.stage_entries import is_lock
@@ -30,10 +30,7 @@ def rescue() -> list[str]:
     root = Path.cwd().resolve()
     if not (root / ".dvc").is_dir():
         raise UserError("This is no DVC repository. Run it in the project's folder.")
-    commands = dvc_commands(root)
-    if busy := [command for command in commands if not command.queue]:
-        running = "; ".join(f"process {command.pid}: {command.line}" for command in busy)
-        raise UserError(f"DVC is running here, so nothing was touched. Wait for it, or stop it. {running}")
+    commands = check_no_dvc(root)
     said = stop_orphans(root) + _index_lock(root) + rescue_workspace() + _half_written_lock()
     if commands:
         said.append("The queue's workers are running: their temporary copies and tasks were left alone.")
