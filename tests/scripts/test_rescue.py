@@ -254,6 +254,16 @@ def test_what_is_half_written(toy: Toy, end: str) -> None:
     assert toy.read("dvc.lock") == lock and toy.clean()
 
 
+def test_a_half_written_lock_of_a_first_run(toy: Toy) -> None:
+    toy.git("rm", "--quiet", "--cached", "dvc.lock")
+    toy.git("commit", "--quiet", "--amend", "--message", "never run")
+    toy.write("dvc.lock", half := toy.read("dvc.lock")[:200] + "\n    outs:\n    - pa")
+    with toy.here():
+        assert "it is dvc.lock.half-written now" in "\n".join(rescue())
+    assert toy.read("dvc.lock.half-written") == half
+    assert toy.repro() == [] and toy.clean()
+
+
 def test_what_uses_dvc_as_a_library_is_seen_and_a_number_that_is_used_again_is_not(toy: Toy) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as process:
         noted = {"pid": process.pid, "cmd": "study.py"}
