@@ -33,6 +33,8 @@ for name in ("made.txt", "folder/file", "metric.json"):
     pathlib.Path(name).write_text(n if name == "metric.json" else f"{name} {n}")
 """
 
+CLEANED = ("temporary", "downloads", "checkpoints")
+
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Repo:
@@ -165,6 +167,20 @@ def test_the_table_and_what_its_names_remove(here: Repo, tmp_path: Path) -> None
         assert said.startswith(f"{name}: {sizes[name]} MiB freed (")
         assert not file.exists() and all(path.exists() for path in others)
     assert count(cache_use()) == (12, 4, 4)
+
+
+def test_what_ended_and_killed_processes_left(here: Repo, tmp_path: Path) -> None:
+    left = [Path(".dvc/cache/pull-abc/entry"), tmp_path / "downloads/pypi/sft-pypi-abc/some.whl"]
+    ended = [Path(".dvc/tmp/work/evaluate", name) for name in ("1-0/answers", "1-0.finished", "2-0.finished")]
+    stopped = [Path(".dvc/tmp/work/train", name) for name in ("3-0/state", "3-0.lock")]
+    for file in [*left, *ended, *stopped]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(1 << 20))
+    assert [clean_cache.size(clean_cache.parts()[name].paths()) >> 20 for name in CLEANED] == [4, 1, 2]
+    clean_cache.clean(["temporary"])
+    assert not any(file.exists() for file in [left[0], *ended]) and all(file.exists() for file in stopped)
+    clean_cache.clean(["checkpoints", "downloads"])
+    assert not any(file.exists() for file in [*left, *stopped])
 
 
 def test_nothing_is_removed_while_dvc_or_a_stage_runs(here: Repo) -> None:
