@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.revisions import git
+from scripts.revisions import git, succeeds
 from sft.core.errors import UserError
 
 CACHE = Path(".dvc/cache")
@@ -20,14 +20,15 @@ OBJECTS, RUNS = CACHE / "files/md5", CACHE / "runs"
 # In these files DVC names the objects that a commit has.
 NAMING = (":(glob)**/dvc.lock", ":(glob)**/*.dvc")
 _HASH = re.compile(r"\bmd5: *['\"]?([0-9a-f]{32}(?:\.dir)?)\b")
+_EXPERIMENT = re.compile(r"refs/exps/\w{2}/\w{38}/.+")
 
 
 @dataclass
 class CacheUse:
     """Bytes of the cache's objects, by hash: of commits and the workspace, of experiments only, of neither.
 
-    A stash counts as a commit. What is of neither are results of earlier runs, which the run cache would
-    give again.
+    A stash counts as a commit, and a task of DVC's queue as an experiment. What is of neither are results of
+    earlier runs, which the run cache would give again.
     """
 
     commits: dict[str, int] = field(default_factory=dict)
@@ -42,8 +43,11 @@ def cache_use() -> CacheUse:
     unused than is.
     """
     stashes = git("stash", "list", "--format=%H").split()
-    commits = _with_files(_named_in("--exclude=refs/exps/*", "--all", "HEAD", *stashes) | _named_here())
-    experiments = _with_files(_named_in("--all"))
+    commits = _with_files(
+        # With what is staged, and the commits that other worktrees have checked out: --all has these.
+        _named_in("--indexed-objects", "--exclude=refs/exps/*", "--all", "HEAD", *stashes) | _named_here()
+    )
+    experiments = _with_files(_named_in("--all", *_stashed_by_dvc()))
     use = CacheUse()
     for path in sorted(OBJECTS.glob("??/*")):
         digest, size = f"{path.parent.name}{path.name}", path.stat().st_size
@@ -88,6 +92,21 @@ def _remove_incomplete_runs() -> None:
 
 def _path(digest: str) -> Path:
     return OBJECTS / digest[:2] / digest[2:]
+
+
+def _stashed_by_dvc() -> list[str]:
+    """Return the commits on the stashes of DVC's: what is queued, has failed, or was put aside for `apply`.
+
+    As of Git's stash, a reference names the last one only, and its reflog names all.
+    """
+    references = git("for-each-ref", "--format=%(refname)", "refs/exps/").split()
+    stashes = [name for name in references if not _EXPERIMENT.fullmatch(name)]
+    return [
+        commit
+        for name in stashes
+        if succeeds("reflog", "exists", name)
+        for commit in git("reflog", "show", "--format=%H", name).split()
+    ]
 
 
 def _named_in(*revisions: str) -> set[str]:

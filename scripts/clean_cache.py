@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts import cache_use
+from scripts import cache_use, kept_work
 from scripts.processes import check_none_runs
 from sft.core.errors import UserError
 from sft.fetch.cache import cache_dir
@@ -44,16 +44,21 @@ def parts() -> dict[str, Part]:
         "checkpoints": Part(
             "unfinished work: checkpoints, kept answers",
             HERE,
-            temporary / "work",
-            lambda: _inside(temporary / "work"),
+            kept_work.WORK,
+            kept_work.of_unfinished,
             "a stage that was interrupted starts from its beginning",
         ),
         "temporary": Part(
-            "copies that killed `exp run --temp` and queue tasks left",
+            "what killed commands and ended stages left",
             HERE,
-            temporary / "exps",
-            lambda: [*(temporary / "exps").glob("tmp*"), *(temporary / "exps/standalone").glob("tmp*")],
-            "not needed",
+            Path(".dvc"),
+            lambda: [
+                *(temporary / "exps").glob("tmp*"),
+                *(temporary / "exps/standalone").glob("tmp*"),
+                *cache_use.CACHE.glob("pull-*"),
+                *kept_work.of_finished(),
+            ],
+            "not needed; but a stage whose end DVC was killed before it recorded starts from its beginning",
         ),
         "harness": Part(
             "texts and kept answers of make harness",
@@ -73,7 +78,7 @@ def parts() -> dict[str, Part]:
             "packages that hold models and data",
             SHARED,
             wheels,
-            lambda: sorted(wheels.glob("*/*.whl")),
+            lambda: [*sorted(wheels.glob("[!s]*/*.whl")), *wheels.glob("sft-pypi-*")],  # a checksum has no s
             "fetched from the package index",
         ),
         "adapters": Part(

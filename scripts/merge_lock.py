@@ -30,9 +30,10 @@ from scripts.stage_entries import (
     earlier_run,
     entries_of,
     is_lock,
-    opened,
+    not_touched,
     outputs,
     same_inputs,
+    workspace_locked,
 )
 from sft.core.errors import UserError
 from sft.core.files import replacing
@@ -53,27 +54,31 @@ class Taken:
 def merge_lock() -> list[str]:
     """Write dvc.lock and the results in Git; return what to tell the user.
 
-    Raises UserError where no merge is going on, or where the user's own files are still in conflict.
+    Raises UserError where no merge is going on, or where the user's own files are still in conflict,
+    and where a stage or DVC runs here.
     """
     merge = merging() or last_merge()
     if merge is None:
         raise UserError("There is no merge, rebase or cherry-pick here, and HEAD is no merge.")
-    locks = {commit: lock for commit in merge.sides if (lock := lock_of(commit))}
-    written = {LOCK} | {path for lock in locks.values() for entry in lock.values() for path in outputs(entry)}
-    refuse_conflicts(written)
-    if not merge.then:
-        refuse_changes(written)
-    keep_ours(locks, written)
-    with opened() as stages:
+    with workspace_locked() as repo:
+        locks = {commit: lock for commit in merge.sides if (lock := lock_of(commit))}
+        entries = [entry for lock in locks.values() for entry in lock.values()]
+        written = {LOCK} | {path for entry in entries for path in outputs(entry)}
+        refuse_conflicts(written)
+        if not merge.then:
+            refuse_changes(written)
+        keep_ours(locks, written)
+        stages = Stages(repo)  # not before: DVC cannot read a dvc.lock with conflict markers
         taken = choose(stages, locks)
         results = {name: stages.in_git(name) for name in stages.names}
+        refused: list[str] = []
         for name, entry in taken.entries.items():
             take_files(merge, entry, results[name])
-            stages.check_out(name, entry)
+            refused += stages.check_out(name, entry)
         stages.write(taken.entries)
         absent = [path for name, entry in taken.entries.items() for path in stages.absent(name, entry)]
-    git("add", "--", *(path for path in chain([LOCK], *results.values()) if Path(path).exists()))
-    return said(taken, absent, merge)
+        git("add", "--", *(path for path in chain([LOCK], *results.values()) if Path(path).exists()))
+    return said(taken, absent, refused, merge)
 
 
 def choose(stages: Stages, locks: dict[str, dict[str, Entry]]) -> Taken:
@@ -166,7 +171,7 @@ def write_file(path: str, content: bytes | None) -> None:
             temporary.write_bytes(content)
 
 
-def said(taken: Taken, absent: list[str], merge: Merge) -> list[str]:
+def said(taken: Taken, absent: list[str], refused: list[str], merge: Merge) -> list[str]:
     """Say whose results each stage has now, what has to run, and how to go on."""
     lines = []
     for whose in dict.fromkeys(taken.whose.values()):
@@ -176,6 +181,8 @@ def said(taken: Taken, absent: list[str], merge: Merge) -> list[str]:
         lines.append(
             f"In no cache here: {', '.join(absent)}. `make restore` fetches them, where a remote has them."
         )
+    if refused:
+        lines.append(not_touched(refused))
     if taken.runs:
         lines.append(
             f"Neither side has run with what is merged: {with_seconds(taken.runs)}. `dvc repro` runs that, "

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scripts import compat, remote_cache, remote_errors
+from scripts.processes import check_workspace_is_free
 from scripts.remote import TRY, configured
 from scripts.remote_cache import OBJECTS, RUNS, object_path
 from sft.core.errors import UserError
@@ -24,10 +25,11 @@ def pull(folder: Path | str = ".") -> str:
     one without its outputs would hide another that has them.
 
     Raises UserError where the remote fails, where it lacks what dvc.lock names (what there is has come
-    then), and where what it has is damaged.
+    then), where a stage or DVC runs here, and where what it has is damaged.
     """
     url = configured(folder)
     with remote_errors.reported(url, AGAIN), compat.dvc_repository(folder) as repo:
+        check_workspace_is_free(Path(folder).resolve())  # for what is checked out
         cache, storage = Path(repo.cache.local_cache_dir), compat.remote_storage(repo)
         there = compat.remote_files(storage, OBJECTS)
         cache.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,9 @@ def outputs(entry: Path) -> set[str]:
     """Return the hashes of the outputs that a run-cache entry names, with those of uncached metrics."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return {
-        out["md5"] for out in yaml.load(entry.read_text(encoding="utf-8"), loader)["outs"] if "md5" in out
+        out["md5"]
+        for out in yaml.load(entry.read_text(encoding="utf-8"), loader)["outs"]  # noqa: S506 (both are safe)
+        if "md5" in out
     }
 
 

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from scripts import experiment_state as state
-from scripts.live_processes import dvc_commands, pids_of_git, stop_orphans
 from scripts.params_change import command
+from scripts.processes import check_no_dvc, pids_of_git, stop_orphans
 from scripts.rescue_workspace import rescue_workspace
-from scripts.revisions import git
+from scripts.revisions import Side, git
 from scripts.stage_entries import is_lock
 from sft.core.errors import UserError
 from stages.cli import LOCK, PARAMS, described
@@ -30,10 +30,7 @@ def rescue() -> list[str]:
     root = Path.cwd().resolve()
     if not (root / ".dvc").is_dir():
         raise UserError("This is no DVC repository. Run it in the project's folder.")
-    commands = dvc_commands(root)
-    if busy := [command for command in commands if not command.queue]:
-        running = "; ".join(f"process {command.pid}: {command.line}" for command in busy)
-        raise UserError(f"DVC is running here, so nothing was touched. Wait for it, or stop it. {running}")
+    commands = check_no_dvc(root)
     said = stop_orphans(root) + _index_lock(root) + rescue_workspace() + _half_written_lock()
     if commands:
         said.append("The queue's workers are running: their temporary copies and tasks were left alone.")
@@ -76,10 +73,20 @@ def _index_lock(root: Path) -> list[str]:
 
 
 def _half_written_lock() -> list[str]:
-    """Take dvc.lock from Git where DVC was killed while it wrote it; not where it is in conflict."""
+    """Take dvc.lock from Git where DVC was killed while it wrote it; not where it is in conflict.
+
+    Where the commit has none that DVC can read, as before the first run is committed, it is put aside.
+    """
     text = Path(LOCK).read_text(encoding="utf-8", errors="replace") if Path(LOCK).exists() else None
     if text is None or "<<<<<<<" in text or is_lock(text):
         return []
+    committed = Side("HEAD").read(LOCK)
+    if not (committed and is_lock(committed)):
+        aside = Path(LOCK).rename(f"{LOCK}.half-written")
+        return [
+            f"{LOCK} was half-written, and the commit has none: it is {aside} now. `dvc repro` makes a "
+            "new one, and takes the stages that ended from its cache."
+        ]
     git("checkout", "--quiet", "HEAD", "--", LOCK)
     return [
         f"{LOCK} was half-written: it is the commit's again. `dvc repro` takes later runs from its cache."

@@ -18,9 +18,10 @@ from scripts.stage_entries import (
     constant_outputs,
     earlier_run,
     locked_entries,
-    opened,
+    not_touched,
     outputs,
     same_inputs,
+    workspace_locked,
 )
 from sft.core.errors import UserError
 from stages.cli import LOCK, described
@@ -57,10 +58,11 @@ def plan(stages: Stages, lock: dict[str, Entry]) -> Plan:
 def restore() -> list[str]:
     """Fetch and check out what can be had; return what to tell the user.
 
-    Raises UserError where there is no pipeline to restore.
+    Raises UserError where there is no pipeline to restore, and where a stage or DVC runs here.
     """
     said = []
-    with opened() as stages:
+    with workspace_locked() as repo:
+        stages = Stages(repo)
         if stages.remote:
             try:
                 stages.fetch()
@@ -83,10 +85,7 @@ def restore() -> list[str]:
             "and the results in Git are of that run now: `git diff --stat` names those that differ."
         )
     if refused:
-        said.append(
-            f"Not touched, for they were changed by hand and no cache has them so: {', '.join(refused)}. "
-            "Move them away and run this again, or `dvc checkout --force` to lose them."
-        )
+        said.append(not_touched(refused))
     if found.runs:
         said.append(f"Not to be had, so `dvc repro` would run: {with_seconds(found.runs)}.")
     return said

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scripts.processes import check_workspace_is_free
 from sft.core import params
 from sft.core.errors import UserError
 from stages.cli import LOCK
@@ -166,14 +167,35 @@ class Stages:
 
 @contextmanager
 def opened() -> Iterator[Stages]:
-    """Yield the stages of the repository here, locked; raise UserError where another command has them."""
+    """Yield the stages of the repository here, locked; raise UserError where another command has them.
+
+    For those who only read: a stage may be running.
+    """
+    with _locked() as repo:
+        yield Stages(repo)
+
+
+@contextmanager
+def workspace_locked() -> Iterator[Any]:
+    """Yield DVC's view of the repository here, for `Stages`, while no stage and no other command runs.
+
+    What is written beside a running stage would be recorded as its outputs. DVC's lock does not tell: DVC
+    releases it while a stage runs. Raises UserError where something runs.
+    """
+    with _locked() as repo:
+        check_workspace_is_free(Path(repo.root_dir).resolve())
+        yield repo
+
+
+@contextmanager
+def _locked() -> Iterator[Any]:
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
     try:
         with Repo() as repo, lock_repo(repo):
-            yield Stages(repo)
+            yield repo
     except LockError as error:
         raise UserError("Another DVC command is running in this repository. Wait for its end.") from error
     except NotDvcRepoError as error:
@@ -207,6 +229,14 @@ def is_lock(text: str) -> bool:
     except (UserError, Invalid):
         return False
     return True
+
+
+def not_touched(refused: list[str]) -> str:
+    """Say which outputs `Stages.check_out` has left as they are."""
+    return (
+        f"Not touched, for they were changed by hand and no cache has them so: {', '.join(refused)}. "
+        "Move them away and run this again, or `dvc checkout --force` to lose them."
+    )
 
 
 def same_inputs(one: Entry, other: Entry) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scripts import kept_work
 from scripts.experiment_state import EXEC, reference
 from scripts.last_run import duration, record, seconds
 from scripts.machine import device_class
@@ -100,7 +101,7 @@ def made_by(stages: list[str]) -> list[str]:
 def unfinished() -> list[str]:
     """Name the stages that were stopped and have kept what they had done (stages/work.py)."""
     lines = []
-    for folder in sorted(Path(".dvc/tmp/work").glob("*/*")):
+    for folder in kept_work.unfinished():
         if files := [file for file in folder.rglob("*") if file.is_file()]:
             last = datetime.fromtimestamp(max(file.stat().st_mtime for file in files))
             when = f"{last:%Y-%m-%d %H:%M}"

@@ -1,5 +1,6 @@
 """What may be removed: of DVC's cache, of unfinished work, of downloads; in a small real repository."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts import clean_cache
-from scripts.cache_use import CacheUse, cache_use, remove_unused
+from scripts.cache_use import OBJECTS, CacheUse, cache_use, remove_unused
 from sft.core.errors import UserError
 from tests.pipeline_repo import Repo, from_cache, ran
 
@@ -31,6 +32,8 @@ pathlib.Path("folder").mkdir(exist_ok=True)
 for name in ("made.txt", "folder/file", "metric.json"):
     pathlib.Path(name).write_text(n if name == "metric.json" else f"{name} {n}")
 """
+
+CLEANED = ("temporary", "downloads", "checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,28 @@ def test_a_removed_experiment_is_unused(here: Repo) -> None:
     assert count(cache_use()) == (12, 0, 8)
 
 
+def test_what_waits_in_the_queue_and_what_is_staged_stays(here: Repo) -> None:
+    """Two tasks, of which DVC's reference names the last one only; both have data of the user's own."""
+    for n in (1, 2):
+        Path("own.txt").write_text(f"mine {n}")
+        here.dvc("add", "--quiet", "own.txt")
+        here.git("add", "--force", "own.txt.dvc")
+        here.dvc("exp", "run", "--quiet", "--queue", "--set-param", f"n={n}")
+    staged = hashlib.md5(b"staged").hexdigest()
+    here.git("reset", "--quiet")
+    Path("own.txt").write_text("staged")
+    here.dvc("add", "--quiet", "own.txt")
+    here.git("add", "--force", "own.txt.dvc")
+    Path("own.txt.dvc").write_text("outs: []\n")
+    assert set(cache_use().unused) & own_objects() == set() and staged in cache_use().commits
+    remove_unused()
+    assert {"mine 1", "mine 2", "staged"} <= {path.read_text() for path in OBJECTS.glob("??/*")}
+
+
+def own_objects() -> set[str]:
+    return {hashlib.md5(text).hexdigest() for text in (b"mine 1", b"mine 2", b"staged")}
+
+
 def test_why_not_dvc_gc(here: Repo) -> None:
     """It takes the metrics' objects, and with them what the run cache knows of commits."""
     here.dvc("gc", "--force", "--all-commits", "--all-experiments")
@@ -142,6 +167,20 @@ def test_the_table_and_what_its_names_remove(here: Repo, tmp_path: Path) -> None
         assert said.startswith(f"{name}: {sizes[name]} MiB freed (")
         assert not file.exists() and all(path.exists() for path in others)
     assert count(cache_use()) == (12, 4, 4)
+
+
+def test_what_ended_and_killed_processes_left(here: Repo, tmp_path: Path) -> None:
+    left = [Path(".dvc/cache/pull-abc/entry"), tmp_path / "downloads/pypi/sft-pypi-abc/some.whl"]
+    ended = [Path(".dvc/tmp/work/evaluate", name) for name in ("1-0/answers", "1-0.finished", "2-0.finished")]
+    stopped = [Path(".dvc/tmp/work/train", name) for name in ("3-0/state", "3-0.lock")]
+    for file in [*left, *ended, *stopped]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(1 << 20))
+    assert [clean_cache.size(clean_cache.parts()[name].paths()) >> 20 for name in CLEANED] == [4, 1, 2]
+    clean_cache.clean(["temporary"])
+    assert not any(file.exists() for file in [left[0], *ended]) and all(file.exists() for file in stopped)
+    clean_cache.clean(["checkpoints", "downloads"])
+    assert not any(file.exists() for file in [*left, *stopped])
 
 
 def test_nothing_is_removed_while_dvc_or_a_stage_runs(here: Repo) -> None:

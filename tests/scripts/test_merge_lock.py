@@ -179,6 +179,18 @@ def test_after_a_merge_that_was_committed_with_one_side_s_lock(toy: Toy, ran: Ra
     assert toy.clean() and not toy.git("status", "--short")
 
 
+def test_an_output_changed_by_hand_is_left_and_said(toy: Toy, ran: Ran) -> None:
+    ran("theirs", rate(0.2))
+    ran("ours", dpi)
+    in_conflict(toy, "merge", "theirs")
+    (toy.path / "data/answers.txt").unlink()
+    toy.write("data/answers.txt", "Mine.")
+    assert "Not touched, for they were changed by hand and no cache has them so: data/answers.txt." in merged(
+        toy
+    )
+    assert toy.read("data/answers.txt") == "Mine."
+
+
 def test_no_merge(toy: Toy) -> None:
     with toy.here(), pytest.raises(UserError, match="no merge"):
         merge_lock()

@@ -1,5 +1,6 @@
 """`dvc exp run` and `dvc exp apply`, killed at every step of theirs; and what `make rescue` makes of it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts import live_processes
+from scripts.merge_lock import merge_lock
+from scripts.processes import dvc_commands, is_dvc
+from scripts.pull import pull
 from scripts.rescue import rescue
+from scripts.restore import restore
 from sft.core.errors import UserError
 from tests.toy_pipeline import Toy
 
@@ -182,10 +186,17 @@ def start(toy: Toy, *arguments: str) -> subprocess.Popen:
 
 
 def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stopped(started: Toy) -> None:
+    parents = ["-p", "HEAD", "-p", "HEAD~1"]
+    merge = started.git("commit-tree", "HEAD^{tree}", "-m", "merge", *parents).strip()
+    started.git("reset", "--soft", merge)
+    started.dvc("remote", "add", "--local", "--default", "store", str(started.path.with_name("store")))
     dvc = start(started, *EXP_RUN)
     before = started.run("git", "status", "--porcelain", ok=False).stdout, started.git("rev-parse", "HEAD")
     with started.here(), pytest.raises(UserError, match=rf"process {dvc.pid}: .*dvc exp run --name mine"):
         rescue()
+    for writes in (restore, merge_lock, pull):  # DVC's own lock is free while a stage runs
+        with started.here(), pytest.raises(UserError, match=rf"DVC is running here.*process {dvc.pid}"):
+            writes()
     assert before == (started.git("status", "--porcelain"), started.git("rev-parse", "HEAD"))
     os.kill(dvc.pid, signal.SIGKILL)
     dvc.wait()
@@ -243,10 +254,33 @@ def test_what_is_half_written(toy: Toy, end: str) -> None:
     assert toy.read("dvc.lock") == lock and toy.clean()
 
 
+def test_a_half_written_lock_of_a_first_run(toy: Toy) -> None:
+    toy.git("rm", "--quiet", "--cached", "dvc.lock")
+    toy.git("commit", "--quiet", "--amend", "--message", "never run")
+    toy.write("dvc.lock", half := toy.read("dvc.lock")[:200] + "\n    outs:\n    - pa")
+    with toy.here():
+        assert "it is dvc.lock.half-written now" in "\n".join(rescue())
+    assert toy.read("dvc.lock.half-written") == half
+    assert toy.repro() == [] and toy.clean()
+
+
+def test_what_uses_dvc_as_a_library_is_seen_and_a_number_that_is_used_again_is_not(toy: Toy) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as process:
+        noted = {"pid": process.pid, "cmd": "study.py"}
+        toy.write(".dvc/tmp/rwlock", json.dumps({"write": {"models/adapter": noted}, "read": {}}))
+        (found,) = dvc_commands(toy.path)
+        assert (found.pid, found.line, found.queue) == (process.pid, "study.py", False)
+        with toy.here(), pytest.raises(UserError, match=rf"process {process.pid}: study\.py"):
+            restore()
+        toy.write(".dvc/tmp/rwlock", json.dumps({"write": {}, "read": {"data/mix.txt": [noted]}}))
+        assert dvc_commands(toy.path) == [found]
+        os.utime(toy.path / ".dvc/tmp/rwlock", (0, 0))
+        assert dvc_commands(toy.path) == []
+        process.communicate("\n")
+
+
 def test_dvc_s_commands_and_no_others() -> None:
-    assert live_processes.is_dvc(["/usr/bin/python3", "/venv/bin/dvc", "repro"])
-    assert live_processes.is_dvc(["python", "-m", "dvc", "repro"]) and live_processes.is_dvc(["dvc", "repro"])
-    assert not live_processes.is_dvc(["python", "-m", "stages.train"])
-    assert not live_processes.is_dvc(["vim", "notes", "dvc"]) and not live_processes.is_dvc(
-        ["grep", "-r", "dvc"]
-    )
+    assert is_dvc(["/usr/bin/python3", "/venv/bin/dvc", "repro"])
+    assert is_dvc(["python", "-m", "dvc", "repro"]) and is_dvc(["dvc", "repro"])
+    assert not is_dvc(["python", "-m", "stages.train"])
+    assert not is_dvc(["vim", "notes", "dvc"]) and not is_dvc(["grep", "-r", "dvc"])

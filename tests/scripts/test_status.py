@@ -118,9 +118,12 @@ def test_the_state_of_the_lock_in_git_and_unfinished_work(toy: Toy) -> None:
     toy.write("dvc.lock", toy.read("dvc.lock") + "\n")
     kept = toy.path / ".dvc/tmp/work/train/0123-0"
     toy.write(".dvc/tmp/work/train/0123-0/checkpoint", "x")
+    toy.write(".dvc/tmp/work/evaluate/4567-0/answers", "x")
+    toy.write(".dvc/tmp/work/evaluate/4567-0.finished", "[]")
     os.utime(kept / "checkpoint", (moment := time.mktime((2031, 5, 6, 7, 8, 0, 0, 0, -1)), moment))
     text = shown(toy)
     assert "dvc.lock: changed since the last commit, and not committed" in text
+    assert "Stage evaluate" not in text  # its work lies there until DVC has recorded it
     assert "Stage train was stopped 2031-05-06 07:08: with the same inputs it goes on there." in text
 
 
