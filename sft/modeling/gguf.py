@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,7 @@ def converted(gguf: Path, reference: str) -> Path:
     from filelock import FileLock
     from safetensors import SafetensorError
 
-    name = f"{sha256_once(gguf)}-transformers-{transformers.__version__}-conversion-{CONVERSION}"
-    folder = cache_dir() / "models" / name
+    folder = cache_dir() / "models" / _name(gguf)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.exists():
@@ -76,6 +76,12 @@ def converted(gguf: Path, reference: str) -> Path:
                 files = {path.name: xxh3_of(path) for path in sorted(temporary.iterdir())}
                 write_json(temporary / RECORD, {"weights": _stored_as(metadata), "xxh3_128": files})
     return folder
+
+
+def _name(gguf: Path) -> str:
+    """Name a converted folder by all that decides what is in it: gguf de-quantizes, transformers writes."""
+    versions = "-".join(f"{package}-{version(package)}" for package in ("gguf", "transformers"))
+    return f"{sha256_once(gguf)}-{versions}-conversion-{CONVERSION}"
 
 
 def damaged(folder: Path) -> str | None:

@@ -40,7 +40,7 @@ def apply(tokenizer: Any, messages: Messages, tools: Tools | None = None, **opti
     """
     import jinja2
 
-    from sft.modeling.template_sandbox import TemplateLimit
+    from sft.modeling.template_budget import TemplateLimit
 
     compat.bound_templates()
     source(tokenizer, tools)

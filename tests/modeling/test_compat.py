@@ -17,7 +17,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from sft.modeling import compat
 from sft.modeling.loading import load_model
 from sft.modeling.packed_attention import PACKED, packed_attention, register
-from sft.modeling.template_sandbox import TemplateLimit
+from sft.modeling.template_budget import TemplateLimit
 from tests.tiny import save_model
 
 

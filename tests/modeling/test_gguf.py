@@ -144,3 +144,11 @@ def test_a_splitting_that_is_not_known_is_refused(tmp_path, monkeypatch, fields)
 def test_how_the_weights_are_stored(tmp_path, kind, said):
     path = made(tmp_path / "model.gguf", file_type=kind)
     assert gguf._stored_as(gguf._metadata(path)) == said
+
+
+@pytest.mark.parametrize("package", ["gguf", "transformers"])
+def test_another_version_of_what_converts_is_another_folder(tmp_path, monkeypatch, package):
+    path = made(tmp_path / "model.gguf")
+    before, version = gguf._name(path), gguf.version
+    monkeypatch.setattr(gguf, "version", lambda name: "0.0.1" if name == package else version(name))
+    assert gguf._name(path) != before

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft.core.errors import UserError
-from sft.modeling import template_sandbox
+from sft.modeling import template_budget
 from sft.modeling.chat_template import encode
 from tests.chat_templates import ANSWER, ASKED, CALL, RESULT, THOUGHTS, TOOLS, published, tokenizer_of
 from tests.fuzzing import cases
@@ -75,7 +75,7 @@ def tokenizer(tmp_path_factory):
 
 
 def test_no_template_ends_in_a_traceback(tokenizer, monkeypatch):
-    monkeypatch.setattr(template_sandbox, "SECONDS", 0.2)
+    monkeypatch.setattr(template_budget, "SECONDS", 0.2)
     encoded = 0
 
     @cases(2.0)

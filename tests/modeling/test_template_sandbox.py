@@ -15,7 +15,7 @@ import pytest
 from jinja2 import Environment
 
 from sft.core.errors import UserError
-from sft.modeling import template_sandbox
+from sft.modeling import template_budget, template_sandbox
 from sft.modeling.template_rendering import TemplateRefusal, apply
 from tests.chat_templates import tokenizer_of
 
@@ -26,6 +26,14 @@ SECONDS = 0.3
 DOUBLED = (
     "{% set n = namespace(x=['x'], y=['x']) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
 )
+LONG = "{% set x = 'a' * 20000000 %}{% set y = 'a' * 19999999 + 'b' %}"
+NESTED = (
+    "{% set n = namespace(x=[1], y=[1]) %}{% for i in range(23) %}"
+    "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}"
+)
+MANY = "{% for i in range(17) %}{% set n.l = n.l + n.l %}{% endfor %}{% set l = n.l %}"
+LETTERS = "{% set n = namespace(l=['A' * 1000000]) %}" + MANY
+CHOSEN = "range(0, 2305843009213693951 * 100000, 2305843009213693951)"  # all of one hash
 HOSTILE = {
     LOOP * 2 + "{% endfor %}" * 2: "takes more than",
     "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}": "takes",
@@ -35,7 +43,7 @@ HOSTILE = {
     "{{ ([0] * 10**9)|length }}": "makes more than 256 MiB",
     GROW + "n.x ~ n.x %}{% endfor %}": "makes more than",
     GROW + "n.x + n.x %}{% endfor %}": "makes more than",
-    DOUBLED + "{{ n.x }}": "makes more than",
+    DOUBLED + "{{ n.x }}": "makes or compares more than",
     "{% set s = 'x' * 100000 %}{{ s|replace('x', s) }}": "makes more than",
     "{% set s = 'x' * 100000 %}{{ ([s] * 100000)|join }}": "makes more than",
     GROW.replace("'x'", "9") + "n.x * n.x %}{% endfor %}": "too many digits",
@@ -46,19 +54,51 @@ HOSTILE = {
     "{{ '%1000000000d' % 1 }}": "formats to a width",
     "{{ '{:1000000000}'.format(1) }}": "formats to a width",
     "{{ strftime_now('%1000000000d') }}": "formats to a width",
+    LONG + "{{ y in [x] * 100000 }}": "makes more than 256 MiB",
+    LONG + "{{ ([x] * 100000) == ([y] * 100000) }}": "makes more than 256 MiB",
+    LONG + "{% set n = namespace(l=[x]) %}" + MANY + "{{ y in l }}": "makes or compares more than 256 MiB",
+    LONG + "{% set n = namespace(l=[x]) %}" + MANY + "{{ [y]|select('in', l)|list }}": "makes or",
+    NESTED + "{{ 'b' if n.x == n.y }}" * 300: "takes more than",
+    NESTED + "{{ 'b' if n.x is eq(n.y) }}" * 300: "takes more than",
+    NESTED + "{{ 'b' if {1: n.x} != {1: n.y} }}" * 300: "takes more than",
+    NESTED + "{{ [n.x, 1].index(n.y) }}" * 300: "takes more than",
+    NESTED + "{{ ([n.x]|first) in [n.y] }}" * 300: "takes more than",
+    "{{ (['A' * 1000000] * 100000)|sort }}": "makes more than",
+    LETTERS + "{{ l|sort }}": "makes or compares more than",
+    LETTERS + "{{ l|map('upper')|sort }}": "more than",
+    LETTERS + "{{ l|max }}": "makes or compares more than",
+    LETTERS + "{{ l|unique|list }}": "makes or compares more than",
+    LETTERS + "{{ l|join(',') }}": "makes or compares more than",
+    LETTERS + "{{ l|string|length }}": "makes or compares more than",
+    LETTERS + "{{ l|replace('A', 'b') }}": "makes or compares more than",
+    LETTERS + "{{ '%s' % (l,) }}": "makes or compares more than",
+    LETTERS + "{{ '{}'.format(l) }}": "makes or compares more than",
+    "{% set n = namespace(l=[{'k': 'A' * 1000000}]) %}" + MANY + "{{ l|groupby('k') }}": "makes or compares",
+    "{{ " + CHOSEN + "|unique|list }}": "goes through more than",
+    "{{ " + CHOSEN + "|map('int')|unique|list }}": "more than",
+    "{{ {}.fromkeys(" + CHOSEN + ") }}": "goes through more than",
+    "{% set s = 'a' * 5000000 %}{{ (s + s).rfind('ab' + s) }}": "goes through more than",
+    "{% set s = 'a' * 5000000 %}{{ s.strip('b' * 5000000 + 'a') }}": "goes through more than",
+    "{{ ('f' * 2000000)|int(0, 16) // ('f' * 1000000)|int(0, 16) }}": "too many digits",
+    "{{ ('f' * 2000000)|int(0, 16) is divisibleby(('f' * 1000000)|int(0, 16)) }}": "too many digits",
+    "{{ ('ab ' * 40000000).split()|length }}": "goes through more than",
+    "{{ ('\u0142' * 60000000)|list|length }}": "makes more than",
+    "{% set d = dict(a='x' * 100000) %}{{ [d.values()] * 100000 }}": "makes more than",
+    "{% set n = namespace(x='x') %}{{ n }}": "prints or compares a namespace",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "nests or holds too much",
     "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}": "nests or holds too much",
     "{% for a in [1] %}" * 30 + "{% endfor %}" * 30: "cannot be compiled",
+    "x" * 300_000: "longer than 256 Ki",
     "{% filter center(10**9) %}x{% endfilter %}": "not valid Jinja",
 }
 RENDERER = """
 import json, resource, sys, time
 from pathlib import Path
 from sft.core.errors import UserError
-from sft.modeling import template_sandbox
+from sft.modeling import template_budget
 from sft.modeling.template_rendering import apply
 from tests.chat_templates import tokenizer_of
-template_sandbox.SECONDS = float(sys.argv[2])
+template_budget.SECONDS = float(sys.argv[2])
 tokenizer, said = tokenizer_of(Path(sys.argv[1]), "x"), []
 pages = Path("/proc/self/statm")  # Linux
 used = int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 1 << 40
@@ -95,7 +135,7 @@ def rendered(tokenizer, template, content="q"):
 
 
 def test_a_thread_is_bounded_too(tokenizer, monkeypatch):
-    monkeypatch.setattr(template_sandbox, "SECONDS", 0.1)
+    monkeypatch.setattr(template_budget, "SECONDS", 0.1)
     said = []
 
     def work():
@@ -111,7 +151,7 @@ def test_a_thread_is_bounded_too(tokenizer, monkeypatch):
 
 
 def test_a_long_conversation_is_left_out_and_does_not_end_the_run(tokenizer, monkeypatch):
-    monkeypatch.setattr(template_sandbox, "WORK", 1 << 20)
+    monkeypatch.setattr(template_budget, "WORK", 1 << 20)
     with pytest.raises(TemplateRefusal, match="makes more than 1 MiB"):
         rendered(tokenizer, "{{ messages[0].content * 2 }}", "x" * ((1 << 20) + 1))
 
@@ -128,6 +168,14 @@ PLAIN = [
     "{{ '%s-%5d' % ('a', 7) }}{{ '{:>4}'.format('b') }}{{ 2 ** 5 * 3 + 1 }}{{ 'ab' * 2 }}{{ [1] * 2 }}",
     "{{ messages|map(attribute='role')|join(',') }}{{ messages[0]|items|list }}",
     "{{ 'a b'|replace(' ', '')|upper }}{{ 'a\\nb'|indent(2) }}{{ messages|tojson(indent=2) }}",
+    "{{ 1 < 2 < messages|length }}{{ 'user' in messages[0] }}{{ messages[0].role in ['user', 'tool'] }}"
+    "{{ messages[0] == messages[0] }}{{ messages[0].role not in messages[0].content }}"
+    "{{ 4 is divisibleby 2 }}"
+    "{{ 'a' in messages|map(attribute='role') }}{{ messages[0].role is in ['user'] }}"
+    "{{ 3 > 2 > missing|length }}",
+    "{{ messages|selectattr('role', 'equalto', 'user')|list|length }}{{ ['b', 'A', 'b']|unique|sort|join }}"
+    "{{ 'a</t>b'.rsplit('</t>', 1) }}{{ ' a '.strip(' ') }}{{ [3, 1]|max }}{{ messages|groupby('role') }}"
+    "{{ {'b': 1, 'a': 2}|dictsort }}{{ [1, 2]|sum }}{{ 7 // 2 }}{{ 'x' is upper }}{{ (1, 2) in [(1, 2)] }}",
     "{% for k, v in messages[0].items() if v %}{{ k }}{% else %}none{% endfor %}{{ missing|default('d') }}",
     "{% for x in [[1, [2]], [3]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}",
     "{% macro f(a, b=2) %}{{ a }}{{ b }}{{ caller() if caller else '' }}{% endmacro %}{{ f(1) }}"
