@@ -1,4 +1,4 @@
-"""What stages were stopped in, and what they are at now: their folders below .dvc/tmp/work (stages/work.py)."""
+"""The stages that were stopped and those that run, by what they keep in .dvc/tmp/work (stages/work.py)."""
 
 from collections.abc import Iterator
 from datetime import datetime

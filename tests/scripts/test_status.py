@@ -142,8 +142,8 @@ def test_the_state_of_the_lock_in_git(toy: Toy) -> None:
     assert "dvc.lock: changed since the last commit, and not committed" in shown(toy)
 
 
-def test_what_stages_were_stopped_in_and_what_they_are_at(toy: Toy) -> None:
-    """As stages/work.py leaves it: the folders of a stage that was stopped, of one that runs, of one that ended."""
+def test_stages_that_were_stopped_that_run_and_that_have_ended(toy: Toy) -> None:
+    """As stages/work.py leaves the folders of a stage that was stopped, one that runs and one that ended."""
     for name in ("train/0123-0", "baseline/4567-0", "evaluate/89ab-0"):
         toy.write(f".dvc/tmp/work/{name}/checkpoint", "x")
         toy.write(f".dvc/tmp/work/{name}.lock", "")
@@ -163,7 +163,7 @@ def test_the_command(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     assert toy.script("status", "now", ok=False).returncode == 2
     read, write = os.pipe()
     os.close(read)
-    with toy.here(), open(write, "w") as closed:
+    with toy.here(), os.fdopen(write, "w") as closed:
         monkeypatch.setattr(sys, "argv", ["status"])
         monkeypatch.setattr(sys, "stdout", closed)
         status.main()
