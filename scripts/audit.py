@@ -48,7 +48,7 @@ def told(findings: list[dict[str, Any]]) -> tuple[list[str], int]:
     """Return what is to be said, and the exit status: 0 where all was looked up and nothing found."""
     lines = [
         f"{package['name']} {package['version']}: {vulnerability['id']}, "
-        + (f"mended in {', '.join(fixes)}" if (fixes := vulnerability["fix_versions"]) else "not mended yet")
+        + (f"fixed in {', '.join(fixes)}" if (fixes := vulnerability["fix_versions"]) else "no fix yet")
         for package in findings
         for vulnerability in package.get("vulns", [])
     ]
@@ -58,7 +58,7 @@ def told(findings: list[dict[str, Any]]) -> tuple[list[str], int]:
     if asked:
         lines.append(f"{asked} packages looked up, {vulnerable or 'none'} with a known vulnerability.")
     if unknown:
-        names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        names = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         lines.append(
             f"{len(unknown)} of {len(findings)} packages were not found at https://pypi.org, so nothing is "
             f"known of them: {names}. Where that address leads to a mirror, it may have no advisories: run "
@@ -69,6 +69,7 @@ def told(findings: list[dict[str, Any]]) -> tuple[list[str], int]:
 
 def main() -> None:
     """Look the pinned packages up, and print what is known of them."""
+    print(f"Looking the packages of {PINS} up at https://pypi.org ...", flush=True)
     try:
         lines, status = told(look_up())
     except UserError as error:

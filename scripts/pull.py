@@ -14,6 +14,7 @@ from scripts.remote import TRY, configured
 from scripts.remote_cache import OBJECTS, RUNS, object_path
 from sft.core.errors import UserError
 
+SHOWN = 3  # outputs that changed here
 AGAIN = f"What has come is kept, and `make pull` goes on where it stopped. {TRY}"
 
 
@@ -44,7 +45,8 @@ def pull(folder: Path | str = ".") -> str:
                 (cache / path).parent.mkdir(parents=True, exist_ok=True)
                 entries[path].replace(cache / path)
         absent = _lacking(named, cache)
-        changed = sum(map(len, (repo.pull(allow_missing=bool(absent)) | {"stats": ()}).values()))
+        result = repo.pull(allow_missing=bool(absent))
+        changed = [path for how in ("added", "modified", "deleted") for path in result.get(how, [])]
         if damaged:
             others = f" and {len(damaged) - 1} more" * (len(damaged) > 1)
             raise UserError(
@@ -57,7 +59,8 @@ def pull(folder: Path | str = ".") -> str:
                 "that has run it, or make them here: dvc repro"
             )
     got = remote_cache.total(asked, there)
-    return f"Pulled {got} and {len(whole)} runs from {url}; outputs that changed here: {changed}."
+    here = f" Changed here: {_named(changed)}." if changed else ""
+    return f"Pulled {got} and {len(whole)} runs from {url}.{here}"
 
 
 def _new_entries(repo: Any, storage: Any, temporary: Path) -> tuple[dict[str, Path], list[str]]:
@@ -88,6 +91,11 @@ def _bring(repo: Any, storage: Any, outputs: set[str], there: dict[str, int]) ->
             failed = compat.copy_objects(storage.odb, repo.cache.local, part, verify=True)
             remote_errors.stop_at(failed, len(part), "had")
     return asked
+
+
+def _named(paths: list[str]) -> str:
+    names = [Path(path).as_posix() for path in paths[:SHOWN]]
+    return ", ".join(names) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
 
 
 def _lacking(outputs: set[str], cache: Path) -> set[str]:

@@ -45,6 +45,7 @@ def set_up(url: str, folder: Path | str = ".") -> str:
             )
         options = {}
     install(kind, folder)
+    new = kind.package is None and not Path(url).exists()
     if not options or committed["core"].get("remote") != NAME or options.get("verify") != "true":
         compat.set_default_remote(folder, NAME, {**options, "url": options.get("url", url), "verify": "true"})
     if before and not _same(before, url):
@@ -53,20 +54,42 @@ def set_up(url: str, folder: Path | str = ".") -> str:
         if not compat.round_trip(compat.remote_storage(repo)):
             raise UserError(f"{url}: what was written did not come back as it was.")
     return (
-        f"{url}: reached, written to and read. If the setting is new: git add .dvc/config && git commit -m "
-        "'Remote storage'. Then: make push"
+        f"{url}: {'made the folder' if new else 'reached'}, written to and read. If the setting is new: "
+        "git add .dvc/config && git commit -m 'Remote storage'. Then: make push"
     )
 
 
 def configured(folder: Path | str = ".") -> str:
-    """Return the default remote's URL, with what DVC needs for it installed; UserError if there is none."""
-    configuration = _configuration(folder)
-    name = configuration["core"].get("remote")
-    url = configuration["remote"].get(name, {}).get("url")
+    """Return the default remote's URL, with what DVC needs for it installed.
+
+    Raises UserError where no remote is set up, and where its folder is gone.
+    """
+    url = _default(folder)
     if not url:
         raise UserError("no remote is set up: make remote URL=... (docs/remotes.md)")
+    check_there(folder)
     install(kind_of(url), folder)
-    return str(url)
+    return url
+
+
+def check_there(folder: Path | str = ".") -> None:
+    """Raise UserError where the default remote is a folder that is not there.
+
+    DVC takes it for an empty one, and a push makes it: under the mount point of a disk that is not mounted.
+    """
+    url = _default(folder)
+    if url and "://" not in url and not Path(url).is_dir():
+        raise UserError(
+            f"{url}: the remote is this folder, and it is not there. Mount the disk that has it, if one has; "
+            "`make remote URL=...` makes a new folder, or names where it is now."
+        )
+
+
+def _default(folder: Path | str) -> str | None:
+    """Return the URL of the default remote, None where there is none."""
+    configuration = _configuration(folder)
+    url = configuration["remote"].get(configuration["core"].get("remote"), {}).get("url")
+    return str(url) if url else None
 
 
 def _configuration(folder: Path | str, level: str | None = None) -> dict[str, Any]:

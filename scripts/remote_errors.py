@@ -29,14 +29,22 @@ def reported(url: str, after: str) -> Iterator[None]:
     Each client has its own family of exceptions. What DVC and the clients log meanwhile is left out: it is a
     traceback for each object.
     """
-    before = logging.root.manager.disable
-    logging.disable()
     try:
-        yield
+        with unlogged():
+            yield
     except (UserError, *_OURS):
         raise
     except Exception as error:
         raise UserError(f"{url}: {cause(error)} {after}") from error
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Leave out what is logged meanwhile, by DVC and everybody else."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
     finally:
         logging.disable(before)
 

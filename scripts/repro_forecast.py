@@ -22,11 +22,16 @@ class Does(Enum):
 
 @dataclass(frozen=True)
 class Forecast:
-    """What becomes of a stage, and why; `restorable` where `make restore` would spare the run."""
+    """What becomes of a stage, and why; `restorable` where `make restore` would spare the run.
+
+    `changed` where its inputs are not those of dvc.lock, `other_params` where its params are among them.
+    """
 
     does: Does
     why: list[str] = field(default_factory=list)
     restorable: bool = False
+    changed: bool = False
+    other_params: bool = False
 
 
 def forecast(stages: Stages, lock: dict[str, Entry]) -> dict[str, Forecast]:
@@ -36,9 +41,8 @@ def forecast(stages: Stages, lock: dict[str, Entry]) -> dict[str, Forecast]:
     new: dict[str, str] = {}  # outputs that a run would make anew, and the stage that does
     for name in stages.names:
         entry = lock.get(name)
-        follows = list(dict.fromkeys(new[dep] for dep in stages.deps(name) if dep in new))
-        if follows:
-            found[name] = _following(stages, name, entry, made, follows)
+        if any(dep in new for dep in stages.deps(name)):
+            found[name] = _following(stages, name, entry, made, new)
         else:
             found[name], entry = _on_its_own(stages, name, entry, made)
         made |= outputs(entry or {})
@@ -74,11 +78,10 @@ def _on_its_own(
     earlier = earlier_run(stages, name, inputs)
     why = ["it has not run"] if entry is None else differences(entry, inputs)
     if entry is None or why:
-        if earlier:
-            return Forecast(Does.RUN_CACHE, why), earlier
-        return Forecast(Does.RUNS, why), entry
-    if absent := stages.absent(name, entry):
-        return Forecast(Does.RUNS, [f"{_list(absent)} not in DVC's cache"], bool(earlier)), entry
+        does, made_before = (Does.RUN_CACHE, earlier) if earlier else (Does.RUNS, entry)
+        return Forecast(does, why, changed=True, other_params=_other_params(entry, inputs)), made_before
+    if lacking := _lacking(stages, name, entry):
+        return Forecast(Does.RUNS, lacking, bool(earlier)), entry
     if damaged := stages.damaged(name, entry):
         states = [
             f"{path} {'changed by hand' if how == 'modified' else 'missing'}" for path, how in damaged.items()
@@ -87,15 +90,31 @@ def _on_its_own(
     return Forecast(Does.NOTHING), entry
 
 
-def _following(stages: Stages, name: str, entry: Entry | None, made: Outputs, follows: list[str]) -> Forecast:
-    """Judge a stage that reads what another stage is going to make anew."""
-    after = f"after {_list(follows)}"
+def _following(
+    stages: Stages, name: str, entry: Entry | None, made: Outputs, new: dict[str, str]
+) -> Forecast:
+    """Judge a stage that reads what other stages are going to make anew."""
+    deps = stages.deps(name)
+    after = f"after {_list(list(dict.fromkeys(new[dep] for dep in deps if dep in new)))}"
     if entry is None:
-        return Forecast(Does.RUNS, [after, "it has not run"])
-    # As if these made the same again.
-    inputs = stages.inputs(name, made | {dep["path"]: dep for dep in entry.get("deps", [])})
-    own = differences(entry, inputs) if inputs else []
-    return Forecast(Does.RUNS if own else Does.MAY_RUN, [after, *own])
+        return Forecast(Does.RUNS, [after, "it has not run"], changed=True)
+    # As if these made the same again. Of a dep that the stage did not have, nothing but the name is known.
+    same = {dep["path"]: dep for dep in entry.get("deps", []) if dep["path"] in new}
+    inputs = stages.inputs(name, {dep: {"path": dep} for dep in deps} | made | same)
+    assert inputs
+    if own := differences(entry, inputs):
+        return Forecast(Does.RUNS, [after, *own], changed=True, other_params=_other_params(entry, inputs))
+    lacking = _lacking(stages, name, entry)
+    return Forecast(Does.RUNS if lacking else Does.MAY_RUN, [after, *lacking])
+
+
+def _lacking(stages: Stages, name: str, entry: Entry) -> list[str]:
+    absent = stages.absent(name, entry)
+    return [f"{_list(absent)} not in DVC's cache"] if absent else []
+
+
+def _other_params(entry: Entry | None, inputs: Entry) -> bool:
+    return entry is not None and (entry.get("params") or {}) != (inputs.get("params") or {})
 
 
 def _value(params: dict[str, Any], name: str) -> str:

@@ -10,6 +10,7 @@ Nothing runs here, and what cannot be had stays as it is.
 import sys
 from dataclasses import dataclass, field
 
+from scripts import remote, remote_errors
 from scripts.last_run import with_seconds
 from scripts.stage_entries import (
     Entry,
@@ -65,7 +66,9 @@ def restore() -> list[str]:
         stages = Stages(repo)
         if stages.remote:
             try:
-                stages.fetch()
+                remote.check_there()
+                with remote_errors.unlogged():
+                    stages.fetch()
             except UserError as error:
                 said.append(f"Not all could be fetched from the remote `{stages.remote}`: {error}")
         else:

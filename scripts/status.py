@@ -7,12 +7,12 @@ Packages of another version and another device run no stage again, for they are 
 (requirements-model.txt, which names some, is): they are said because a new run may have other results.
 """
 
+import argparse
+import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scripts import kept_work
 from scripts.experiment_state import EXEC, reference
 from scripts.last_run import duration, record, seconds
 from scripts.machine import device_class
@@ -20,6 +20,7 @@ from scripts.merge_state import merging
 from scripts.repro_forecast import Does, Forecast, forecast
 from scripts.revisions import git, succeeds
 from scripts.stage_entries import locked_entries, opened
+from scripts.unfinished import unfinished
 from sft.core import provenance
 from sft.core.errors import UserError
 from stages.cli import LOCK, described
@@ -98,19 +99,6 @@ def made_by(stages: list[str]) -> list[str]:
     return lines
 
 
-def unfinished() -> list[str]:
-    """Name the stages that were stopped and have kept what they had done (stages/work.py)."""
-    lines = []
-    for folder in kept_work.unfinished():
-        if files := [file for file in folder.rglob("*") if file.is_file()]:
-            last = datetime.fromtimestamp(max(file.stat().st_mtime for file in files))
-            when = f"{last:%Y-%m-%d %H:%M}"
-            lines.append(
-                f"Stage {folder.parent.name} was stopped {when}: with the same inputs it goes on there."
-            )
-    return lines
-
-
 def _class_of(device: str) -> str:
     """Return a recorded device's class: all CPUs are one."""
     return "cpu" if device.startswith("cpu") else device
@@ -132,8 +120,18 @@ def _cost(runs: list[str], may: list[str]) -> str:
     return f"`dvc repro` {'; it '.join(parts)}."
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print the screen."""
+    argparse.ArgumentParser(
+        prog="python -m scripts.status", description=(__doc__ or "").split("\n\n")[0]
+    ).parse_args()
     try:
-        print("\n".join(status()))
+        print("\n".join(status()), flush=True)
     except UserError as error:
         sys.exit(f"error: {described(error)}")
+    except BrokenPipeError:  # read by `head`, which wants no more; Python would complain at its end, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -32,15 +32,18 @@ SKIPPED = {
             [VULNERABLE, CLEAN],
             1,
             [
-                "jinja2 3.1.2: PYSEC-2024-1, mended in 3.1.3",
-                "jinja2 3.1.2: PYSEC-2024-2, not mended yet",
+                "jinja2 3.1.2: PYSEC-2024-1, fixed in 3.1.3",
+                "jinja2 3.1.2: PYSEC-2024-2, no fix yet",
                 "2 packages looked up, 1 with a known vulnerability.",
             ],
         ),
         (
             [SKIPPED] * 7,
             1,
-            ["7 of 7 packages were not found at https://pypi.org, so nothing is known of them: "],
+            [
+                "7 of 7 packages were not found at https://pypi.org, so nothing is known of them: "
+                "requests, requests, requests, requests, requests and 2 more. Where"
+            ],
         ),
         ([CLEAN, SKIPPED], 1, ["1 packages looked up, none", "1 of 2 packages were not found"]),
     ],
@@ -65,7 +68,9 @@ def test_the_command(
     with pytest.raises(SystemExit) as exits:
         audit.main()
     if answers:
-        assert exits.value.code == 1 and "PYSEC-2024-1" in capsys.readouterr().out
+        said = capsys.readouterr().out.splitlines()
+        assert exits.value.code == 1 and "PYSEC-2024-1" in said[1]
+        assert said[0] == "Looking the packages of constraints-gpu.txt up at https://pypi.org ..."
     else:
         assert str(exits.value.code).startswith("error: the packages could not be looked up")
         assert "ConnectionError: Could not connect" in str(exits.value.code)

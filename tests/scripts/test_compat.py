@@ -91,7 +91,7 @@ def test_what_the_run_cache_names(built: Repo, monkeypatch: pytest.MonkeyPatch) 
         (used,) = dvc.stage_cache.get_used_objs(keys).values()
         (of_lock,) = dvc.used_objs(push=True).values()
         outs = remote_cache.with_content(compat.named_objects(dvc), cache)
-    assert len(entries) == 6 and named == {found.value for found in used}, where
+    assert len(entries) == 7 and named == {found.value for found in used}, where
     assert outs == {found.value for found in of_lock} < named, where
     assert all((cache / remote_cache.object_path(digest)).exists() for digest in named), where
 

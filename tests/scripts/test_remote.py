@@ -2,16 +2,21 @@
 
 import logging
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from scripts import remote, remote_errors, remote_kinds
+from scripts.pull import pull
+from scripts.push import push
 from scripts.remote import configured, set_up
 from scripts.remote_kinds import FOLDER, KINDS, Kind, install, kind_of
+from scripts.restore import restore
 from sft.core.errors import UserError
 from tests.pipeline_repo import ROOT
+from tests.toy_pipeline import Toy
 
 CONFIG = "[core]\n    analytics = false\n"
 
@@ -69,11 +74,11 @@ def test_urls_that_are_refused_and_do_not_show_a_secret(folder: Path, url: str, 
 
 
 def test_twice_is_harmless_and_another_url_replaces(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "reached, written to and read" in set_up("../one")
+    assert "../one: made the folder, written to and read" in set_up("../one")
     first = (folder / ".dvc/config").read_text()
     assert "url = ../../one" in first and "verify = true" in first and first.startswith(CONFIG)
     assert capsys.readouterr().out == ""
-    set_up("../one")
+    assert "../one: reached, written to and read" in set_up("../one")
     assert (folder / ".dvc/config").read_text() == first
     with (folder / ".dvc/config").open("a") as config:
         config.write("    jobs = 3\n")  # an option of the user's
@@ -105,6 +110,37 @@ def test_a_folder_that_cannot_be_written_to(folder: Path) -> None:
     (folder.parent / "file").write_text("no folder")
     with pytest.raises(UserError, match=r"file/results: .*run this again.*may write to"):
         set_up("../file/results")
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(folder: Path) -> None:
+    """As where the disk is not mounted: DVC would take it for an empty remote, and fill it."""
+    set_up("../one")
+    one = folder.parent / "one"
+    one.rename(folder.parent / "unmounted")
+    for action in (push, pull, configured):
+        with pytest.raises(UserError, match=f"{one}: the remote is this folder, and it is not there"):
+            action()
+    assert not one.exists()
+    assert "made the folder" in set_up("../one") and configured() == str(one)
+
+
+def test_a_clone_restores_what_it_has_where_the_folder_is_gone(
+    toy: Toy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with toy.here():
+        set_up("../store")
+        shutil.rmtree(toy.path.parent / "store")
+        shutil.rmtree(toy.path / "models/adapter")
+        said = "\n".join(restore())
+        assert f"from the remote `storage`: {toy.path.parent / 'store'}: the remote is this folder" in said
+        assert "As dvc.lock has them: the outputs of check, mix, train, evaluate, plot." in said
+        assert (toy.path / "models/adapter/weights").exists()
+        # There, and without what is asked for: in a sentence, and not in DVC's list of hashes.
+        (toy.path.parent / "store").mkdir()
+        shutil.rmtree(toy.path / ".dvc/cache/files")
+        shutil.rmtree(toy.path / "models/adapter")
+        assert "Not to be had, so `dvc repro` would run: check, mix, train" in "\n".join(restore())
+    assert not caplog.records
 
 
 def test_what_is_wrong_with_the_configuration_is_said(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -90,11 +91,15 @@ def test_clones_share_what_has_run_by_a_folder(repo: Repo) -> None:
     assert objects(remote).keys() == objects(repo.path / CACHE).keys()
     assert remote_cache.entries(remote) == remote_cache.entries(repo.path / CACHE) != []
     clone = cloned(repo)
-    within(clone, pull)
+    assert re.search(
+        r"Changed here: models/adapter, data/[^,]*, data/[^,]* and \d more\.$", within(clone, pull)
+    )
     assert clone.changed_stages() == set()
     assert objects(clone.path / CACHE).keys() == objects(remote).keys()
     assert remote_cache.entries(clone.path / CACHE) == remote_cache.entries(remote)
-    assert within(clone, pull).startswith("Pulled 0 objects (0.0 MiB) and 0 runs")
+    (clone.path / "data/removed.parquet").unlink()
+    assert within(clone, pull).endswith(f"and 0 runs from {remote}. Changed here: data/removed.parquet.")
+    assert within(clone, pull) == f"Pulled 0 objects (0.0 MiB) and 0 runs from {remote}."
     assert not list((clone.path / CACHE).glob("pull-*"))
 
 

@@ -1,12 +1,15 @@
 """One screen: what made the results, what differs now, and what would run; held to what DVC then does."""
 
+import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from scripts import machine, status
 from scripts.code_changes import changed_files
@@ -51,6 +54,16 @@ def tried(toy: Toy) -> None:
     toy.set_params({"train.learning_rate": 0.2})
 
 
+def without_check(toy: Toy) -> None:
+    """Have a dvc.lock from before the stage check, on whose output all others now depend."""
+    lock = load(toy.path / "dvc.lock")
+    del lock["stages"]["check"]
+    for entry in lock["stages"].values():
+        entry["deps"] = [dep for dep in entry["deps"] if dep["path"] != "data/params-checked.txt"]
+    toy.write("dvc.lock", json.dumps(lock))
+    shutil.rmtree(toy.path / ".dvc/cache/runs")  # which has runs with that dependency
+
+
 CASES: dict[str, tuple[Callable[[Toy], object], str, list[str]]] = {
     "nothing": (lambda toy: None, "Up to date: `dvc repro` has nothing to do.", []),
     "param": (
@@ -86,6 +99,16 @@ CASES: dict[str, tuple[Callable[[Toy], object], str, list[str]]] = {
         "mix          runs: data/mix.txt not in DVC's cache",
         ["check", "mix", "train", "evaluate"],
     ),
+    "all but check run": (
+        lambda toy: (
+            without_check(toy),
+            changed(toy, "stages/evaluate.py", "import hashlib", "import  hashlib"),
+        ),
+        "train        runs: after check, mix; data/params-checked.txt a new dependency in dvc.yaml\n"
+        "  evaluate     runs: after check, train; data/params-checked.txt a new dependency in dvc.yaml; "
+        "stages/evaluate.py\n",
+        ["check", "mix", "train", "evaluate", "plot"],
+    ),
     "never run": (lambda toy: (toy.path / "dvc.lock").unlink(), "dvc.lock: missing", []),
 }
 
@@ -114,17 +137,36 @@ def test_what_made_the_results_and_what_is_another_one_now(toy: Toy, monkeypatch
     assert "another device now: NVIDIA H200, not cpu (x86_64, 2 threads)\n" in shown(toy)
 
 
-def test_the_state_of_the_lock_in_git_and_unfinished_work(toy: Toy) -> None:
+def test_the_state_of_the_lock_in_git(toy: Toy) -> None:
     toy.write("dvc.lock", toy.read("dvc.lock") + "\n")
-    kept = toy.path / ".dvc/tmp/work/train/0123-0"
-    toy.write(".dvc/tmp/work/train/0123-0/checkpoint", "x")
-    toy.write(".dvc/tmp/work/evaluate/4567-0/answers", "x")
-    toy.write(".dvc/tmp/work/evaluate/4567-0.finished", "[]")
-    os.utime(kept / "checkpoint", (moment := time.mktime((2031, 5, 6, 7, 8, 0, 0, 0, -1)), moment))
-    text = shown(toy)
-    assert "dvc.lock: changed since the last commit, and not committed" in text
-    assert "Stage evaluate" not in text  # its work lies there until DVC has recorded it
+    assert "dvc.lock: changed since the last commit, and not committed" in shown(toy)
+
+
+def test_stages_that_were_stopped_that_run_and_that_have_ended(toy: Toy) -> None:
+    """As stages/work.py leaves the folders of a stage that was stopped, one that runs and one that ended."""
+    for name in ("train/0123-0", "baseline/4567-0", "evaluate/89ab-0"):
+        toy.write(f".dvc/tmp/work/{name}/checkpoint", "x")
+        toy.write(f".dvc/tmp/work/{name}.lock", "")
+    toy.write(".dvc/tmp/work/evaluate/89ab-0.finished", "[]")
+    stopped = toy.path / ".dvc/tmp/work/train/0123-0/checkpoint"
+    os.utime(stopped, (moment := time.mktime((2031, 5, 6, 7, 8, 0, 0, 0, -1)), moment))
+    with FileLock(toy.path / ".dvc/tmp/work/baseline/4567-0.lock"):
+        text = shown(toy)
     assert "Stage train was stopped 2031-05-06 07:08: with the same inputs it goes on there." in text
+    assert "Stage baseline is running." in text and "baseline was stopped" not in text
+    assert "Stage evaluate" not in text
+
+
+def test_the_command(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does nothing else than it is asked, and a reader that wants no more, as `head`, is no error."""
+    assert "what `dvc repro` would" in toy.script("status", "--help").stdout
+    assert toy.script("status", "now", ok=False).returncode == 2
+    read, write = os.pipe()
+    os.close(read)
+    with toy.here(), os.fdopen(write, "w") as closed:
+        monkeypatch.setattr(sys, "argv", ["status"])
+        monkeypatch.setattr(sys, "stdout", closed)
+        status.main()
 
 
 def test_a_lock_in_conflict(toy: Toy) -> None:

@@ -188,7 +188,9 @@ def test_a_stage_ends_when_what_ran_it_is_gone(tmp_path):
         psutil.wait_procs([stage], timeout=30)
         assert not stage.is_running()
         dvc.wait()
-    assert (tmp_path / "errors").read_text() == "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)\n"
+    assert (
+        tmp_path / "errors"
+    ).read_text() == "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)\n"
 
 
 WATCHED = """
