@@ -3,6 +3,7 @@
 tests/scripts/test_compat.py touches each and says where to look when a version moves it.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -201,3 +203,62 @@ def is_run_cache_entry(path: Path, name: str) -> bool:
         return _get_cache_hash(COMPILED_LOCK_FILE_STAGE_SCHEMA(load_yaml(str(path)))) == name
     except (YAMLFileCorruptedError, Invalid):
         return False
+
+
+def run_cache_entries(repo: Any, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the run cache's entries of these inputs (cmd, deps, params, outs' paths), the newest first."""
+    from dvc.stage.cache import _get_cache_hash
+
+    cache, key = repo.stage_cache, _get_cache_hash(copy.deepcopy(inputs), key=True)  # which changes it
+    folder = Path(cache.cache_dir) / key[:2] / key
+    runs = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [entry for run in runs if (entry := cache._load_cache(key, run.name))]
+
+
+def stage_of_entry(repo: Any, entry: dict[str, Any], folder: str) -> Any:
+    """Return a stage of DVC's whose outputs are those of an entry of dvc.lock or of the run cache."""
+    return repo.stage_cache._create_stage(entry, wdir=folder)
+
+
+@contextmanager
+def copies_instead_of_links(repo: Any) -> Iterator[None]:
+    """Have DVC put copies into the workspace inside, and no links to its cache."""
+    with repo.stage_cache._cache_type_copy():
+        yield
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of DVC's queue: the experiment, and Celery's message."""
+
+    entry: Any
+    message: Any
+
+
+def begun_tasks(queue: Any) -> list[Task]:
+    """Return the tasks that a worker has taken from `repo.experiments.celery_queue`, and not ended."""
+    from celery.result import AsyncResult
+
+    return [
+        Task(entry, message)
+        for message, entry in queue._iter_processed()
+        if not AsyncResult(message.headers["id"], app=queue.celery).ready()
+    ]
+
+
+def queued_commits(queue: Any) -> set[str]:
+    """Return the stash commits of the tasks that wait for a worker."""
+    return {entry.stash_rev for _, entry in queue._iter_queued()}
+
+
+def queue_again(queue: Any, task: Task) -> None:
+    """Send a task to the queue once more, as it was."""
+    from dvc.repo.experiments.queue.tasks import run_exp
+
+    arguments, keywords, _ = task.message.decode()
+    queue.celery.signature(run_exp.s(*arguments, **keywords)).delay()
+
+
+def forget_task(queue: Any, task: Task) -> None:
+    """Remove a task that a worker has taken."""
+    queue.celery.purge(task.message.delivery_tag)

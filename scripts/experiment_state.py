@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts import compat
 from scripts.revisions import git, succeeds
 
 TMP = Path(".dvc/tmp")
@@ -173,22 +174,20 @@ def requeue() -> list[str]:
 
 
 def _requeued() -> Iterator[str]:
-    from celery.result import AsyncResult
     from dvc.repo import Repo
-    from dvc.repo.experiments.queue.tasks import run_exp
     from dvc.repo.experiments.stash import ExpStash
 
     with Repo() as repo:
         queue = repo.experiments.celery_queue
-        for message, entry in list(queue._iter_processed()):
-            if AsyncResult(message.headers["id"], app=queue.celery).ready():
-                continue
-            arguments, keywords, _ = message.decode()
+        for task in compat.begun_tasks(queue):
+            entry = task.entry
             about = ExpStash.format_message(entry.head_rev, entry.baseline_rev, entry.name, entry.branch)
             git("update-ref", "--create-reflog", "-m", f"commit: {about}", entry.stash_ref, entry.stash_rev)
-            queue.celery.purge(message.delivery_tag)
             shutil.rmtree(Path(queue.get_infofile_path(entry.stash_rev)).parent, ignore_errors=True)
-            queue.celery.signature(run_exp.s(*arguments, **keywords)).delay()
+            # Only then is the old one forgotten: killed in between, the next call finds it again.
+            if entry.stash_rev not in compat.queued_commits(queue):
+                compat.queue_again(queue, task)
+            compat.forget_task(queue, task)
             yield entry.name or entry.stash_rev[:7]
 
 

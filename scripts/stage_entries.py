@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scripts import compat
 from scripts.processes import check_workspace_is_free
 from sft.core import params
 from sft.core.errors import UserError
@@ -35,7 +36,6 @@ class Stages:
         from dvc.repo.reproduce import plan_repro
 
         self._repo = repo
-        self._cache = repo.stage_cache
         graph = repo.index.graph
         pipeline = [stage for stage in plan_repro(graph) if stage.addressing and stage.cmd]
         self._stages = {stage.addressing: stage for stage in pipeline}
@@ -88,12 +88,7 @@ class Stages:
 
     def run_cache(self, inputs: Entry) -> list[Entry]:
         """Return what the runs of this machine have made of these inputs, the newest first."""
-        from dvc.stage.cache import _get_cache_hash
-
-        key = _get_cache_hash(copy.deepcopy(inputs), key=True)
-        folder = Path(self._cache.cache_dir) / key[:2] / key
-        runs = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
-        return [plain(entry) for run in runs if (entry := self._cache._load_cache(key, run.name))]
+        return [plain(entry) for entry in compat.run_cache_entries(self._repo, inputs)]
 
     def absent(self, name: str, entry: Entry) -> list[str]:
         """Return an entry's outputs that DVC's cache has not; those in Git only where they differ here."""
@@ -123,7 +118,7 @@ class Stages:
                 continue
             try:
                 if out.def_path in in_git:  # no link to the cache: Git's files are written in place
-                    with self._cache._cache_type_copy():
+                    with compat.copies_instead_of_links(self._repo):
                         out.checkout(force=True)
                 else:
                     out.checkout()
@@ -162,7 +157,8 @@ class Stages:
             raise UserError(str(error).strip() or type(error).__name__) from error
 
     def _made(self, name: str, entry: Entry) -> Any:
-        return self._cache._create_stage({"outs": []} | copy.deepcopy(entry), wdir=self._stages[name].wdir)
+        made: Entry = {"outs": []} | copy.deepcopy(entry)
+        return compat.stage_of_entry(self._repo, made, self._stages[name].wdir)
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from dvc.repo.experiments import refs
 from dvc.repo.experiments.utils import exp_refs_by_names
 
 from scripts import compat, remote_cache
+from scripts.stage_entries import plain
+from sft.core.params import load
 from tests.pipeline_repo import Repo
+from tests.toy_pipeline import Toy
 
 LOOK_AT = "changed in this version: see {} and mend scripts/compat.py"
 
@@ -104,6 +107,41 @@ def test_an_entry_of_the_run_cache_is_named_by_what_it_says(built: Repo, tmp_pat
         for changed in ("", text[: len(text) // 2], text.replace("md5: ", "md5: 0", 1)):
             (tmp_path / "changed").write_text(changed)
             assert not compat.is_run_cache_entry(tmp_path / "changed", entry.name), where
+
+
+def test_the_runs_of_a_stage_s_inputs_and_their_outputs(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built.path)
+    where = LOOK_AT.format("dvc/stage/cache.py (_get_cache_hash, and StageCache)")
+    entry = load(built.path / "dvc.lock")["stages"]["mix"]
+    inputs = entry | {"outs": [{"path": out["path"]} for out in entry["outs"]]}
+    with compat.dvc_repository(built.path) as dvc:
+        assert [plain(found) for found in compat.run_cache_entries(dvc, inputs)] == [entry], where
+        assert compat.run_cache_entries(dvc, inputs | {"cmd": "another"}) == [], where
+        made = compat.stage_of_entry(dvc, entry, str(built.path))
+        assert {out.def_path: out.hash_info.value for out in made.outs} == built.lock()["mix"], where
+        before = dvc.cache.local.cache_types
+        with compat.copies_instead_of_links(dvc):
+            assert dvc.cache.local.cache_types == ["copy"] != before, where
+        assert dvc.cache.local.cache_types == before
+
+
+def test_the_tasks_of_the_queue(toy: Toy) -> None:
+    """A worker takes a task; another call queues it again, and a third forgets the first."""
+    where = LOOK_AT.format("dvc/repo/experiments/queue/celery.py and dvc_task/app/filesystem.py")
+    with toy.here(), Dvc() as dvc:
+        dvc.experiments.run(name="mine", params=["plot.dpi=50"], queue=True)
+        queue = dvc.experiments.celery_queue
+        (commit,) = compat.queued_commits(queue)
+        assert compat.begun_tasks(queue) == [], where
+        with queue.celery.connection_for_read() as connection:
+            connection.SimpleQueue(queue.celery.conf.task_default_queue).get(timeout=5).ack()
+        (task,) = compat.begun_tasks(queue)
+        assert (task.entry.name, task.entry.stash_rev) == ("mine", commit), where
+        assert compat.queued_commits(queue) == set()
+        compat.queue_again(queue, task)
+        assert compat.queued_commits(queue) == {commit} and len(compat.begun_tasks(queue)) == 1, where
+        compat.forget_task(queue, task)
+        assert compat.queued_commits(queue) == {commit} and compat.begun_tasks(queue) == [], where
 
 
 def test_the_configuration_of_a_remote(repo: Repo) -> None:
