@@ -43,6 +43,11 @@ def bound_templates() -> None:
     chat_template_utils._compile_jinja_template.cache_clear()
 
 
+def namespace_values(namespace: Any) -> dict[str, Any]:
+    """Return what a namespace of Jinja's templates holds, which it gives by name only."""
+    return object.__getattribute__(namespace, "_Namespace__attrs")
+
+
 def is_lora(name: str) -> bool:
     """Tell by a module's full name whether it is a matrix of one of PEFT's LoRAs."""
     return ".lora_" in name

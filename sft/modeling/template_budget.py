@@ -13,6 +13,8 @@ from typing import Any
 from jinja2.exceptions import TemplateRuntimeError
 from jinja2.utils import Namespace
 
+from sft.modeling.compat import namespace_values
+
 SECONDS = 10.0  # of a rendering; those of real templates and rows take a thousandth of one
 # Characters (an entry of a list counts as 8) that a rendering makes in sum, and that one operation goes
 # through. Templates make each text some five times.
@@ -104,8 +106,8 @@ def _tree(value: Any, known: dict[int, int], depth: int) -> int:
         if value.bit_length() > _BITS:
             raise TemplateLimit("computes numbers of too many digits")
         return 8
-    if isinstance(value, Namespace):
-        raise TemplateLimit("prints or compares a namespace")
+    if isinstance(value, Namespace):  # printed with all that it holds
+        value = namespace_values(value)
     if isinstance(value, range) or not isinstance(value, Collection):
         return 8
     if id(value) not in known:

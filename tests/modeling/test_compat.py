@@ -113,3 +113,10 @@ def test_transformers_renders_in_our_environment():
     with pytest.raises(TemplateLimit):
         render_jinja_template([[{"role": "user", "content": "q"}]], chat_template=template)
         pytest.fail(look)
+
+
+def test_what_a_namespace_holds_is_read():
+    from jinja2.utils import Namespace
+
+    # Moved? See jinja2/utils.py, Namespace.__init__: what its __repr__ prints.
+    assert compat.namespace_values(Namespace(a=1)) == {"a": 1}

@@ -84,7 +84,7 @@ HOSTILE = {
     "{{ ('ab ' * 40000000).split()|length }}": "goes through more than",
     "{{ ('\u0142' * 60000000)|list|length }}": "makes more than",
     "{% set d = dict(a='x' * 100000) %}{{ [d.values()] * 100000 }}": "makes more than",
-    "{% set n = namespace(x='x') %}{{ n }}": "prints or compares a namespace",
+    "{% set n = namespace(l=[0] * 200) %}" + MANY + "{{ n }}": "more than",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "nests or holds too much",
     "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}": "nests or holds too much",
     "{% for a in [1] %}" * 30 + "{% endfor %}" * 30: "cannot be compiled",
@@ -168,6 +168,7 @@ PLAIN = [
     "{{ '%s-%5d' % ('a', 7) }}{{ '{:>4}'.format('b') }}{{ 2 ** 5 * 3 + 1 }}{{ 'ab' * 2 }}{{ [1] * 2 }}",
     "{{ messages|map(attribute='role')|join(',') }}{{ messages[0]|items|list }}",
     "{{ 'a b'|replace(' ', '')|upper }}{{ 'a\\nb'|indent(2) }}{{ messages|tojson(indent=2) }}",
+    "{% set n = namespace(x=1) %}{{ n }}{{ [n] }}{{ n|string }}",
     "{{ 1 < 2 < messages|length }}{{ 'user' in messages[0] }}{{ messages[0].role in ['user', 'tool'] }}"
     "{{ messages[0] == messages[0] }}{{ messages[0].role not in messages[0].content }}"
     "{{ 4 is divisibleby 2 }}"
