@@ -103,7 +103,7 @@ def _stage(name: str, one: Forecast) -> list[str]:
 
 
 def _summary(found: dict[str, Forecast], recording: set[str]) -> list[str]:
-    """Say what `dvc repro` would do, and how to do with less; `recording` are stages that record their time."""
+    """Say what `dvc repro` would do, and how to do with less; stages in `recording` record their time."""
     runs = [name for name, one in found.items() if one.does is Does.RUNS]
     may = [name for name, one in found.items() if one.does is Does.MAY_RUN]
     changed = any(one.changed for one in found.values())
