@@ -4,14 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scripts.revisions import Side
+from sft.core.errors import UserError
+
 
 def record(stage: str) -> dict[str, Any]:
     """Return what a stage recorded of its run; nothing where it recorded none, or the file is damaged."""
     try:
-        found = json.loads(Path("provenance", f"{stage}.json").read_text(encoding="utf-8"))
+        return _parsed(Path("provenance", f"{stage}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+
+
+def last_record(stage: str) -> dict[str, Any]:
+    """Return a stage's record, or HEAD's: DVC removes it before a run, which may be stopped."""
+    try:
+        return record(stage) or _parsed(Side("HEAD").read(f"provenance/{stage}.json") or "{}")
+    except (UserError, ValueError):
+        return {}
 
 
 def with_seconds(stages: list[str]) -> str:
@@ -21,9 +31,14 @@ def with_seconds(stages: list[str]) -> str:
 
 def seconds(stage: str) -> float:
     """Return how many seconds a stage took last, all its phases together; 0 where that is not recorded."""
-    phases = record(stage).get("seconds")
+    phases = last_record(stage).get("seconds")
     phases = phases.values() if isinstance(phases, dict) else [phases]
     return sum(phase for phase in phases if isinstance(phase, int | float))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
 
 
 def duration(of: float) -> str:

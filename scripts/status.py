@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from scripts.experiment_state import EXEC, reference
-from scripts.last_run import duration, record, seconds
+from scripts.last_run import duration, last_record, record, seconds
 from scripts.machine import device_class
-from scripts.merge_state import merging
+from scripts.merge_lock import RUN_CACHE, choose, lock_of
+from scripts.merge_state import last_merge, merging
 from scripts.repro_forecast import Does, Forecast, forecast
-from scripts.revisions import git, succeeds
-from scripts.stage_entries import locked_entries, opened
+from scripts.revisions import git
+from scripts.stage_entries import Entry, Stages, locked_entries, opened
 from scripts.unfinished import unfinished
 from sft.core import provenance
 from sft.core.errors import UserError
@@ -37,25 +38,17 @@ def status() -> list[str]:
     if reference(f"{EXEC}/EXEC_BASELINE"):
         in_git += ". A `dvc exp run` is running here, or was killed: make rescue"
     with opened() as stages:
-        found = forecast(stages, locked_entries())
+        lock = locked_entries()
+        found = forecast(stages, lock)
+        runs = [name for name, one in found.items() if one.does in (Does.RUNS, Does.MAY_RUN)]
+        taken = _to_take(stages, lock, runs)
     lines = [f"{LOCK}: {in_git}", *made_by(list(found)), ""]
     lines += [line for name, one in found.items() for line in _stage(name, one)]
-    runs = [name for name, one in found.items() if one.does is Does.RUNS]
-    may = [name for name, one in found.items() if one.does is Does.MAY_RUN]
-    lines.append("")
-    if runs or may:
-        lines.append(f"{LOCK} is behind: {_cost(runs, may)}")
-    elif any(one.does is not Does.NOTHING for one in found.values()):
-        lines.append("`dvc repro` runs nothing: it takes outputs of earlier runs.")
-    else:
-        lines.append("Up to date: `dvc repro` has nothing to do.")
-    if any(one.restorable for one in found.values()):
-        lines.append("An earlier run of the same inputs is in the run cache: `make restore` spares that run.")
-    elif any("not in DVC's cache" in reason for one in found.values() for reason in one.why):
-        lines.append("What is not in the cache may be in a remote: `make restore` asks it.")
+    recording = {name for name in found if f"provenance/{name}.json" in stages.outs(name)}
+    lines += ["", *_summary(found, recording)]
     lines += unfinished()
-    if (runs or may) and merging() is None and succeeds("rev-parse", "--verify", "--quiet", "HEAD^2"):
-        lines.append("HEAD is a merge: `make merge-lock` takes what either side has run.")
+    if taken:
+        lines.append(f"HEAD is a merge: `make merge-lock` takes what a side has run: {', '.join(taken)}.")
     return lines
 
 
@@ -109,15 +102,55 @@ def _stage(name: str, one: Forecast) -> list[str]:
     return [f"  {name:<12} {one.does.value}" + (f": {why}" if why else "")]
 
 
-def _cost(runs: list[str], may: list[str]) -> str:
-    parts = []
-    for names, what in ((runs, "runs"), (may, "may run")):
-        if names:
-            took = sum(seconds(name) for name in names)
-            parts.append(
-                f"{what} {', '.join(names)}" + (f", which took {duration(took)} last time" if took else "")
-            )
-    return f"`dvc repro` {'; it '.join(parts)}."
+def _summary(found: dict[str, Forecast], recording: set[str]) -> list[str]:
+    """Say what `dvc repro` would do, and how to do with less; stages in `recording` record their time."""
+    runs = [name for name, one in found.items() if one.does is Does.RUNS]
+    may = [name for name, one in found.items() if one.does is Does.MAY_RUN]
+    changed = any(one.changed for one in found.values())
+    lacking = any("not in DVC's cache" in reason for one in found.values() for reason in one.why)
+    if not runs:
+        taken = any(one.does is not Does.NOTHING for one in found.values())
+        takes = "`dvc repro` runs nothing: it takes outputs of earlier runs."
+        lines = [takes if taken else "Up to date: `dvc repro` has nothing to do."]
+    else:
+        what = f"{LOCK} is behind: "
+        if not changed:
+            what = "Nothing has changed, but outputs are not here: `make restore` gets what a remote has, "
+        parts = [
+            f"{does} {', '.join(names)}{_time(names, found, recording)}"
+            for names, does in ((runs, "runs"), (may, "may run"))
+            if names
+        ]
+        lines = [f"{what}`dvc repro` {'; it '.join(parts)}."]
+    if any(one.restorable for one in found.values()):
+        lines.append("An earlier run of the same inputs is in the run cache: `make restore` spares that run.")
+    elif lacking and changed:
+        lines.append("What is not in the cache may be in a remote: `make restore` asks it.")
+    return lines
+
+
+def _time(names: list[str], found: dict[str, Forecast], recording: set[str]) -> str:
+    """Say how long stages took last, and where that tells little of the next time."""
+    took = sum(seconds(name) for name in names)
+    said = f", which took {duration(took)} last time" if took else ""
+    if others := [name for name in names if found[name].other_params and seconds(name)]:
+        said += f" ({', '.join(others)} with other params)"
+    if unknown := [name for name in names if name in recording and not last_record(name)]:
+        said += f"; the time of {', '.join(unknown)} is unknown"
+    return said
+
+
+def _to_take(stages: Stages, lock: dict[str, Entry], runs: list[str]) -> list[str]:
+    """Name those of the stages to run that a side has run, where HEAD is a merge."""
+    merge = last_merge() if runs and merging() is None else None
+    if merge is None:
+        return []
+    taken = choose(stages, {commit: side for commit in merge.sides if (side := lock_of(commit))})
+    return [
+        name
+        for name in runs
+        if taken.whose.get(name, RUN_CACHE) != RUN_CACHE and taken.entries[name] != lock.get(name)
+    ]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -16,7 +17,7 @@ from scripts.code_changes import changed_files
 from scripts.repro_forecast import Does, forecast
 from scripts.stage_entries import locked_entries, opened
 from sft.core.params import load
-from tests.pipeline_repo import Repo
+from tests.pipeline_repo import ROOT, Repo
 from tests.toy_pipeline import Toy
 
 
@@ -70,8 +71,8 @@ CASES: dict[str, tuple[Callable[[Toy], object], str, list[str]]] = {
         lambda toy: toy.set_params({"train.learning_rate": 0.3, "plot.dpi": 50}),
         "train        runs: train.learning_rate 0.1 -> 0.3\n  evaluate     may run: after train\n"
         "  plot         runs: after evaluate; plot.dpi 40 -> 50\n\n"
-        "dvc.lock is behind: `dvc repro` runs check, train, plot, which took 2 min 5 s last time; it may run "
-        "evaluate.",
+        "dvc.lock is behind: `dvc repro` runs check, train, plot, which took 2 min 5 s last time "
+        "(train with other params); it may run evaluate.",
         ["check", "train", "evaluate", "plot"],
     ),
     "code": (
@@ -96,7 +97,12 @@ CASES: dict[str, tuple[Callable[[Toy], object], str, list[str]]] = {
     ),
     "no data": (
         lambda toy: shutil.rmtree(toy.path / ".dvc/cache"),
-        "mix          runs: data/mix.txt not in DVC's cache",
+        "mix          runs: data/mix.txt not in DVC's cache\n"
+        "  train        runs: after mix; models/adapter not in DVC's cache\n"
+        "  evaluate     runs: after train; data/answers.txt not in DVC's cache\n"
+        "  plot         may run: after evaluate\n\n"
+        "Nothing has changed, but outputs are not here: `make restore` gets what a remote has, `dvc repro` "
+        "runs check, mix, train, evaluate, which took 2 min 5 s last time; it may run plot.",
         ["check", "mix", "train", "evaluate"],
     ),
     "all but check run": (
@@ -169,6 +175,32 @@ def test_the_command(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
         status.main()
 
 
+def test_the_time_of_a_stage_that_was_stopped_is_that_of_head(toy: Toy) -> None:
+    toy.set_params({"train.learning_rate": 0.3})
+    (toy.path / "provenance/train.json").unlink()  # as DVC does before it runs the stage
+    assert "runs check, train, which took 2 min 5 s last time (train with other params);" in shown(toy)
+    toy.commit("lost")
+    assert "runs check, train; the time of train is unknown; it may run" in shown(toy)
+
+
+def test_a_merge_whose_sides_have_run_what_would_run(toy: Toy) -> None:
+    toy.git("switch", "--quiet", "--create", "theirs")
+    toy.set_params({"plot.dpi": 50})
+    toy.repro()
+    toy.commit("theirs")
+    toy.git("switch", "--quiet", "main")
+    toy.git("merge", "--quiet", "--no-edit", "--strategy", "ours", "theirs")
+    shutil.rmtree(toy.path / ".dvc/cache/runs")
+    with toy.here():
+        toy.check_out()
+    assert "HEAD is a merge" not in shown(toy)
+    toy.set_params({"plot.dpi": 60})
+    text = shown(toy)
+    assert "plot.dpi 40 -> 60" in text and "HEAD is a merge" not in text
+    toy.set_params({"plot.dpi": 50})
+    assert "HEAD is a merge: `make merge-lock` takes what a side has run: check, plot." in shown(toy)
+
+
 def test_a_lock_in_conflict(toy: Toy) -> None:
     for branch, rate in (("theirs", "0.2"), ("main", "0.3")):
         toy.git("switch", "--quiet", "-C", branch)
@@ -208,3 +240,12 @@ def test_the_files_of_a_folder_that_changed(repo: Repo, monkeypatch: pytest.Monk
     repo.git("commit", "--quiet", "--message", "one of them", "sft/mixing/mix.py")
     assert changed_files("sft/mixing", read) == ["filters.py", "mix.py", "new.py"]
     assert changed_files("sft/mixing", "0" * 32 + ".dir") == []
+
+
+def test_the_screen_in_the_docs_is_of_this_pipeline() -> None:
+    (screen,) = re.findall(
+        r"^```\n(dvc\.lock: .*?)^```", (ROOT / "docs/recovery.md").read_text(), re.M | re.S
+    )
+    assert re.findall(r"^  (\w+) +(?:runs|up to date)", screen, re.M) == list(
+        load(ROOT / "dvc.yaml")["stages"]
+    )
