@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 # Before anything imports torch: the threads of two processes on two cores wait longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +18,11 @@ from tests import made_sources, pipeline_repo
 
 if TYPE_CHECKING:
     from sft.modeling.loading import Resolved
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and nohup a hang-up: so would what they start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -266,7 +266,9 @@ def test_a_stage_whose_dvc_was_gone_before_it_could_look_ends(tmp_path):
         dvc.wait()
         dvc.stdin.close()
         assert dvc.stdout.read() == b""  # until the stage, which has it too, has ended
-    assert (tmp_path / "errors").read_text() == "stopped: DVC, which ran this stage, is gone\n"
+    assert (
+        tmp_path / "errors"
+    ).read_text() == "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)\n"
 
 
 def test_ctrl_c_while_a_stage_imports_what_it_needs(tmp_path):
