@@ -19,7 +19,8 @@ from tests import made_sources, pipeline_repo
 if TYPE_CHECKING:
     from sft.modeling.loading import Resolved
 
-# A shell that runs the tests in the background has them ignore Ctrl-C, and nohup a hang-up: so would what they start.
+# A shell that runs the tests in the background has them ignore Ctrl-C, and nohup a hang-up; what they start
+# would too.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)

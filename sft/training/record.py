@@ -75,7 +75,7 @@ class TrainProvenance:
     validation_kinds: dict[str, int]
     trainable_parameters: int
     seconds: dict[str, float]
-    resumed_at_steps: list[int]
+    resumed_at_steps: list[int] | None  # None where there are none: `dvc plots` takes an empty list for data
     tokens_per_second: float
     steady: Throughput
     micro_batch: MicroBatchLog
@@ -129,7 +129,7 @@ def record(
         validation_kinds={kind: rows for kind, (rows, _) in validation.by_kind().items()},
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         seconds=clock.seconds,
-        resumed_at_steps=logs.resumed_at_steps,
+        resumed_at_steps=logs.resumed_at_steps or None,
         tokens_per_second=round(reading.tokens / clock.seconds["train"], 1),
         steady=speed,
         micro_batch=logs.micro_batch,
