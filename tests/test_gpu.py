@@ -477,7 +477,10 @@ print(kept.there("answers"), kept.used["answers"])
 
     def run(kept, *kill):
         command = [sys.executable, "-c", program, str(base.path), dtype, str(kept), *(kill or ["whole"])]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        }
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
     def tokens(kept):
