@@ -257,6 +257,8 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
 def test_what_is_half_written(toy: Toy, end: str) -> None:
     lock = toy.read("dvc.lock")
     toy.write("dvc.lock", lock[: lock.index("  train:")] + "  train:\n    cmd: x\n    " + end)
+    with toy.here(), pytest.raises(UserError, match=r"dvc\.lock is half-written: make rescue$"):
+        restore()
     toy.write(".git/index.lock", "")
     toy.write(".dvc/tmp/rwlock", "")
     text = rescued(toy)
