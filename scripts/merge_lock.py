@@ -4,7 +4,8 @@ Run as `python -m scripts.merge_lock` (`make merge-lock`), while Git waits for a
 or cherry-pick to be resolved, or right after a merge. What people write (params.yaml, dvc.yaml, code) is to
 be resolved before: it decides which results belong to it. Of each stage, from first to last, it takes the
 entry of the side that ran it with the merged params, code and data, else one of this machine's run cache.
-Where there is none the stage is left to run, and named. Nothing runs here.
+Where there is none the stage is left to run, and named. Nothing runs here, but the params are checked in this
+process where nobody has run the stage check with them.
 
 .gitattributes declares these files `-merge`: where both sides changed one, Git keeps ours and says that it
 is in conflict, instead of merging line by line what belongs together. No merge driver is needed for it, so
@@ -14,11 +15,12 @@ replaced.
 
 import hashlib
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from scripts import command
+from scripts.checked_params import checked, is_check
 from scripts.last_run import with_seconds
 from scripts.merge_state import Merge, last_merge, merging
 from scripts.revisions import Side, git, succeeds
@@ -37,14 +39,17 @@ from scripts.stage_entries import (
 )
 from sft.core.errors import UserError
 from sft.core.files import replacing
-from stages.cli import LOCK, described
+from stages.cli import LOCK
 
 RUN_CACHE = "an earlier run here"
 
 
 @dataclass
 class Taken:
-    """The entry of each stage, whose it is, and the stages that nobody has run with what is merged."""
+    """The entry of each stage, whose it is, and the stages that nobody has run with what is merged.
+
+    `entries` has more stages than `whose`: those that were checked here.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     whose: dict[str, str] = field(default_factory=dict)
@@ -54,8 +59,8 @@ class Taken:
 def merge_lock() -> list[str]:
     """Write dvc.lock and the results in Git; return what to tell the user.
 
-    Raises UserError where no merge is going on, or where the user's own files are still in conflict,
-    and where a stage or DVC runs here.
+    Raises UserError where no merge is going on, where the user's own files are still in conflict, where a
+    merged param is at fault, and where a stage or DVC runs here.
     """
     merge = merging() or last_merge()
     if merge is None:
@@ -70,6 +75,7 @@ def merge_lock() -> list[str]:
         keep_ours(locks, written)
         stages = Stages(repo)  # not before: DVC cannot read a dvc.lock with conflict markers
         taken = choose(stages, locks)
+        check_params(stages, taken)
         results = {name: stages.in_git(name) for name in stages.names}
         refused: list[str] = []
         for name, entry in taken.entries.items():
@@ -106,6 +112,18 @@ def choose(stages: Stages, locks: dict[str, dict[str, Entry]]) -> Taken:
         taken.whose[name] = commit if commit == RUN_CACHE else named(commit, locks)
         made |= outputs(taken.entries[name])
     return taken
+
+
+def check_params(stages: Stages, taken: Taken) -> None:
+    """Do what the stage check does, where it is left to run.
+
+    Raises ParamError where a merged param is at fault: the params decide which results belong to
+    them, so it is to be mended before any are taken.
+    """
+    for name in [name for name in taken.runs if is_check(stages, name)]:
+        if entry := checked(stages, name):
+            taken.entries[name] = entry
+            taken.runs.remove(name)
 
 
 def named(commit: str, locks: dict[str, dict[str, Entry]]) -> str:
@@ -177,6 +195,8 @@ def said(taken: Taken, absent: list[str], refused: list[str], merge: Merge) -> l
     for whose in dict.fromkeys(taken.whose.values()):
         names = [name for name, of in taken.whose.items() if of == whose]
         lines.append(f"Of {whose}: the results of {', '.join(names)}.")
+    if checked_here := [name for name in taken.entries if name not in taken.whose]:
+        lines.append(f"Done here: {', '.join(checked_here)}. The merged params are in order.")
     if absent:
         lines.append(
             f"In no cache here: {', '.join(absent)}. `make restore` fetches them, where a remote has them."
@@ -186,7 +206,7 @@ def said(taken: Taken, absent: list[str], refused: list[str], merge: Merge) -> l
     if taken.runs:
         lines.append(
             f"Neither side has run with what is merged: {with_seconds(taken.runs)}. `dvc repro` runs that, "
-            "now or after the merge; until then the results in Git are this branch's."
+            "now or after the merge; until then their results in Git are this branch's."
         )
     if merge.then:
         lines.append(f"{LOCK} and the results in Git are resolved and added. Go on with: {merge.then}")
@@ -196,7 +216,4 @@ def said(taken: Taken, absent: list[str], refused: list[str], merge: Merge) -> l
 
 
 if __name__ == "__main__":
-    try:
-        print("\n".join(merge_lock()))
-    except UserError as error:
-        sys.exit(f"error: {described(error)}")
+    command.run("merge_lock", __doc__, merge_lock)

@@ -9,17 +9,16 @@ While a DVC command is running in the repository nothing is touched.
 """
 
 import shutil
-import sys
 from pathlib import Path
 
+from scripts import command, params_change
 from scripts import experiment_state as state
-from scripts.params_change import command
 from scripts.processes import check_no_dvc, pids_of_git, stop_orphans
 from scripts.rescue_workspace import rescue_workspace
 from scripts.revisions import Side, git
 from scripts.stage_entries import is_lock
 from sft.core.errors import UserError
-from stages.cli import LOCK, PARAMS, described
+from stages.cli import LOCK, PARAMS
 
 
 def rescue() -> list[str]:
@@ -56,9 +55,10 @@ def _temporary_copy(folder: Path) -> list[str]:
         commit = git("rev-parse", f"{state.EXEC}/EXEC_MERGE", folder=folder).strip()
         if about := state.described_by(commit):
             before, after = (git("show", f"{of}:{PARAMS}") for of in (about.baseline, commit))
+            again = params_change.command(about.name, commit, before, after, "--temp ")
             said.append(
                 f"Experiment `{about.name}` was killed in a temporary copy. The results of the stages that "
-                f"ended are in DVC's cache. Go on: {command(about.name, commit, before, after, '--temp ')}"
+                f"ended are in DVC's cache. Go on: {again}"
             )
     shutil.rmtree(folder, ignore_errors=True)
     return [*said, f"Removed the temporary copy {folder}."]
@@ -94,7 +94,4 @@ def _half_written_lock() -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        print("\n".join(rescue()))
-    except UserError as error:
-        sys.exit(f"error: {described(error)}")
+    command.run("rescue", __doc__, rescue)

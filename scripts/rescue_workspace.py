@@ -4,13 +4,14 @@ experiment_state.py says what DVC does in which order. What lies where something
 stash.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import experiment_state as state
 from scripts.params_change import changed, command
 from scripts.revisions import Side, git, succeeds
-from scripts.stage_entries import entries_of, locked_entries
+from scripts.stage_entries import Entry, entries_of, locked_entries, outputs
 from sft.core.errors import UserError
 from stages.cli import LOCK, PARAMS
 
@@ -56,11 +57,23 @@ def _killed_in_a_run() -> list[str]:
         ]
     here = changed(git("show", f"{began}:{PARAMS}"), Path(PARAMS).read_text(encoding="utf-8"))
     differing = ", ".join(f"{param} {old} -> {new}" for param, old, new in here) or "none"
-    return [
+    own = _own_changes(began)
+    yours = f"your own changes of {', '.join(own)}, " if own else ""
+    commits = " ".join(["git checkout -- .", *(shlex.quote(f":!{path}") for path in own)])
+    said = [
         f"Experiment `{name}` was killed. You are {place}.",
-        f"The workspace has your own changes, the params of `{name}` (against the commit: {differing}) and "
-        f"the results of the stages that ended: {_ended(began)}.",
+        f"The workspace has {yours}the params of `{name}` (against "
+        f"the commit: {differing}) and the results of the stages that ended: {_ended(began)}.",
+    ]
+    if begun := _begun(began):
+        said.append(
+            f"Stage {', '.join(begun)} had begun, and DVC had deleted its earlier results: `git status` has "
+            "them as deleted."
+        )
+    return [
+        *said,
         f"Go on with: dvc exp run -n {name}",
+        f"Or give it up, and have the commit's params and results: {commits} && dvc checkout",
     ]
 
 
@@ -180,9 +193,34 @@ def _remove_restored(stashed: str) -> None:
 
 def _ended(commit: str) -> str:
     """Name the stages whose results in dvc.lock are not the commit's."""
-    try:
-        here = locked_entries()
-    except UserError:  # half-written
+    here, before = _entries_here(), _entries_of(commit)
+    if here is None:
         return "unknown"
-    before = entries_of(Side(commit).read(LOCK), f"{LOCK} of {commit[:9]}")
     return ", ".join(name for name, entry in here.items() if entry != before.get(name)) or "none"
+
+
+def _entries_here() -> dict[str, Entry] | None:
+    """Return the entries of dvc.lock; None where it is half-written."""
+    try:
+        return locked_entries()
+    except UserError:
+        return None
+
+
+def _entries_of(commit: str) -> dict[str, Entry]:
+    return entries_of(Side(commit).read(LOCK), f"{LOCK} of {commit[:9]}")
+
+
+def _begun(commit: str) -> list[str]:
+    """Name the stages of which results in Git are gone: DVC deletes them at a stage's begin."""
+    deleted = set(git("diff", "--name-only", "--diff-filter=D", "-z", commit).split("\0"))
+    return [name for name, entry in _entries_of(commit).items() if deleted.intersection(outputs(entry))]
+
+
+def _own_changes(commit: str) -> list[str]:
+    """Name the files of Git's that the user has changed, but for params.yaml: nobody can tell whose it is."""
+    entries = [*_entries_of(commit).values(), *(_entries_here() or {}).values()]
+    made = {LOCK, PARAMS} | {path for entry in entries for path in outputs(entry)}
+    return [
+        path for path in git("diff", "--name-only", "-z", commit).split("\0") if path and path not in made
+    ]

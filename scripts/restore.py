@@ -7,10 +7,9 @@ since dvc.lock fits the inputs. dvc.lock names these outputs then, and what late
 Nothing runs here, and what cannot be had stays as it is.
 """
 
-import sys
 from dataclasses import dataclass, field
 
-from scripts import remote, remote_errors
+from scripts import command, remote, remote_errors
 from scripts.last_run import with_seconds
 from scripts.stage_entries import (
     Entry,
@@ -25,7 +24,7 @@ from scripts.stage_entries import (
     workspace_locked,
 )
 from sft.core.errors import UserError
-from stages.cli import LOCK, described
+from stages.cli import LOCK
 
 
 @dataclass
@@ -95,7 +94,4 @@ def restore() -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        print("\n".join(restore()))
-    except UserError as error:
-        sys.exit(f"error: {described(error)}")
+    command.run("restore", __doc__, restore)

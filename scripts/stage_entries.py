@@ -197,7 +197,15 @@ def _locked() -> Iterator[Any]:
     except NotDvcRepoError as error:
         raise UserError("This is no DVC repository. Run it in the project's folder.") from error
     except DvcException as error:
-        raise UserError(f"DVC cannot read the pipeline: {error}") from error
+        raise UserError(f"DVC cannot read the pipeline: {error}{_way_out()}") from error
+
+
+def _way_out() -> str:
+    """Say what mends a dvc.lock that DVC cannot read; nothing where the fault is another."""
+    text = Path(LOCK).read_text(encoding="utf-8", errors="replace") if Path(LOCK).exists() else ""
+    if "<<<<<<<" in text:
+        return f". {LOCK} is in conflict: make merge-lock"
+    return "" if not text or is_lock(text) else f". {LOCK} is half-written: make rescue"
 
 
 def earlier_run(stages: Stages, name: str, inputs: Entry) -> Entry | None:

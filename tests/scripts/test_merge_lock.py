@@ -1,18 +1,32 @@
 """Two branches that have both run: dvc.lock and results are merged, nothing that either ran runs again."""
 
+import contextlib
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from dvc.repo import Repo as DvcRepo
 
 from scripts.merge_lock import merge_lock
-from sft.core.errors import UserError
+from sft.core.errors import ParamError, UserError
+from stages import check
 from tests import toy_pipeline
+from tests.pipeline_repo import ROOT, Repo
 from tests.toy_pipeline import Toy
 
 Change = Callable[[Toy], None]
 Ran = Callable[..., None]
+CHECK = check.main
+
+
+@pytest.fixture(autouse=True)
+def params_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the few params of the toy pipeline checked as its own stage does: it finds no fault."""
+    monkeypatch.setattr("stages.check.main", lambda values: None)
 
 
 def rate(value: float) -> Change:
@@ -70,9 +84,9 @@ def merged(toy: Toy) -> str:
 @pytest.mark.parametrize(
     ("ours", "theirs", "left"),
     [
-        (dpi, rate(0.2), ["check", "plot"]),
-        (rate(0.2), examples, ["check", "evaluate", "plot"]),
-        (size, rate(0.2), ["check", "train", "evaluate", "plot"]),
+        (dpi, rate(0.2), ["plot"]),
+        (rate(0.2), examples, ["evaluate", "plot"]),
+        (size, rate(0.2), ["train", "evaluate", "plot"]),
         (code, dpi, []),  # the changed code makes the same adapter, so the other side's plot is right
     ],
     ids=["dpi-rate", "rate-examples", "data-rate", "code-dpi"],
@@ -89,6 +103,8 @@ def test_what_either_side_has_run_does_not_run_again(
     )
     assert named in text or (not left and "Neither" not in text)
     toy.git("commit", "--quiet", "--no-edit")
+    with toy.here(), DvcRepo() as dvc:
+        assert set(dvc.status()) <= set(left)
     # What is left follows from the merge: neither side's results are of these params.
     assert toy.repro() == left and toy.clean()
 
@@ -173,7 +189,7 @@ def test_after_a_merge_that_was_committed_with_one_side_s_lock(toy: Toy, ran: Ra
     # What is not committed is not lost, and what has run since the merge stays.
     with toy.here(), pytest.raises(UserError, match=r"^dvc\.lock: changed since the merge"):
         merge_lock()
-    assert toy.repro() == ["check", "plot"]
+    assert toy.repro() == ["plot"]
     toy.git("commit", "--quiet", "--all", "--amend", "--no-edit")
     merged(toy)
     assert toy.clean() and not toy.git("status", "--short")
@@ -189,6 +205,37 @@ def test_an_output_changed_by_hand_is_left_and_said(toy: Toy, ran: Ran) -> None:
         toy
     )
     assert toy.read("data/answers.txt") == "Mine."
+
+
+def test_params_that_no_side_has_checked_together(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the project's own pipeline: one side runs standardize again, the other plot."""
+    monkeypatch.setattr("stages.check.main", CHECK)
+    shutil.copy(ROOT / ".gitattributes", repo.path)
+    repo.commit("attributes")
+    for branch, change in (("theirs", {"plot.dpi": 41}), ("ours", {"data.max_rejects": 0.03})):
+        repo.git("switch", "--quiet", "--create", branch, "main")
+        repo.set_params(change)
+        repo.dvc_here("repro")
+        repo.commit(branch)
+    assert repo.run("git", "merge", "theirs", ok=False).returncode
+    with contextlib.chdir(repo.path), mock.patch.dict(os.environ, repo.env, clear=True):
+        capsys.readouterr()
+        text = "\n".join(merge_lock())
+        assert not capsys.readouterr().out
+        assert "Done here: check. The merged params are in order." in text and "Neither side" not in text
+        with DvcRepo() as dvc:
+            assert dvc.status() == {}
+        repo.git("commit", "--quiet", "--no-edit")
+        assert not repo.git("status", "--short")
+        # A fault of the merged params is said before anything is taken.
+        before = repo.lock()
+        repo.set_params({"train.learning_rate": -1})
+        repo.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+        with pytest.raises(ParamError, match=r"train\.learning_rate"):
+            merge_lock()
+        assert repo.lock() == before and not repo.git("status", "--short")
 
 
 def test_no_merge(toy: Toy) -> None:

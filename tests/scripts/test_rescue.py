@@ -71,12 +71,14 @@ def changed(toy: Toy) -> Toy:
     toy.write("README.md", "Mine.\n")
     toy.git("add", "README.md")
     toy.write("notes.txt", "Not in Git.\n")
+    toy.write(".gitignore", toy.read(".gitignore") + "# Mine.\n")
     toy.ran()
     return toy
 
 
 def own_changes_are_there(toy: Toy) -> None:
     assert "dpi: 77" in toy.read("params.yaml")
+    assert toy.read(".gitignore").endswith("# Mine.\n")
     assert toy.read("README.md") == "Mine.\n" and toy.read("notes.txt") == "Not in Git.\n"
 
 
@@ -125,7 +127,9 @@ def test_killed_in_the_stages(changed: Toy, where: str, ended: list[str]) -> Non
     assert "learning_rate: 0.7" in changed.read("params.yaml")
     assert "train.learning_rate 0.1 -> 0.7, plot.dpi 40 -> 77" in text
     assert f"the stages that ended: {', '.join(ended)}." in text
-    assert text.endswith("Go on with: dvc exp run -n mine")
+    assert "\nGo on with: dvc exp run -n mine\n" in text
+    assert "your own changes of .gitignore, the params" in text
+    assert text.endswith("params and results: git checkout -- . ':!.gitignore' && dvc checkout")
     # What had ended does not run again.
     assert changed.repro() == [stage for stage in ("check", "train", "evaluate", "plot") if stage not in ran]
 
@@ -189,6 +193,7 @@ def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stoppe
     parents = ["-p", "HEAD", "-p", "HEAD~1"]
     merge = started.git("commit-tree", "HEAD^{tree}", "-m", "merge", *parents).strip()
     started.git("reset", "--soft", merge)
+    started.path.with_name("store").mkdir()
     started.dvc("remote", "add", "--local", "--default", "store", str(started.path.with_name("store")))
     dvc = start(started, *EXP_RUN)
     before = started.run("git", "status", "--porcelain", ok=False).stdout, started.git("rev-parse", "HEAD")
@@ -204,6 +209,11 @@ def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stoppe
     text = rescued(started)
     assert f"Stopped stage train, which went on without DVC (process {orphan.pid})." in text
     assert not processes(started) and "dvc exp run -n mine" in text
+    # The experiment is given up with what it prints for that.
+    assert "Stage train had begun" in text and "your own changes" not in text
+    assert " D metrics/train.json" in started.git("status", "--short") and not started.clean()
+    started.run("sh", "-c", text.rpartition("params and results: ")[2])
+    assert not started.git("status", "--short") and started.clean()
 
 
 def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +257,8 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
 def test_what_is_half_written(toy: Toy, end: str) -> None:
     lock = toy.read("dvc.lock")
     toy.write("dvc.lock", lock[: lock.index("  train:")] + "  train:\n    cmd: x\n    " + end)
+    with toy.here(), pytest.raises(UserError, match=r"dvc\.lock is half-written: make rescue$"):
+        restore()
     toy.write(".git/index.lock", "")
     toy.write(".dvc/tmp/rwlock", "")
     text = rescued(toy)

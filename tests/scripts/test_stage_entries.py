@@ -68,3 +68,13 @@ def test_the_time_that_stages_took(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "provenance/mix.json").write_text("{")
     assert last_run.with_seconds(["mix", "train", "plot"]) == "mix, train (3 min 22 s), plot"
     assert [last_run.duration(of) for of in (0.2, 59, 7500)] == ["under 1 s", "59 s", "2 h 5 min"]
+
+
+def test_a_lock_that_dvc_cannot_read(toy: Toy) -> None:
+    for text, way_out in (
+        (": {", "half-written: make rescue"),
+        ("<<<<<<< HEAD\n", "in conflict: make merge-lock"),
+    ):
+        toy.write("dvc.lock", text)
+        with toy.here(), pytest.raises(UserError, match=rf"\. dvc\.lock is {way_out}$"), opened():
+            pass

@@ -2,7 +2,12 @@
 
 import hashlib
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
+import pytest
 
 from tests import pipeline_repo
 from tests.pipeline_repo import Repo
@@ -40,3 +45,51 @@ def test_two_in_temporary_copies_with_an_empty_download_cache(repo: Repo, tmp_pa
         repo, 40
     )
     assert not list((tmp_path / "downloads").rglob("*.partial"))
+
+
+# Python runs this at its start: a process of the stage train waits there until two are.
+TOGETHER = """import os, pathlib, sys, time
+if sys.orig_argv[1:3] == ["-m", "stages.train"]:
+    there = pathlib.Path(os.environ["TOGETHER"])
+    (there / str(os.getpid())).touch()
+    deadline = time.monotonic() + 120
+    while len(list(there.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def workers(repo: Repo) -> Iterator[Repo]:
+    """Return the repository; end the workers of its queue, which would wait for more for some seconds."""
+    yield repo
+    for process in psutil.process_iter(["cwd"]):
+        if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(repo.path):
+            process.kill()
+
+
+def test_two_workers_of_a_queue_train_the_same_at_once(workers: Repo, tmp_path: Path) -> None:
+    """Both have the same unfinished work to keep, and write the same adapter into DVC's cache."""
+    repo, alone = workers, workers.lock()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(TOGETHER)
+    (tmp_path / "together").mkdir()
+    repo.extra_env |= {"PYTHONPATH": str(tmp_path / "site"), "TOGETHER": str(tmp_path / "together")}
+    for name, dpi in (("a", 41), ("b", 42)):
+        # A param of train that changes nothing of what it makes, and one that makes two experiments of it.
+        changes = ("-S", "train.max_refused=0.5", "-S", f"plot.dpi={dpi}")
+        repo.dvc_here("exp", "run", "--queue", "--name", name, *changes, "train")
+    subprocess.run(
+        ["dvc", "queue", "start", "--jobs", "2"], cwd=repo.path, env=repo.env, check=True, **SILENT
+    )
+    deadline = time.monotonic() + 300
+    while len(repo.git("for-each-ref", "refs/exps/*/*/?").split("\n")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.3)
+    a, b = (outputs(repo, name) for name in "ab")
+    assert len(list((tmp_path / "together").iterdir())) == 2
+    for path in ("models/adapter", "metrics/train.json", "plots/train_loss.csv"):
+        assert a["train"][path] == b["train"][path] == alone["train"][path]
+    for name, dpi in (("a", 41), ("b", 42)):
+        assert f"dpi: {dpi}" in repo.git("show", f"{repo.experiment(name)}:params.yaml")
+    # Both had the same key: a folder each, where both were at work at the same time.
+    kept = {path.name.rpartition("-")[0] for path in (repo.path / ".dvc/tmp/work/train").glob("*-*.finished")}
+    assert len(kept) == 1
