@@ -7,12 +7,10 @@ Packages of another version and another device run no stage again, for they are 
 (requirements-model.txt, which names some, is): they are said because a new run may have other results.
 """
 
-import argparse
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
+from scripts import command
 from scripts.experiment_state import EXEC, reference
 from scripts.last_run import duration, last_record, record, seconds
 from scripts.machine import device_class
@@ -23,8 +21,7 @@ from scripts.revisions import git
 from scripts.stage_entries import Entry, Stages, locked_entries, opened
 from scripts.unfinished import unfinished
 from sft.core import provenance
-from sft.core.errors import UserError
-from stages.cli import LOCK, described
+from stages.cli import LOCK
 
 SHOWN = 5  # reasons of a stage
 CONFLICT = "in conflict"
@@ -153,18 +150,5 @@ def _to_take(stages: Stages, lock: dict[str, Entry], runs: list[str]) -> list[st
     ]
 
 
-def main() -> None:
-    """Print the screen."""
-    argparse.ArgumentParser(
-        prog="python -m scripts.status", description=(__doc__ or "").split("\n\n")[0]
-    ).parse_args()
-    try:
-        print("\n".join(status()), flush=True)
-    except UserError as error:
-        sys.exit(f"error: {described(error)}")
-    except BrokenPipeError:  # read by `head`, which wants no more; Python would complain at its end, too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 if __name__ == "__main__":
-    main()
+    command.run("status", __doc__, status)
