@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.pipeline_repo import Repo
 
@@ -34,6 +35,7 @@ def adapter_of(repo: Repo, revision: str) -> dict[str, str]:
     return {file["relpath"]: file["md5"] for file in listed}
 
 
+@pytest.mark.full  # tests/stages/test_chaos.py kills a training too, without the copy
 def test_killed_in_the_workspace_it_goes_on_in_a_copy(repo: Repo, tmp_path: Path) -> None:
     """The adapter is that of a run that was left alone; both runs keep their work in the one repository."""
     repo.set_params({"train.budget": f"{STEPS} steps", "train.validation_every": 40})

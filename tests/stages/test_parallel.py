@@ -26,6 +26,7 @@ def mix_of(repo: Repo, size: int) -> str:
     return hashlib.md5((repo.path / "data/mix.parquet").read_bytes()).hexdigest()
 
 
+@pytest.mark.full  # the queue's workers are at once too; here also what they download
 def test_two_in_temporary_copies_with_an_empty_download_cache(repo: Repo, tmp_path: Path) -> None:
     """Both fetch and extract the same wheels, and write the same files into DVC's cache. Up to the mix."""
     repo.extra_env["SFT_CACHE"] = str(tmp_path / "downloads")
