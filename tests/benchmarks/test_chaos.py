@@ -163,7 +163,7 @@ def test_work_done_twice_is_counted_from_what_was_shown_when(tmp_path: Path) -> 
     assert trained and trained.last == 5
     until = trained.seen[5] + 1
     assert trained.lost(5, until) == 1 and trained.lost(6, until) == 0
-    assert trained.lost(2, until) >= 1.3 and trained.lost(0, until) >= trained.lost(2, until) + 0.3
+    assert trained.lost(0, until) > trained.lost(2, until) > 1  # how much more depends on the reader
 
 
 def test_what_a_stage_says_of_work_of_before() -> None:
