@@ -20,6 +20,7 @@ CACHE = "SFT_CACHE"  # where the download cache is: sft/fetch/cache.py
 # The modules whose programs write outputs, or read what is in the caches.
 STAGES = "stages."
 PROGRAMS = (STAGES, "app.chat", "app.recipe", "scripts.study", "scripts.harness")
+SHELLS = {"sh", "dash", "bash", "zsh", "ksh", "fish"}
 # How long a stage may take to save where it is, once it was told to stop.
 PATIENCE = 60.0  # seconds
 
@@ -95,14 +96,16 @@ def stop_orphans(root: Path) -> list[str]:
         if (stage := _stage_of(process, root)) and not is_dvc(words)
         if not any(parent.pid in noted or _runs_dvc(parent) for parent in _parents(process))
     }
-    # Processes that a stage has started end with it.
-    stages = {one: stage for one, stage in orphans.items() if orphans.keys().isdisjoint(_parents(one))}
+    # The shell that DVC runs a stage by passes no signal on, and ends after it; processes that a stage has
+    # started end with it.
+    ours = {one: stage for one, stage in orphans.items() if not _is_shell(one)}
+    stages = {one: stage for one, stage in ours.items() if ours.keys().isdisjoint(_parents(one))}
     for process in stages:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(stages, timeout=PATIENCE)
+    _, alive = psutil.wait_procs(orphans, timeout=PATIENCE)
     if alive:
-        numbers = ", ".join(f"{one.pid} ({stages[one]})" for one in alive)
+        numbers = ", ".join(f"{one.pid} ({orphans[one]})" for one in alive)
         raise UserError(f"Stages that went on without DVC do not stop. End these processes: {numbers}")
     return [
         f"Stopped stage {stage}, which went on without DVC (process {one.pid})."
@@ -187,6 +190,14 @@ def _noted(root: Path) -> dict[int, str]:
 def _runs_dvc(process: psutil.Process) -> bool:
     try:
         return is_dvc(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _is_shell(process: psutil.Process) -> bool:
+    """Tell whether a process is a shell: one that DVC takes for a stage's command ($SHELL, or else /bin/sh)."""
+    try:
+        return process.name() in SHELLS
     except psutil.Error:
         return False
 

@@ -155,10 +155,13 @@ def test_killed_while_an_experiment_is_applied(changed: Toy) -> None:
     assert not changed.git("diff", "before")
 
 
-@pytest.fixture
-def started(toy: Toy) -> Iterator[Toy]:
-    """Have a repository whose stage train waits; end what is left of it."""
-    toy.extra_env |= {"TOY_WAIT": "train", "TOY_SECONDS": "120"}
+@pytest.fixture(params=["/bin/sh", "/bin/bash"])
+def started(toy: Toy, request: pytest.FixtureRequest) -> Iterator[Toy]:
+    """Have a repository whose stage train waits; end what is left of it.
+
+    DVC runs a stage by $SHELL: Debian's sh stays as a process above the stage, bash becomes the stage.
+    """
+    toy.extra_env |= {"TOY_WAIT": "train", "TOY_SECONDS": "120", "SHELL": request.param}
     toy.ran()
     yield toy
     for process in processes(toy):
@@ -205,7 +208,7 @@ def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stoppe
     assert before == (started.git("status", "--porcelain"), started.git("rev-parse", "HEAD"))
     os.kill(dvc.pid, signal.SIGKILL)
     dvc.wait()
-    (orphan,) = processes(started)
+    *_, orphan = processes(started)
     text = rescued(started)
     assert f"Stopped stage train, which went on without DVC (process {orphan.pid})." in text
     assert not processes(started) and "dvc exp run -n mine" in text
