@@ -1,0 +1,83 @@
+"""Calling one function on many items, on all cores of this machine or, with $SFT_RAY, on those of a cluster.
+
+What is called writes files under temporary names and renames them, so that a call that is made twice does no
+harm. Which engine makes the calls decides no result.
+"""
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from sft.core.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers(Protocol):
+    """What makes the calls."""
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Yield what the function returns for each item, in their order.
+
+        Function, items and results are picklable. What the function raises comes out as it is; raises
+        UserError where a process that works is killed.
+        """
+        ...
+
+
+class LocalWorkers:
+    """Forked processes, one a core; where there is one item or one core, this process itself."""
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Call the function on each item."""
+        processes = min(cores(), len(items))
+        if processes <= 1:
+            yield from map(function, items)
+            return
+        # Forked processes have the function, with all that it is bound to, already.
+        context = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(processes, context, _begin, (function,))
+        try:
+            yield from pool.map(_call, items)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process that works on the rows was killed, most likely because the machine ran out of "
+                "memory. Close other programs, then run again."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Return how many processes work at once: one where processes cannot be forked."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+
+
+_function: Callable  # in a process that works for another
+
+
+def _begin(function: Callable) -> None:
+    global _function
+    _function = function
+    pa.set_cpu_count(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: killed, the parent could not end it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _call(item: object) -> object:
+    return _function(item)
