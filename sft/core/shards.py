@@ -1,8 +1,8 @@
-"""Tables too large for the memory, as folders of shards: Parquet files, each of the rows with one beginning of id.
+"""Tables too large for the memory, as folders of shards: Parquet files of the rows whose ids begin alike.
 
-A folder holds 000.parquet, 001.parquet and so on: 2^n of them, the rows of shard k being those whose ids begin
-with the n bits of k, in the order of ids. So all shards behind one another are in the order of ids too, no pass
-sorts more than a shard, and two folders can be joined by id shard by shard.
+A folder holds 000.parquet, 001.parquet and so on: 2^n of them, the rows of shard k being those whose ids
+begin with the n bits of k, in the order of ids. So all shards behind one another are in the order of ids too,
+no pass sorts more than a shard, and two folders can be joined by id shard by shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,9 @@ def keys(ids: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 def number_of(first_half: np.ndarray, bits: int) -> np.ndarray:
     """Return the shard of 2^bits that ids belong to, given by the first half of `keys`."""
-    return (first_half >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(first_half), np.int64)
+    if not bits:
+        return np.zeros(len(first_half), np.int64)
+    return (first_half >> np.uint64(64 - bits)).astype(np.int64)
 
 
 def by_id(ids: pa.Array | pa.ChunkedArray, then: np.ndarray | None = None) -> np.ndarray:
@@ -68,6 +70,7 @@ def write(path: Path, table: pa.Table) -> None:
 
     By zstd's first level, and without a dictionary for texts, which are hardly ever the same.
     """
+    leaves = (leaf for leaf in _leaves(table.schema) if leaf.rpartition(".")[2] not in _DISTINCT)
     with replacing(path) as temporary:
         pq.write_table(
             table,
@@ -75,7 +78,7 @@ def write(path: Path, table: pa.Table) -> None:
             compression="zstd",
             compression_level=1,
             row_group_size=_ROW_GROUP,
-            use_dictionary=[leaf for leaf in _leaves(table.schema) if leaf.rpartition(".")[2] not in _DISTINCT],
+            use_dictionary=list(leaves),
         )
 
 
