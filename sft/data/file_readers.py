@@ -1,6 +1,7 @@
 """Data files to raw Arrow tables: Parquet, JSON and JSON Lines, the latter two also as .gz and .zst."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from sft.core.errors import MissingFile, UserError
@@ -72,3 +73,17 @@ _READERS: dict[str, Callable[[Path, str], Raw]] = {  # by the kind of file
     "Parquet": parquet_files.read_parquet,
     "JSON": json_files.read_json,
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    path: Path
+    label: str
+
+
+def parts(path: Path, label: str) -> list[Part]:
+    return [Part(path, label)]
+
+
+def read_part(part: Part) -> Iterator[Raw]:
+    yield read(part.path, part.label)
