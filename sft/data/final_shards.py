@@ -61,7 +61,7 @@ class Wanted:
 
 @dataclass
 class Written:
-    """The rows that were written, those left out as near to a held-out one, by source, and those `covered`."""
+    """The rows that were written, those left out as near to a held-out one by source, and those `covered`."""
 
     rows: int = 0
     near: Counter[str] = field(default_factory=Counter)
