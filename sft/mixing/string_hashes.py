@@ -34,7 +34,7 @@ def xxh3_64(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray
         hashes[at] = formula(first[at], length[at])
     at = np.flatnonzero((size > 8) & (size <= 16))
     hashes[at] = _to_16(first[at], _load(aligned, start[at] + size[at] - 8), length[at])
-    text = memoryview(data)
+    text = data.tobytes() if size.max(initial=0) > 16 else b""
     for n in np.flatnonzero(size > 16).tolist():
         hashes[n] = xxhash.xxh3_64_intdigest(text[start[n] : start[n] + size[n]])
     return hashes

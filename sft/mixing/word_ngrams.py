@@ -22,11 +22,11 @@ _BATCH = 1_024
 _APART = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 # As standardized rows have a call; within the arguments, texts have their quotes escaped.
 _ID = r'\{"id": "(?:[^"\\]|\\.)*", ("type": "function", "function": )'
-# ASCII letters in lower case, digits, and a space for what lies between; other bytes are letters till looked at.
+# ASCII letters in lower case, digits, a space for what lies between; other bytes are letters till looked at.
 _SPACE = 32
 _LOWER = bytes(byte if byte > 127 or chr(byte).isalnum() else _SPACE for byte in range(256)).lower()
-# One character becomes two words a byte of its UTF-8 at most: U+3316 is a word of six letters that stand apart.
-MOST_WORDS = 2
+# Of a character's UTF-8 a byte becomes two words at most: U+3316 stands for six letters that are words.
+_MOST_WORDS = 2
 
 
 @dataclass
@@ -90,6 +90,9 @@ class Tokens:
     other: np.ndarray
     offsets: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
     @classmethod
     def of(cls, parts: pa.Array, sizes: np.ndarray) -> "Tokens":
         """Find the tokens of texts that come in parts, of which row r has `sizes[r]`."""
@@ -121,9 +124,10 @@ class Tokens:
             size[after] += 1
         return cls(np.frombuffer(raw, np.uint8), text, start, size, other, rows)
 
-    def first(self, counts: np.ndarray) -> "Tokens":
-        """Return the first tokens of each row, as many as `counts` says."""
-        at = _ranges(self.offsets[:-1], counts)
+    def of_rows(self, rows: np.ndarray, counts: np.ndarray | None = None) -> "Tokens":
+        """Return those rows, of each the first tokens, as many as `counts` says, or all."""
+        counts = np.diff(self.offsets)[rows] if counts is None else counts
+        at = _ranges(self.offsets[rows], counts)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return Tokens(self.raw, self.text, self.start[at], self.size[at], self.other[at], offsets)
 
@@ -133,7 +137,7 @@ class Tokens:
         if self.other.any():
             at = np.flatnonzero(self.other)
             row = np.searchsorted(self.offsets, at, side="right") - 1
-            most += np.bincount(row, MOST_WORDS * self.size[at], len(most)).astype(np.int64)
+            most += np.bincount(row, _MOST_WORDS * self.size[at], len(most)).astype(np.int64)
         return most
 
     def words(self) -> Words:
