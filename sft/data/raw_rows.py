@@ -22,6 +22,7 @@ class FileReason(Reason):
     INVALID_JSON = "invalid JSON"
     TOO_MANY = f"more than {NESTED:,} lists and objects"
     TOO_LONG = f"longer than the {mib(ROW)} that a row may have"
+    UNREADABLE = "unreadable file"
 
 
 class UnreadableFile(UserError):
@@ -33,6 +34,9 @@ class UnreadableFile(UserError):
     def __init__(self, message: str, rows: int = 1):
         super().__init__(message)
         self.rows = max(rows, 1)
+
+    def __reduce__(self) -> tuple[type["UnreadableFile"], tuple[str, int]]:
+        return type(self), (str(self), self.rows)  # from another process too
 
 
 @dataclass(frozen=True)
