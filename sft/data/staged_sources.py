@@ -127,7 +127,8 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
                 staged[uri] = _joined(source, read)
             one = staged[uri]
             one.rejects += unreadable[uri]
-            sources.check_rows(uri, len(one.light), rejects.count(one.rejects))
+            rows, lost = len(one.light), rejects.count(one.rejects)
+            sources.check_rows(uri, rows, lost)
             progress.clear()
             print(
                 sources.said(uri, len(one.light), rejects.count(one.rejects), one.skipped, started),
