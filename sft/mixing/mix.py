@@ -12,7 +12,9 @@ from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params
 from sft.core.row_schema import take_rows
 from sft.core.seeded_order import order
-from sft.mixing.filters import REMOVED, Examples, FilterParams, filtered
+from sft.mixing.filters import Examples, FilterParams, filtered
+from sft.mixing.near_duplicates import Rows
+from sft.mixing.removal import REMOVED
 
 
 class MixParams(Params):
@@ -96,7 +98,10 @@ def filter_pool(
     rows = rows.append_column("part", pa.array(names, pa.string()))
     if params.filters.min_score != "none":
         rows = rows.append_column("score", _scores(rows["id"], base, extra))
-    kept, removed = filtered(rows, params.filters, params.seed, examples)
+    rows = rows.append_column("rank", pa.array(np.arange(len(rows), dtype=np.uint64)))
+    removed = pa.concat_tables(filtered([Rows(rows)], params.filters, params.seed, examples))
+    keys = [pc.binary_join_element_wise(table["part"], table["id"], ":") for table in (rows, removed)]
+    kept = np.flatnonzero(pc.invert(pc.is_in(keys[0], value_set=keys[1])).to_numpy())
     boundary = len(pool.base)
     counts = dict(Counter(removed["filter"].to_pylist()))
     on = ["random"] if params.filters.random else params.filters.active
