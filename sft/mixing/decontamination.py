@@ -16,6 +16,7 @@ both together; one shorter than n words cannot match. What guards these is that 
 mixing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,18 @@ class _Runs:
 
 
 @dataclass
+class Hits:
+    """What conversations have of the examples: how often each run of n/2 words is in them (`counts`), and
+    pairs of a row, of `rows`, and a run of n words that it has.
+    """
+
+    rows: int
+    counts: np.ndarray
+    row: np.ndarray
+    gram: np.ndarray
+
+
+@dataclass
 class Texts:
     """Evaluation texts: their words, the number of the example that each is of, and the examples' ids."""
 
@@ -89,8 +102,31 @@ class Texts:
             counts += np.bincount(self.parts.of_rows(batch)[1], minlength=len(counts))
         return counts
 
+    def look(self, messages: pa.ChunkedArray) -> Hits:
+        """Find the runs of the examples' words in conversations, for `shares`."""
+        counts, start = np.zeros(len(self.parts.known), np.int64), 0
+        rows, grams = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for batch in word_ngrams.of(messages):
+            counts += np.bincount(self.parts.of_rows(batch)[1], minlength=len(counts))
+            row, gram = self.runs.of_rows(batch)
+            rows.append(row + start)
+            grams.append(gram)
+            start += len(batch)
+        return Hits(start, counts, np.concatenate(rows), np.concatenate(grams))
+
+    def shares(self, hits: Hits, counts: np.ndarray, rows: int) -> Contaminated:
+        """Compare the conversations with the examples; `counts` are the sum of the hits' over `rows` rows."""
+        return Contaminated(*self._shares([(hits.row, hits.gram, hits.rows)], counts, rows))
+
     def contaminated(self, messages: pa.ChunkedArray, counts: np.ndarray, rows: int) -> Contaminated:
         """Compare conversations with the examples; `counts` are those of `count` over `rows` rows."""
+        found = ((*self.runs.of_rows(batch), len(batch)) for batch in word_ngrams.of(messages))
+        return Contaminated(*self._shares(found, counts, rows))
+
+    def _shares(
+        self, found: Iterable[tuple[np.ndarray, np.ndarray, int]], counts: np.ndarray, rows: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return shares and examples, batch by batch: given pairs of a row and a run, and the rows."""
         # Sums up to each word, so that a run's own words are a difference.
         before = np.concatenate([[0], np.cumsum(~self._common(counts, rows))])
         n = self.runs.n
@@ -99,14 +135,13 @@ class Texts:
         places = self.runs.at[telling]
         bounds = np.searchsorted(self.runs.gram[telling], np.arange(len(self.runs.known) + 1))
         share, example = [np.zeros(0)], [np.zeros(0, object)]
-        for batch in word_ngrams.of(messages):
-            row, gram = self.runs.of_rows(batch)
+        for row, gram, size in found:
             times = bounds[gram + 1] - bounds[gram]
             at = places[word_ngrams.ranges(bounds[gram], times)]
-            shares, examples = self._largest(np.repeat(row, times), at, before, len(batch))
+            shares, examples = self._largest(np.repeat(row, times), at, before, size)
             share.append(shares)
             example.append(examples)
-        return Contaminated(np.concatenate(share), np.concatenate(example))
+        return np.concatenate(share), np.concatenate(example)
 
     def _common(self, counts: np.ndarray, rows: int) -> np.ndarray:
         """Mark the words that are in a run that many rows have."""
@@ -147,4 +182,5 @@ class Texts:
 def contaminated(messages: pa.ChunkedArray, examples: pa.Table, n: int) -> Contaminated:
     """Compare conversations that are all at hand with evaluation examples by runs of n words."""
     texts = Texts.of(examples, n)
-    return texts.contaminated(messages, texts.count(messages), len(messages))
+    hits = texts.look(messages)
+    return texts.shares(hits, hits.counts, hits.rows)
