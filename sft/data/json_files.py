@@ -6,7 +6,7 @@ rows are kept in memory while the file is looked at.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -60,6 +60,8 @@ def parts(whole: Part, size: int) -> list[Part]:
             return [whole]
         places = _Places(size, [])
         common, _ = _common(whole, first, 0, places)
+        if len(places.found) == 1:  # perhaps one object, which has no lines to be cut at
+            return [replace(whole, common=common)]
         ends = [*(at for at, _ in places.found[1:]), whole.size]
         return [
             Part(whole.path, whole.label, end - at, (at, end), number, common)

@@ -188,6 +188,14 @@ def test_parts_of_a_large_file_share_its_bytes(path: Path, monkeypatch: pytest.M
     assert joined([raw for part in found for raw in read_part(part)]).table.to_pylist() == made
 
 
+@pytest.mark.parametrize(
+    "text", ['{"data": [\n{"prompt": "q"},\n{"prompt": "r"}\n]}', '\n\n{"messages": null}']
+)
+def test_a_large_file_of_one_object_is_not_cut_at_its_lines(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert told(in_pieces(path, 1)) == told(whole(path)) and isinstance(whole(path), Raw)
+
+
 def test_row_groups_share_a_part_until_it_has_its_size(tmp_path: Path) -> None:
     table = pa.table({"prompt": [f"q{n:02}" * 50 for n in range(100)], "completion": ["a"] * 100})
     pq.write_table(table, tmp_path / "my.parquet", row_group_size=10, use_dictionary=False)
