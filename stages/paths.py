@@ -10,12 +10,13 @@ RAW = "data/raw"
 # Of check: all other stages depend on it, and none reads it.
 PARAMS_CHECKED = "data/params-checked.txt"
 
-BASE = "data/standardized/base.parquet"
-EXTRA = "data/standardized/extra.parquet"
+# Folders of shards: sft/core/shards.py.
+BASE = "data/standardized/base"
+EXTRA = "data/standardized/extra"
 REJECTS = "data/standardized/rejects.jsonl"
 EVALUATION = "data/holdout/evaluation.parquet"
 VALIDATION = "data/holdout/validation.parquet"
-MIX = "data/mix.parquet"
+MIX = "data/mix"
 REMOVED = "data/removed.parquet"
 ADAPTER = "models/adapter"
 BASELINE_ANSWERS = "data/answers/baseline.jsonl"

@@ -21,7 +21,7 @@ from sft.modeling.loading import load_tokenizer
 from sft.training import tokenized_dataset, tokenizing
 from sft.training.budget import Budget, Reading
 from sft.training.refusals import Refusal, Refusals, check
-from sft.training.tokenized_dataset import read, read_validation
+from sft.training.stored_rows import TableRows
 from sft.training.tokenizing import RowShape
 from tests.chat_templates import (
     ANSWER,
@@ -41,6 +41,14 @@ ASSISTANT = RowShape(512, "truncate", "assistant")
 
 def rows(count):
     return Budget(count, "rows")
+
+
+def read(mix, *arguments):
+    return tokenized_dataset.read(TableRows(mix), *arguments)
+
+
+def read_validation(held_out, *arguments):
+    return tokenized_dataset.read_validation(TableRows(held_out), *arguments)
 
 
 class Counting:
