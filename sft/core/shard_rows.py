@@ -16,8 +16,9 @@ from sft.core.row_schema import take_rows
 def take(folder: Path | str, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
     """Return the rows of these numbers, ascending and distinct, counted from 0 through all shards.
 
-    In memory are they and a row group: Arrow's own `Dataset.take` holds whole shards. Messages and tools come
-    with 64-bit offsets. Raises as `shards.read` does, and UserError where there are fewer rows.
+    In memory are they and a row group (Arrow's own `Dataset.take` reads ahead: it takes longer, and twice the
+    memory). Messages and tools come with 64-bit offsets. Raises as `shards.read` does, and UserError where
+    there are fewer rows.
     """
     found, start = [], 0
     for path in shards.paths(folder):
