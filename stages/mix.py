@@ -1,36 +1,38 @@
 """Choose the mix's members: data.size rows of base by seeded rank, then of extra, after the filters.
 
-Reads data/standardized/ and data/holdout/evaluation.parquet. Writes data/mix.parquet, data/removed.parquet
-(every row that was removed, with its reason), metrics/mix.json and provenance/mix.json.
+Reads data/standardized/ and data/holdout/evaluation.parquet. Writes data/mix/, data/removed.parquet (every row
+that was removed, with its reason), metrics/mix.json and provenance/mix.json.
 
 Run as `python -m stages.mix`.
 """
 
-import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from sft.core.files import read_parquet, write_json, write_parquet
+from sft.core import shards
+from sft.core.errors import UserError
+from sft.core.files import read_parquet, replacing, write_json
 from sft.core.params import section
-from sft.core.row_schema import take_rows
+from sft.core.workers import Workers, engine
 from sft.data.contamination import Examples
-from sft.mixing.decontamination import contaminated
-from sft.mixing.mix import (
-    MixParams,
-    Pool,
-    choose_members,
-    filter_pool,
-    rank_pool,
-    removed_duplicates,
-)
+from sft.mixing import mix
+from sft.mixing.decontamination import Texts
+from sft.mixing.filter_pool import filter_pool
+from sft.mixing.mix import RANK, MixParams
+from sft.mixing.pool import REMOVED, Files, Shard, rank_shard
 from stages import paths
 from stages.cli import run
 
-# Words of a run, for the share of an example that a row holds.
-RUN = 8
+# Words of a run, for the share of an example that a row holds, and the rows that are looked at for it.
+RUN, COMPARED = 8, 100_000
 
 
 @dataclass
@@ -38,8 +40,8 @@ class Contamination:
     """Rows of the mix that have something of an evaluation example.
 
     `exact` hold one whole, which standardize sees to: 0. `question_only` ask the same and answer otherwise.
-    `over_half` hold more than half of one by runs of 8 words, as the filter decontaminate counts, and
-    `largest_share` is the most that any row holds.
+    Of the first COMPARED rows, `over_half` hold more than half of one by runs of 8 words, as the filter
+    decontaminate counts, and `largest_share` is the most that any of them holds.
     """
 
     exact: int
@@ -50,11 +52,15 @@ class Contamination:
 
 @dataclass
 class MixMetrics:
-    """What metrics/mix.json holds: rows by where they come from, what was removed, and contamination."""
+    """What metrics/mix.json holds: rows by where they come from, what was removed, and contamination.
+
+    `members` is a hash of the rows' ids: two mixes with the same have the same rows.
+    """
 
     rows: int
     from_base: int
     from_extra: int
+    members: str
     available_base: int
     available_extra: int
     removed_duplicates: int
@@ -74,88 +80,115 @@ class MixProvenance:
 
 
 def main(values: dict[str, Any]) -> None:
-    """Remove duplicates, overlap and what the filters select; rank; write the members in rank order."""
+    """Remove duplicates, overlap and what the filters select; rank; write the members."""
     params = section(values, "data", MixParams)
-    base = read_parquet(paths.BASE)
-    extra = read_parquet(paths.EXTRA)
+    workers = engine()
+    files = files_of_shards()
     examples = read_parquet(paths.EVALUATION)
-    print(f"ranking {len(base):,} rows of base and {len(extra):,} of extra ...", flush=True)
-    pool, removed = left_after_filters(base, extra, examples, params)
-    from_base, from_extra = choose_members(pool, params.size)
-    rows = [take_rows(base, from_base), take_rows(extra, from_extra)]
-    mix = pa.concat_tables(rows, promote_options="permissive")
-    write_parquet(paths.MIX, with_kinds(mix, base, extra, pool))
-    sorting = [(column, "ascending") for column in ("part", "filter", "id", "source")]
-    write_parquet(paths.REMOVED, removed.sort_by(sorting))
-    counts = pool.removed
+    rows = [shards.count(folder) for folder in (paths.BASE, paths.EXTRA)]
+    print(f"ranking {rows[0]:,} rows of base and {rows[1]:,} of extra ...", flush=True)
+    ranked = partial(rank_shard, seed=params.seed, keep_overlap=params.filters.overlap == "keep")
+    pool = list(workers.map(ranked, files))
+    if params.filters.active:
+        pool = filter_pool(pool, params.filters, params.seed, workers, examples)
+    members = mix.choose_members(pool, params.size)
+    compare = partial(exact_and_question_only, examples=Examples(examples))
+    written = mix.write(pool, members, Path(paths.MIX), compare, workers)
+    removed_by_source = write_removed(pool)
+    from_base, from_extra = (sum(len(of_shard[part].number) for of_shard in members) for part in (0, 1))
+    counts = removed_by_filter(pool)
     duplicates, overlap = counts["base_duplicates"] + counts["extra_duplicates"], counts["extra_in_base"]
     metrics = MixMetrics(
-        rows=len(mix),
-        from_base=len(from_base),
-        from_extra=len(from_extra),
-        available_base=len(pool.base),
-        available_extra=len(pool.extra),
+        rows=from_base + from_extra,
+        from_base=from_base,
+        from_extra=from_extra,
+        members=written.members,
+        available_base=sum(len(shard.base) for shard in pool),
+        available_extra=sum(len(shard.extra) for shard in pool),
         removed_duplicates=duplicates,
         removed_overlap=overlap,
         removed_by_filters=sum(counts.values()) - duplicates - overlap,
-        contamination=contamination(mix, examples),
+        contamination=Contamination(**written.compared, **held_shares(examples, workers)),
     )
-    provenance = MixProvenance(
-        removed=counts,
-        removed_by_source=by_source(removed),
-        sources=sorted_counts(mix["source"]),
-        kinds=sorted_counts(mix["kind"]),
-    )
+    provenance = MixProvenance(counts, removed_by_source, written.sources, written.kinds)
     write_json(paths.METRICS_MIX, asdict(metrics))
     write_json(paths.PROVENANCE_MIX, asdict(provenance))
     print_summary(metrics, provenance, params)
 
 
-def with_kinds(mix: pa.Table, base: pa.Table, extra: pa.Table, pool: Pool) -> pa.Table:
-    """Add to the mix's schema all kinds that there are, with the rows that the largest mix has of each."""
-    kinds = dict.fromkeys([*pc.unique(base["kind"]).to_pylist(), *pc.unique(extra["kind"]).to_pylist()], 0)
-    for rows, left in ((base, pool.base), (extra, pool.extra)):
-        for kind, count in sorted_counts(rows["kind"].take(pa.array(left))).items():
-            kinds[kind] += count
-    return mix.replace_schema_metadata({"kinds": json.dumps(kinds, sort_keys=True)})
+def files_of_shards() -> list[Files]:
+    """Return the files of base and extra, shard by shard."""
+    base, extra = shards.paths(paths.BASE), shards.paths(paths.EXTRA)
+    if len(base) != len(extra):
+        raise UserError(
+            f"{paths.BASE} has {len(base)} shards and {paths.EXTRA} {len(extra)}: they are not of one run. "
+            "Make them again: dvc repro standardize"
+        )
+    return [Files(one, other) for one, other in zip(base, extra, strict=True)]
 
 
-def contamination(mix: pa.Table, examples: pa.Table) -> Contamination:
-    """Count what of the evaluation examples the mix has."""
-    found = Examples(examples).matches(mix)
-    held = contaminated(mix["messages"], examples, RUN)
-    return Contamination(
-        exact=int(found.exact.sum()),
-        question_only=int(found.question_only.sum()),
-        over_half=int(held.removed.sum()),
-        largest_share=round(float(held.share.max()), 4),
-    )
+def exact_and_question_only(rows: pa.Table, examples: Examples) -> dict[str, int]:
+    """Count the rows that hold an evaluation example, and those with its question only."""
+    found = examples.matches(rows)
+    return {"exact": int(found.exact.sum()), "question_only": int(found.question_only.sum())}
 
 
-def left_after_filters(
-    base: pa.Table, extra: pa.Table, examples: pa.Table, params: MixParams
-) -> tuple[Pool, pa.Table]:
-    """Rank the rows without duplicates, overlap and what the filters remove; return them and the removed."""
-    pool = rank_pool(base["id"], extra["id"], params.seed, params.filters.overlap == "keep")
-    duplicates = removed_duplicates(pool, base, extra)
-    if not params.filters.active:
-        return pool, duplicates
-    pool, removed = filter_pool(pool, base, extra, params, examples)
-    return pool, pa.concat_tables([duplicates, removed])
+def held_shares(examples: pa.Table, workers: Workers) -> dict[str, Any]:
+    """Count what of the evaluation examples the mix's first rows have, by runs of words."""
+    texts = Texts.of(examples, RUN)
+    files = shards.paths(paths.MIX)
+    counted = list(workers.map(partial(count, texts=texts), files))
+    counts, rows = sum(counts for counts, _ in counted), sum(rows for _, rows in counted)
+    found = list(workers.map(partial(share, texts=texts, counts=counts, rows=rows), files))
+    return {
+        "over_half": sum(over_half for over_half, _ in found),
+        "largest_share": round(max(largest for _, largest in found), 4),
+    }
 
 
-def by_source(removed: pa.Table) -> dict[str, dict[str, int]]:
-    """Count the removed rows by source and filter."""
-    counts: dict[str, dict[str, int]] = {}
-    grouped = removed.group_by(["source", "filter"]).aggregate([([], "count_all")])
-    for entry in grouped.sort_by([("source", "ascending"), ("filter", "ascending")]).to_pylist():
-        counts.setdefault(entry["source"], {})[entry["filter"]] = entry["count_all"]
-    return counts
+def count(path: Path, texts: Texts) -> tuple[Any, int]:
+    """Count in how many of a shard's first rows runs of the examples' words are, and these rows."""
+    messages = first_rows(path)
+    return texts.count(messages), len(messages)
 
 
-def sorted_counts(column: pa.ChunkedArray) -> dict[str, int]:
-    """Count the rows by what is in a column, sorted; none is null."""
-    return dict(sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(column).to_pylist()))
+def share(path: Path, texts: Texts, counts: Any, rows: int) -> tuple[int, float]:
+    """Return how many of a shard's first rows hold more than half of an example, and the largest share."""
+    found = texts.contaminated(first_rows(path), counts, rows)
+    return int(found.removed.sum()), float(max(found.share, default=0.0))
+
+
+def first_rows(path: Path) -> pa.ChunkedArray:
+    """Return the conversations of a shard that are among the mix's first COMPARED rows."""
+    rows = read_parquet(path, ["messages", RANK])
+    return rows.filter(pc.less(rows[RANK], COMPARED))["messages"]
+
+
+def removed_by_filter(pool: Sequence[Shard]) -> dict[str, int]:
+    """Count the removed rows by what removed them, in the order in which it applies."""
+    counts: Counter[str] = Counter()
+    for shard in pool:
+        counts.update(shard.counts)
+    return dict(counts)
+
+
+def write_removed(pool: Sequence[Shard]) -> dict[str, dict[str, int]]:
+    """Write the removed rows in the order of ids; count them by source and filter."""
+    counts: Counter[tuple[str, str]] = Counter()
+    sorting = [(column, "ascending") for column in ("id", "part", "filter", "source")]
+    with (
+        replacing(paths.REMOVED) as temporary,
+        pq.ParquetWriter(temporary, REMOVED, compression="zstd") as writer,
+    ):
+        for shard in pool:
+            writer.write_table(shard.removed.sort_by(sorting))
+            counts.update(
+                zip(*(shard.removed[name].to_pylist() for name in ("source", "filter")), strict=True)
+            )
+    by_source: dict[str, dict[str, int]] = {}
+    for (source, name), rows in sorted(counts.items()):
+        by_source.setdefault(source, {})[name] = rows
+    return by_source
 
 
 def print_summary(metrics: MixMetrics, provenance: MixProvenance, params: MixParams) -> None:

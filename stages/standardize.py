@@ -7,6 +7,7 @@ provenance/standardize.json.
 Run as `python -m stages.standardize`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,21 +18,22 @@ import pyarrow.compute as pc
 from sft.core.errors import MissingFile, ParamError, UserError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import Params, Share, Text, mapping, section
-from sft.core.row_schema import HOLDOUT_ONLY, MESSAGES, take_rows
-from sft.data import account, rejects, sources
-from sft.data.contamination import REASONS
-from sft.data.evaluation_pool import CHOICES, evaluation_pool
-from sft.data.holdout import (
-    HoldoutParams,
-    Split,
-    split,
-)
-from sft.data.sources import Loaded
+from sft.core.row_schema import MESSAGES, SCHEMA
+from sft.core.shards import bits_for
+from sft.core.workers import Workers, engine
+from sft.data import account, rejects, staged_sources
+from sft.data.contamination import REASONS, Examples
+from sft.data.evaluation_pool import evaluation_pool
+from sft.data.final_shards import Wanted, Written, write
+from sft.data.holdout import VALIDATION, HoldoutParams, Split, split
+from sft.data.sources import concatenated
+from sft.data.staged_sources import Staged
+from sft.data.staging import SEQ
 from sft.data.training_rows import Clean, check_left, clean_all, forms
 from sft.fetch.uri import FORMS, parse
-from sft.mixing.near_held_out import near_held_out
+from sft.mixing.near_held_out import Held
 from sft.tasks.task import Task, TaskParams, tasks_of
-from stages import paths
+from stages import paths, scratch
 from stages.cli import run
 
 
@@ -48,47 +50,56 @@ def main(values: dict[str, Any]) -> None:
     """Standardize every source and write the rows, the hold-out, the rejects and the counts."""
     params = section(values, "data", StandardizeParams)
     tasks = tasks_of(mapping(values, "tasks", TaskParams))
-    of_tasks = [task.source for task in tasks]
-    loaded = load_all(addresses(params, tasks), params.max_rejects)
-    tables = {uri: source.table for uri, source in loaded.items()}
+    workers = engine()
+    with scratch.folder() as folder:
+        staged = staged_sources.stage(addresses(params, tasks), folder, workers)
+        write_rejects(staged, params.max_rejects)
+        hold_out(params, tasks, staged, workers)
 
-    evaluation = evaluation_pool(tables, tasks, params.holdout.seed)
-    clean = clean_all(tables, evaluation)
-    base = joined(clean, params.base, "base")
+
+def hold_out(
+    params: StandardizeParams, tasks: list[Task], staged: dict[str, Staged], workers: Workers
+) -> None:
+    """Hold items out of the staged rows, and write all that there is to write."""
+    of_tasks = [task.source for task in tasks]
+    tables = {uri: source.light for uri, source in staged.items()}
+
+    def rows_of(uri: str, rows: pa.Table, names: Sequence[str]) -> pa.Table:
+        return staged_sources.rows_of(staged[uri], rows[SEQ], names, workers)
+
+    evaluation = evaluation_pool(tables, tasks, params.holdout.seed, rows_of)
+    examples = Examples(evaluation)
+    clean = clean_all(tables, evaluation, lambda uri: staged_sources.matches(staged[uri], examples, workers))
+    base, extra = joined(clean, params.base), joined(clean, params.extra)
     check_left(base, clean, params.base)
-    extra = joined(clean, params.extra, "extra") if params.extra else base.slice(0, 0)
     trained_on = dict.fromkeys([*params.base, *params.extra])
     learnt = [task for task in tasks if task.source in trained_on]
     others = [clean[uri].rows for uri in dict.fromkeys(params.base) if uri not in of_tasks]
     left = split(base, extra, forms(tables, clean, learnt), params.holdout, others)
-    lost = taken(base, extra, left)
-    near, covered = take_out_near(left, evaluation)
-    write_parquet(paths.BASE, without_columns(left.base))
-    write_parquet(paths.EXTRA, without_columns(left.extra))
+    validation = staged_sources.whole(left.validation, staged, VALIDATION, workers)
     write_parquet(paths.EVALUATION, evaluation)
-    write_parquet(paths.VALIDATION, left.validation)
+    write_parquet(paths.VALIDATION, validation)
+    of_base, of_extra = write_left(params, left, staged, held_out(evaluation, validation), workers)
 
     metrics: account.Metrics = {
-        "base_rows": len(left.base),
-        "extra_rows": len(left.extra),
-        "rejects": sum(len(source.rejects) for source in loaded.values()),
-        "dropped_columns": sum(len(source.dropped) for source in loaded.values()),
-        "ends_on_user": sum(source.ends_on_user for source in loaded.values()),
+        "base_rows": of_base.rows,
+        "extra_rows": of_extra.rows,
+        "rejects": sum(rejects.count(source.rejects) for source in staged.values()),
+        "dropped_columns": sum(len(source.dropped) for source in staged.values()),
+        "ends_on_user": sum(source.ends_on_user for source in staged.values()),
         "contaminated": {
             reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
         },
-        "near_held_out": sum(near.values()),
+        "near_held_out": (of_base.near + of_extra.near).total(),
         "evaluation": account.by_value(evaluation["task"]),
-        "validation": {
-            task.name: account.by_value(left.validation["task"]).get(task.name, 0) for task in learnt
-        },
+        "validation": {task.name: account.by_value(validation["task"]).get(task.name, 0) for task in learnt},
     }
     found: account.Provenance = {
-        "sources": {uri: account.counted(source, clean[uri]) for uri, source in loaded.items()},
-        "validation": account.by_value(left.validation["kind"]),
-        "taken_from_training": lost,
-        "near_held_out": near,
-        "covered_by_held_out": covered,
+        "sources": {uri: account.counted(source, clean[uri]) for uri, source in staged.items()},
+        "validation": account.by_value(validation["kind"]),
+        "taken_from_training": taken(base, extra, left),
+        "near_held_out": dict(sorted((of_base.near + of_extra.near).items())),
+        "covered_by_held_out": of_base.covered + of_extra.covered,
     }
     write_json(paths.METRICS_STANDARDIZE, metrics)
     write_json(paths.PROVENANCE_STANDARDIZE, found)
@@ -96,36 +107,47 @@ def main(values: dict[str, Any]) -> None:
     print("\n".join([*said, *account.shared_kinds({uri: tables[uri] for uri in trained_on})]))
 
 
-def take_out_near(left: Split, evaluation: pa.Table) -> tuple[dict[str, int], int]:
-    """Take rows out of base and extra that nearly repeat an evaluation example or a validation row.
+def write_left(
+    params: StandardizeParams, left: Split, staged: dict[str, Staged], held: Held, workers: Workers
+) -> tuple[Written, Written]:
+    """Write the shards of base and extra, without rows that nearly repeat a held-out one.
 
-    Only rows that are items of their own: where a reader knows what a row is made from, all forms of what is
-    held out are gone already, and what is alike is another item. Return how many, by the rows' source, and
-    how many stay that held-out rows have most of; raises ParamError where nothing of base is left.
+    Raises ParamError where nothing of base is left.
     """
-    held = pa.chunked_array(
-        [*as_conversations(evaluation).chunks, *left.validation["messages"].chunks], MESSAGES
-    )
-    counts: dict[str, int] = {}
-    covered = 0
-    for name in ("base", "extra"):
-        rows = getattr(left, name)
-        alone = np.flatnonzero(pc.equal(rows["id"], rows["item"]))
-        found = near_held_out(take_rows(rows.select(["messages"]), alone)["messages"], held)
-        covered += int(found.covered.sum())
-        near = alone[found.nearest >= 0]
-        for source, count in account.by_value(rows["source"].take(pa.array(near))).items():
-            counts[source] = counts.get(source, 0) + count
-        stay = np.ones(len(rows), bool)
-        stay[near] = False
-        setattr(left, name, rows.filter(pa.array(stay)))
-    if not len(left.base):
-        raise ParamError(
-            f"data.base: no row of it is left to train on: {sum(counts.values()):,} rows nearly repeat one "
-            "that is held out. Leave the repetitions out of the file, or hold out less: data.holdout, "
-            "tasks.*.holdout."
+    parts = [
+        wanted(folder, uris, rows, staged)
+        for folder, uris, rows in (
+            (paths.BASE, params.base, left.base),
+            (paths.EXTRA, params.extra, left.extra),
         )
-    return counts, covered
+    ]
+    alone = [pc.sum(pc.equal(rows["id"], rows["item"])).as_py() or 0 for rows in (left.base, left.extra)]
+    trained_on = [staged[uri] for uri in dict.fromkeys([*params.base, *params.extra])]
+    bits = bits_for(sum(one.size for one in trained_on), sum(len(one.light) for one in trained_on))
+    of_base, of_extra = write(parts, alone, held, bits, workers)
+    if not of_base.rows:
+        near = (of_base.near + of_extra.near).total()
+        raise ParamError(
+            f"data.base: no row of it is left to train on: {near:,} rows nearly repeat one that is held out. "
+            "Leave the repetitions out of the file, or hold out less: data.holdout, tasks.*.holdout."
+        )
+    return of_base, of_extra
+
+
+def wanted(folder: str, uris: list[str], left: pa.Table, staged: dict[str, Staged]) -> Wanted:
+    """Say which rows of these sources are to be written to the folder."""
+    schemas = [staged[uri].schema.empty_table() for uri in uris] or [SCHEMA.empty_table()]
+    schema = concatenated(schemas, f"data.{Path(folder).name}").schema
+    seqs = [staged[uri].light[SEQ].to_numpy() for uri in dict.fromkeys(uris)]
+    out = np.setdiff1d(np.concatenate([np.zeros(0, np.int64), *seqs]), left[SEQ].to_numpy())
+    pieces = tuple(piece for uri in uris for piece in staged[uri].pieces)
+    return Wanted(Path(folder), pieces, schema, out)
+
+
+def held_out(evaluation: pa.Table, validation: pa.Table) -> Held:
+    """Return what is held out, to compare rows with."""
+    chunks = [*as_conversations(evaluation).chunks, *validation["messages"].chunks]
+    return Held.of(pa.chunked_array(chunks, MESSAGES))
 
 
 def as_conversations(evaluation: pa.Table) -> pa.ChunkedArray:
@@ -137,11 +159,6 @@ def as_conversations(evaluation: pa.Table) -> pa.ChunkedArray:
             answer |= {"content": "", "tool_calls": row["calls"]}
         conversations.append([*row["prompt"], answer])
     return pa.chunked_array([pa.array(conversations, MESSAGES)])
-
-
-def without_columns(rows: pa.Table) -> pa.Table:
-    """Return rows without the columns that the hold-out alone reads."""
-    return rows.drop_columns([name for name in (*HOLDOUT_ONLY, CHOICES) if name in rows.column_names])
 
 
 def addresses(params: StandardizeParams, tasks: list[Task]) -> list[str]:
@@ -157,13 +174,11 @@ def addresses(params: StandardizeParams, tasks: list[Task]) -> list[str]:
     return uris
 
 
-def load_all(uris: list[str], max_rejects: float) -> dict[str, Loaded]:
-    """Load each source, write the rejects of all, and check each source's share of them."""
-    loaded = {uri: sources.load(uri) for uri in uris}
-    rejects.write(paths.REJECTS, [reject for source in loaded.values() for reject in source.rejects])
-    for uri, source in loaded.items():
-        rejects.check(uri, source.rejects, len(source.table), max_rejects, paths.REJECTS)
-    return loaded
+def write_rejects(staged: dict[str, Staged], max_rejects: float) -> None:
+    """Write the rejects of all sources, and check each source's share of them."""
+    rejects.write(paths.REJECTS, [reject for source in staged.values() for reject in source.rejects])
+    for uri, source in staged.items():
+        rejects.check(uri, source.rejects, len(source.light), max_rejects, paths.REJECTS)
 
 
 def check_tracked(uri: str) -> None:
@@ -187,9 +202,10 @@ def check_tracked(uri: str) -> None:
     )
 
 
-def joined(clean: dict[str, Clean], uris: list[str], name: str) -> pa.Table:
-    """Put the rows of several sources behind one another."""
-    return sources.concatenated([clean[uri].rows for uri in uris], f"data.{name}")
+def joined(clean: dict[str, Clean], uris: list[str]) -> pa.Table:
+    """Put what is in memory of the rows of several sources behind one another."""
+    tables = [clean[uri].rows for uri in uris] or [next(iter(clean.values())).rows.slice(0, 0)]
+    return pa.concat_tables(tables)
 
 
 def taken(base: pa.Table, extra: pa.Table, left: Split) -> dict[str, int]:

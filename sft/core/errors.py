@@ -30,3 +30,6 @@ class MissingFile(UserError):
     def __init__(self, path: Path | str):
         super().__init__(f"{path}: no such file.")
         self.path = Path(path)
+
+    def __reduce__(self) -> tuple[type["MissingFile"], tuple[Path]]:
+        return type(self), (self.path,)  # from another process too

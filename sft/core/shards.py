@@ -18,7 +18,7 @@ from sft.core.files import read_parquet, replacing
 # What a shard may have in memory: some copies of it are made at once, by each core.
 BYTES = 1 << 27
 _ROW_GROUP = 32_768
-_DISTINCT = {"content", "reasoning", "tool_calls", "tool_call_id", "id", "item"}
+_DISTINCT = {"content", "reasoning", "tool_calls", "tool_call_id", "id"}
 _NIBBLE = np.zeros(256, np.uint64)
 _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 

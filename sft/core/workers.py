@@ -33,6 +33,15 @@ class Workers(Protocol):
         ...
 
 
+def engine() -> Workers:
+    """Return the cluster's workers where $SFT_RAY has an address, else this machine's."""
+    if address := os.environ.get("SFT_RAY"):
+        from sft.core.ray_workers import RayWorkers
+
+        return RayWorkers(address)
+    return LocalWorkers()
+
+
 class LocalWorkers:
     """Forked processes, one a core; where there is one item or one core, this process itself."""
 
@@ -46,7 +55,7 @@ class LocalWorkers:
         context = multiprocessing.get_context("fork")
         pool = ProcessPoolExecutor(processes, context, _begin, (function,))
         try:
-            yield from pool.map(_call, items)
+            yield from pool.map(_call, items)  # type: ignore[arg-type]
         except BrokenProcessPool as error:
             raise UserError(
                 "a process that works on the rows was killed, most likely because the machine ran out of "
@@ -79,5 +88,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _call(item: object) -> object:
+def _call(item: Item) -> Result:  # type: ignore[type-var]
     return _function(item)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from sft.data import rejects
 from sft.data.contamination import EXACT
 from sft.data.source_rows import Reason
-from sft.data.sources import Loaded
+from sft.data.staged_sources import Staged
 from sft.data.training_rows import Clean
 from sft.fetch.uri import parse
 
@@ -74,11 +74,11 @@ class Provenance(TypedDict):
     covered_by_held_out: int
 
 
-def counted(source: Loaded, clean: Clean) -> SourceCounts:
+def counted(source: Staged, clean: Clean) -> SourceCounts:
     """Count what a source gave, and what was taken out of it."""
     return {
-        "rows": len(source.table),
-        "rejects": len(source.rejects),
+        "rows": len(source.light),
+        "rejects": rejects.count(source.rejects),
         "reasons": rejects.by_reason(source.rejects),
         "skipped": source.skipped,
         # Texts: an empty list makes DVC's own plots complain of this file.

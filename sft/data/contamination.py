@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from sft.data.tool_calls import calls_as_text
 
 _BATCH = 8_192  # rows compared at a time
+_BEGIN = 12  # characters by which most texts are told apart from the questions
 
 
 # Why a row counts; EXACT are those that hold an example.
@@ -38,6 +39,10 @@ class Matches:
         """Which rows hold an example."""
         return self.same_id | self.question_and_answer
 
+    def of(self, rows: np.ndarray) -> "Matches":
+        """Return the masks for some of the rows, unset for the others."""
+        return Matches(self.same_id & rows, self.question_and_answer & rows, self.question_only & rows)
+
     def counts(self) -> dict[str, int]:
         """Count the rows, each by the first of the reasons that it has."""
         return {
@@ -52,11 +57,19 @@ def normalized(texts: pa.Array) -> pa.Array:
 
     Of a text that is nothing but these its characters stay, without white space.
     """
-    plain = pc.utf8_lower(pc.utf8_normalize(texts.cast(pa.large_string()), "NFKC"))
-    words = pc.utf8_trim(pc.replace_substring_regex(plain, r"[\s\p{P}\p{Z}\p{Cc}]+", " "), " ")
+    plain = _plain(texts)
+    words = _words(plain)
     wordless = pc.equal(words, "")
     marks = pc.replace_substring_regex(plain.filter(wordless), r"[\s\p{Z}\p{Cc}]+", "")
     return pc.replace_with_mask(words, wordless, marks)
+
+
+def _plain(texts: pa.Array) -> pa.Array:
+    return pc.utf8_lower(pc.utf8_normalize(texts.cast(pa.large_string()), "NFKC"))
+
+
+def _words(plain: pa.Array) -> pa.Array:
+    return pc.utf8_trim(pc.replace_substring_regex(plain, r"[\s\p{P}\p{Z}\p{Cc}]+", " "), " ")
 
 
 class Examples:
@@ -74,6 +87,7 @@ class Examples:
             answers += references
         questions = normalized(pa.array(asked, pa.string()))
         self._questions = pc.unique(questions)
+        self._begins = pc.unique(pc.utf8_slice_codeunits(self._questions, 0, _BEGIN))
         self._pairs = pc.unique(_joined(questions, normalized(pa.array(answers, pa.string()))))
 
     def matches(self, rows: pa.Table) -> Matches:
@@ -90,6 +104,17 @@ class Examples:
             start += len(batch)
         return Matches(same_id, pair, question & ~pair & ~same_id)
 
+    def _likely(self, turns: pa.Array) -> np.ndarray:
+        """Mark the turns that may be one of the questions, by how they begin: most of them are none.
+
+        What a text begins with, normalized, is what the normalized text begins with, but for the last few
+        characters of it, which what follows may change.
+        """
+        begin = _words(_plain(pc.utf8_slice_codeunits(turns, 0, 2 * _BEGIN)))
+        alike = pc.is_in(pc.utf8_slice_codeunits(begin, 0, _BEGIN), value_set=self._begins)
+        short = pc.less(pc.utf8_length(begin), _BEGIN + 4)
+        return np.asarray(pc.or_(alike, short)).copy()
+
     def _turns(self, messages: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Tell of each row whether it has a question with one of its answers, and a question with any."""
         sizes = pc.fill_null(pc.list_value_length(messages), 0).to_numpy()
@@ -98,13 +123,16 @@ class Examples:
         role, content = flat.field("role"), flat.field("content")
         user = np.asarray(pc.equal(role, "user"))
         place = np.flatnonzero(user)
-        asked = normalized(content.take(pa.array(place)))
-        known = np.asarray(pc.is_in(asked, value_set=self._questions))
+        turns = content.take(pa.array(place))
+        known = self._likely(turns)
+        asked = normalized(turns.filter(pa.array(known)))
+        number = np.cumsum(known) - 1  # of each user turn, among those in `asked`
+        known[known] = np.asarray(pc.is_in(asked, value_set=self._questions))
         # The last user turn at or before each message, by its number among the user turns; -1: none.
         before = np.cumsum(user) - 1
         answers = np.flatnonzero(np.asarray(pc.equal(role, "assistant")) & (before >= 0))
         answers = answers[(row[place[before[answers]]] == row[answers]) & known[before[answers]]]
-        questions = asked.take(pa.array(before[answers]))
+        questions = asked.take(pa.array(number[before[answers]]))
         said, calls = content.take(pa.array(answers)), flat.field("tool_calls").take(pa.array(answers))
         if calls.null_count < len(calls):
             texts = pa.array([text and _of_calls(text) for text in calls.to_pylist()], said.type)

@@ -1,6 +1,7 @@
 """The evaluation examples: which items are held out for a task, what of their rows is asked and scored."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -38,19 +39,34 @@ CHOICES = "choices"
 FEWEST_ITEMS = 32
 
 
-def evaluation_pool(sources: Mapping[str, pa.Table], tasks: Sequence[Task], seed: int) -> pa.Table:
+# Returns rows with their messages and the other columns that are named, of the source of this URI.
+Fetch: TypeAlias = Callable[[str, pa.Table, Sequence[str]], pa.Table]
+
+
+def evaluation_pool(
+    sources: Mapping[str, pa.Table],
+    tasks: Sequence[Task],
+    seed: int,
+    fetch: Fetch | None = None,
+) -> pa.Table:
     """Build the examples of EXAMPLES, one an item held out for a task: task by task, ranked by seeded hash.
 
     `sources` has rows by URI: of the tasks' sources, and of those that may have further answers to the same
-    questions. A prefix of a task's examples is what `evaluate.examples` takes. Raises ParamError where a
-    source has no row of its task's form, or no item is held out.
+    questions. Their messages, tools and choices may be elsewhere: `fetch` gets them then. A prefix of a
+    task's examples is what `evaluate.examples` takes. Raises ParamError where a source has no row of its
+    task's form, or no item is held out.
     """
-    examples = [row for task in tasks for row in _examples(of_form(sources[task.source], task), task, seed)]
-    answers = _answers(sources.values(), {row["question"] for row in examples} - {None})
+    fetch = fetch or _columns
+    examples = [row for task in tasks for row in _examples(sources[task.source], task, seed, fetch)]
+    answers = _answers(sources, {row["question"] for row in examples} - {None}, fetch)
     for row in examples:
         others = answers.get(row.pop("question"), set()) - {row["reference"]}
         row["references"] = [row.pop("reference"), *sorted(others)]
     return pa.Table.from_pylist(examples, EXAMPLES)
+
+
+def _columns(_: str, rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    return rows.select([name for name in names if name in rows.column_names])
 
 
 def of_form(rows: pa.Table, task: Task) -> pa.Table:
@@ -69,21 +85,23 @@ def of_form(rows: pa.Table, task: Task) -> pa.Table:
     return rows.filter(pc.equal(rows["task"], task.name))
 
 
-def _examples(rows: pa.Table, task: Task, seed: int) -> list[dict]:
-    """Build a task's examples from the rows of its form, each with its question.
+def _examples(rows: pa.Table, task: Task, seed: int, fetch: Fetch) -> list[dict]:
+    """Build a task's examples from its source's rows of its form, each with its question.
 
     The prompt is all that comes before the reference (`_reference`). A row without one is no example.
     """
+    rows = of_form(rows, task)
     held = _held(pc.unique(rows["item"]), task, seed)
+    marked = rows["task"].null_count < len(rows)
     columns = ["messages", "tools", "id", "item", "question"]
     columns += [CHOICES] if MULTIPLE_CHOICE in task.metrics else []
+    rows = rows.filter(pc.is_in(rows["item"], value_set=held))
+    rows = fetch(task.source, rows, columns)
     if columns[-1] not in rows.column_names:
         raise ParamError(
             f"tasks.{task.name}.metrics: {MULTIPLE_CHOICE} needs a column {CHOICES!r}, a list of texts, and "
             f"{task.source} has none."
         )
-    marked = rows["task"].null_count < len(rows)
-    rows = rows.filter(pc.is_in(rows["item"], value_set=held)).select(columns)
     examples: dict[str, dict] = {}
     for row in take_rows(rows, order(seed, rows["id"])).to_pylist():
         at = (
@@ -163,12 +181,12 @@ def _choices(row: dict, answer: str, task: Task) -> list[str] | None:
     return choices
 
 
-def _answers(tables: Iterable[pa.Table], questions: set[str]) -> dict[str, set[str]]:
+def _answers(sources: Mapping[str, pa.Table], questions: set[str], fetch: Fetch) -> dict[str, set[str]]:
     """Return the answers that rows give to these questions: what is said last."""
     answers: dict[str, set[str]] = {}
     wanted = pa.array(sorted(questions), pa.string())
-    for rows in tables:
+    for uri, rows in sources.items():
         rows = rows.filter(pc.is_in(rows["question"], value_set=wanted))
-        for row in rows.select(["question", "messages"]).to_pylist():
+        for row in fetch(uri, rows, ["question", "messages"]).to_pylist() if len(rows) else ():
             answers.setdefault(row["question"], set()).add(row["messages"][-1]["content"])
     return answers

@@ -34,7 +34,7 @@ VALIDATION = [name for name in SCHEMA.names if name not in HOLDOUT_ONLY]
 
 @dataclass
 class Split:
-    """Rows to train on, of base and of extra, and those held out for validation.
+    """Rows to train on, of base and of extra, and those held out for validation: the columns that were given.
 
     `for_validation_per_task` counts the rows that would be trained on if only the share were held out.
     """
@@ -56,11 +56,17 @@ def given_away(items: pa.Array | pa.ChunkedArray, tables: Iterable[pa.Table]) ->
 
 def without(rows: pa.Table, held: pa.Array) -> pa.Table:
     """Return the rows whose item is not among `held`, nor anything else that they give away."""
+    return rows.filter(pa.array(~gives_away(rows, held)))
+
+
+def gives_away(rows: pa.Table, held: pa.Array) -> np.ndarray:
+    """Mark the rows whose item is among `held`, or anything else that they give away."""
     out = np.asarray(pc.is_in(rows["item"], value_set=held))
-    sizes = np.asarray(pc.fill_null(pc.list_value_length(rows["related"]), 0))
-    hits = np.asarray(pc.is_in(_flat(rows["related"]), value_set=held))
-    out |= np.bincount(np.repeat(np.arange(len(rows)), sizes)[hits], minlength=len(rows)) > 0
-    return rows.filter(pa.array(~out))
+    if rows["related"].null_count < len(rows):
+        sizes = np.asarray(pc.fill_null(pc.list_value_length(rows["related"]), 0))
+        hits = np.asarray(pc.is_in(_flat(rows["related"]), value_set=held))
+        out |= np.bincount(np.repeat(np.arange(len(rows)), sizes)[hits], minlength=len(rows)) > 0
+    return out
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Array:
@@ -77,6 +83,7 @@ def split(
 ) -> Split:
     """Take validation items out of base and extra; evaluation items are out already.
 
+    Rows have id, item, task and related at least; that they have no messages does no harm.
     `forms` are the rows of the form of each task that is trained on, by the task's name; `others` those of
     each of base's sources that no task is made from. Held out are the share of base's items, and so many more
     that `validation_per_task` distinct rows are there of each task, or a quarter of what it has, and of each
@@ -94,8 +101,9 @@ def split(
     items = pc.unique(pa.concat_arrays(chosen))
     tables = [base, extra, *forms.values()]
     held, by_share = given_away(items, tables), given_away(shared, tables)
-    parts = [_of_task(rows, name) for name, rows in forms.items()] + [base.select(VALIDATION)]
-    validation = pa.concat_tables(parts)
+    columns = [name for name in base.column_names if name not in HOLDOUT_ONLY]
+    parts = [_of_task(rows.select(columns), name) for name, rows in forms.items()] + [base.select(columns)]
+    validation = pa.concat_tables(parts, promote_options="permissive")
     validation = validation.filter(pc.is_in(validation["item"], value_set=items))
     validation = validation.filter(_first_of_each(validation["id"]))
     left = Split(without(base, held), without(extra, held), validation, 0)
@@ -125,17 +133,11 @@ def _enough(seed: str, items: pa.ChunkedArray, wanted: int) -> pa.Array:
 
 def _of_task(rows: pa.Table, name: str) -> pa.Table:
     """Return a task's rows as validation has them: marked with its name."""
-    rows = rows.select(VALIDATION)
-    marks = pa.repeat(name, len(rows))
-    return rows.set_column(VALIDATION.index("task"), "task", marks)
+    return rows.set_column(rows.column_names.index("task"), "task", pa.repeat(name, len(rows)))
 
 
 def _first_of_each(ids: pa.ChunkedArray) -> pa.Array:
-    """Tell of each row whether it is its id's first.
-
-    To filter by, not to take: Arrow joins a column's chunks to take from them, and 32-bit offsets overflow
-    beyond 2 GiB of text.
-    """
+    """Tell of each row whether it is its id's first."""
     first = np.zeros(len(ids), bool)
-    first[np.unique(np.asarray(ids), return_index=True)[1]] = True
+    first[np.unique(ids.to_numpy(zero_copy_only=False), return_index=True)[1]] = True
     return pa.array(first)

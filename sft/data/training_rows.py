@@ -1,33 +1,45 @@
 """Rows that may be trained on: those of a source without evaluation items and rows that hold an example."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
-from sft.data.contamination import EXACT, Examples
+from sft.data.contamination import EXACT, Matches
 from sft.data.evaluation_pool import of_form
-from sft.data.holdout import given_away, without
+from sft.data.holdout import given_away, gives_away
 from sft.tasks.task import Task
 
 
 @dataclass
 class Clean:
-    """A source's rows without evaluation items, and without other rows that hold an example."""
+    """A source's rows without evaluation items, and without other rows that hold an example.
+
+    `out` marks those that are left out, of all of its rows.
+    """
 
     rows: pa.Table
+    out: np.ndarray
     held_out: int
     contaminated: dict[str, int]
 
 
-def clean_all(tables: dict[str, pa.Table], evaluation: pa.Table) -> dict[str, Clean]:
-    """Take evaluation items out of every source, and then the rows that hold an example all the same."""
-    items, examples, clean = given_away(evaluation["item"], tables.values()), Examples(evaluation), {}
+def clean_all(
+    tables: dict[str, pa.Table], evaluation: pa.Table, matches: Callable[[str], Matches]
+) -> dict[str, Clean]:
+    """Take evaluation items out of every source, and then the rows that hold an example all the same.
+
+    `matches` compares all rows of a source with the examples.
+    """
+    items, clean = given_away(evaluation["item"], tables.values()), {}
     for uri, table in tables.items():
-        rows = without(table, items)
-        found = examples.matches(rows)
-        clean[uri] = Clean(rows.filter(pa.array(~found.exact)), len(table) - len(rows), found.counts())
+        held = gives_away(table, items)
+        found = matches(uri).of(~held)
+        out = held | found.exact
+        clean[uri] = Clean(table.filter(pa.array(~out)), out, int(held.sum()), found.counts())
     return clean
 
 

@@ -1,18 +1,29 @@
-"""Which rows are members of a mix: nested by seeded rank; duplicates, overlap and filtered rows go first."""
+"""Which rows are members of a mix, nested by seeded rank, and writing them."""
 
+import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+from tqdm import tqdm
 
+from sft.core import shards
 from sft.core.errors import ParamError
+from sft.core.files import read_parquet
 from sft.core.params import Count, Integer, Params
-from sft.core.row_schema import take_rows
-from sft.core.seeded_order import order
-from sft.mixing.filters import REMOVED, Examples, FilterParams, filtered
+from sft.core.workers import Workers
+from sft.mixing.filters import FilterParams
+from sft.mixing.pool import Rows, Shard
+
+RANK = "rank"  # the column of a row's place in the mix
 
 
 class MixParams(Params):
@@ -23,132 +34,154 @@ class MixParams(Params):
     filters: FilterParams
 
 
-@dataclass
-class Pool:
-    """Row numbers of base and extra in rank order, after removal, and how many were removed."""
+@dataclass(frozen=True)
+class Members:
+    """Members of a mix in one file: the numbers of their rows, ascending, and their places in the mix."""
 
-    base: np.ndarray
-    extra: np.ndarray
-    removed: dict[str, int]
-
-
-def rank_pool(
-    base_ids: pa.ChunkedArray, extra_ids: pa.ChunkedArray, seed: int, keep_overlap: bool = False
-) -> Pool:
-    """Remove exact duplicates, and rows of extra that base has; rank what is left by hash(seed, id).
-
-    With `keep_overlap` the rows that base has stay in extra, to see what they do.
-    """
-    base = _first_of_each(base_ids)
-    extra = _first_of_each(extra_ids)
-    distinct = len(extra)
-    in_base = pc.is_in(extra_ids.take(pa.array(extra)), value_set=pc.unique(base_ids))
-    if not keep_overlap:
-        extra = extra[~np.asarray(in_base)]
-    removed = {
-        "base_duplicates": len(base_ids) - len(base),
-        "extra_duplicates": len(extra_ids) - distinct,
-        "extra_in_base": distinct - len(extra),
-    }
-    ranked = [
-        rows[order(seed, ids.take(pa.array(rows)))] for rows, ids in ((base, base_ids), (extra, extra_ids))
-    ]
-    return Pool(ranked[0], ranked[1], removed)
+    path: Path
+    number: np.ndarray
+    rank: np.ndarray
 
 
-def removed_duplicates(pool: Pool, base: pa.Table, extra: pa.Table) -> pa.Table:
-    """List the rows that `rank_pool` removed, as a table of filters.REMOVED.
-
-    Each matches the one row of its id.
-    """
-    tables = []
-    base_ids = pc.unique(base["id"])
-    for part, rows, kept in (("base", base, pool.base), ("extra", extra, pool.extra)):
-        gone = np.ones(len(rows), bool)
-        gone[kept] = False
-        ids, sources = (rows[column].filter(pa.array(gone)) for column in ("id", "source"))
-        names = np.full(len(ids), f"{part}_duplicates", object)
-        reasons = np.full(len(ids), "the same text is in the sources more than once", object)
-        if part == "extra":
-            # The first of each id that base has is overlap; its other copies are duplicates, as counted.
-            first = np.zeros(len(ids), bool)
-            first[_first_of_each(ids)] = True
-            first[np.asarray(pc.is_in(ids, value_set=extra["id"].take(pa.array(kept))))] = False
-            overlap = first & np.asarray(pc.is_in(ids, value_set=base_ids))
-            names[overlap], reasons[overlap] = "extra_in_base", "base has the same text"
-        columns = [ids, pa.array([part] * len(ids), pa.string()), sources, pa.array(names, pa.string())]
-        tables.append(pa.table([*columns, pa.array(reasons, pa.string()), ids], schema=REMOVED))
-    return pa.concat_tables(tables)
-
-
-def filter_pool(
-    pool: Pool, base: pa.Table, extra: pa.Table, params: MixParams, examples: Examples = None
-) -> tuple[Pool, pa.Table]:
-    """Apply the filters to the whole pool; return what is left of it, and the removed rows.
-
-    `examples` are the evaluation's, which the filter decontaminate compares with.
-    Raises UserError for a filter that the rows cannot answer to.
-    """
-    columns = ["messages", "id", "source"]
-    parts = [take_rows(base.select(columns), pool.base), take_rows(extra.select(columns), pool.extra)]
-    rows = pa.concat_tables(parts)
-    names = ["base"] * len(pool.base) + ["extra"] * len(pool.extra)
-    rows = rows.append_column("part", pa.array(names, pa.string()))
-    if params.filters.min_score != "none":
-        rows = rows.append_column("score", _scores(rows["id"], base, extra))
-    kept, removed = filtered(rows, params.filters, params.seed, examples)
-    boundary = len(pool.base)
-    counts = dict(Counter(removed["filter"].to_pylist()))
-    on = ["random"] if params.filters.random else params.filters.active
-    left = Pool(
-        pool.base[kept[kept < boundary]],
-        pool.extra[kept[kept >= boundary] - boundary],
-        {**pool.removed, **{name: counts.get(name, 0) for name in on}},
-    )
-    return left, removed
-
-
-def _scores(ids: pa.ChunkedArray, base: pa.Table, extra: pa.Table) -> pa.Array:
-    """Return each id's score: the highest of its copies, null where the sources bring none."""
-    scored = []
-    for name, rows in (("base", base), ("extra", extra)):
-        if "score" in rows.column_names:
-            kind = rows["score"].type
-            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-                raise ParamError(
-                    f"data.filters.min_score: the column score of data.{name} holds {kind}, no "
-                    "numbers. Mend the source, or set data.filters.min_score to none."
-                )
-            scored.append(pa.table({"id": rows["id"], "score": rows["score"].cast(pa.float64(), safe=False)}))
-    if not scored:
-        raise ParamError(
-            "data.filters.min_score: no source of data.base or data.extra brings a column named "
-            "score. Name a source that does, or set data.filters.min_score to none."
-        )
-    best = pa.concat_tables(scored).group_by("id").aggregate([("score", "max")])
-    return best["score_max"].combine_chunks().take(pc.index_in(ids, value_set=best["id"].combine_chunks()))
-
-
-def choose_members(pool: Pool, size: int | Literal["all"]) -> tuple[np.ndarray, np.ndarray]:
+def choose_members(pool: Sequence[Shard], size: int | Literal["all"]) -> list[list[Members]]:
     """Take the first `size` rows, or all: of base, then of extra. A smaller size is a part of a larger one.
 
-    Raises UserError where there are not that many.
+    Returns the members of each shard, of base and of extra. Raises ParamError where there are not that many.
     """
-    available = len(pool.base) + len(pool.extra)
-    if size == "all":
-        return pool.base, pool.extra
-    if size > available:
+    base = sum(len(shard.base) for shard in pool)
+    extra = sum(len(shard.extra) for shard in pool)
+    if size != "all" and size > base + extra:
         raise ParamError(
-            f"data.size: {size:,} rows are asked for, but there are {available:,} "
-            f"({len(pool.base):,} of base and {len(pool.extra):,} of extra, after duplicates, overlap "
-            f"and data.filters). Ask for {available:,} at most or for all, add a source to data.extra, or "
+            f"data.size: {size:,} rows are asked for, but there are {base + extra:,} "
+            f"({base:,} of base and {extra:,} of extra, after duplicates, overlap "
+            f"and data.filters). Ask for {base + extra:,} at most or for all, add a source to data.extra, or "
             "loosen a filter."
         )
-    return pool.base[:size], pool.extra[: max(0, size - len(pool.base))]
+    most = base + extra if size == "all" else size
+    of_base = _first([shard.base for shard in pool], min(most, base), 0)
+    of_extra = _first([shard.extra for shard in pool], max(0, most - base), base)
+    return [[one, other] for one, other in zip(of_base, of_extra, strict=True)]
 
 
-def _first_of_each(ids: pa.ChunkedArray) -> np.ndarray:
-    """Return the row number of each id's first occurrence, ascending."""
-    numbered = pa.table({"id": ids, "row": np.arange(len(ids))})
-    first = numbered.group_by("id", use_threads=False).aggregate([("row", "min")])["row_min"]
-    return np.sort(first.to_numpy())
+def _first(parts: Sequence[Rows], size: int, before: int) -> list[Members]:
+    """Return the first `size` rows by rank, with their places; `before` rows come before them.
+
+    Parts are in the order of ids, and so are equal ranks.
+    """
+    order = np.argsort(np.concatenate([part.rank for part in parts]), kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    members, start = [], 0
+    for part in parts:
+        of_part = place[start : start + len(part)]
+        start += len(part)
+        chosen = of_part < size
+        members.append(Members(part.path, part.number[chosen], of_part[chosen] + before))
+    return members
+
+
+@dataclass
+class Mix:
+    """A mix that was written: a hash of its members' ids, rows by source and by kind, what was compared."""
+
+    members: str
+    sources: dict[str, int]
+    kinds: dict[str, int]
+    compared: Counter[str]
+
+
+def write(
+    pool: Sequence[Shard],
+    members: Sequence[Sequence[Members]],
+    folder: Path,
+    compare: Callable[[pa.Table], dict[str, int]],
+    workers: Workers,
+) -> Mix:
+    """Write the mix: its members in shards by id, each with its place in the column RANK.
+
+    The schema names all kinds that there are, with the rows that the largest mix has of each. `compare`
+    counts something over the rows of a shard.
+    """
+    bits = bits_of(pool, members)
+    schema = _schema(pool)
+    each = len(pool) >> bits  # shards of the pool in one of the mix
+    jobs = [(number, members[number * each : (number + 1) * each]) for number in range(1 << bits)]
+    folder.mkdir(parents=True, exist_ok=True)
+    ids, sources, kinds, compared = xxhash.xxh3_128(), Counter[str](), Counter[str](), Counter[str]()
+    shard = partial(_write_shard, folder=folder, schema=schema, compare=compare)
+    results = workers.map(shard, jobs)
+    for written in tqdm(results, total=len(jobs), desc="writing", unit="shard", delay=2, leave=False):
+        ids.update("".join(written.ids.to_pylist()).encode())
+        sources.update(written.sources)
+        kinds.update(written.kinds)
+        compared.update(written.compared)
+    return Mix(ids.hexdigest(), dict(sorted(sources.items())), dict(sorted(kinds.items())), compared)
+
+
+def _schema(pool: Sequence[Shard]) -> pa.Schema:
+    """Return the columns of a mix, with the rows of the pool by kind."""
+    parts = [pq.read_schema(path).empty_table() for path in (pool[0].base.path, pool[0].extra.path)]
+    kinds = Counter[str]()
+    for shard in pool:
+        kinds.update(shard.base.by_kind())
+        kinds.update(shard.extra.by_kind())
+    schema = pa.concat_tables(parts, promote_options="permissive").schema.append(pa.field(RANK, pa.int64()))
+    return schema.with_metadata({"kinds": json.dumps(kinds, sort_keys=True)})
+
+
+@dataclass
+class _Written:
+    """A shard of the mix that was written."""
+
+    ids: pa.Array
+    sources: Counter[str]
+    kinds: Counter[str]
+    compared: Counter[str]
+
+
+def bits_of(pool: Sequence[Shard], members: Sequence[Sequence[Members]]) -> int:
+    """Return n, where the mix is to have 2^n shards, no more than the pool."""
+    size = rows = 0
+    for shard in pool:
+        for part in (shard.base, shard.extra):
+            footer = shards.footer(part.path)
+            size += sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+            rows += footer.num_rows
+    chosen = sum(len(part.number) for of_shard in members for part in of_shard)
+    of_pool = len(pool).bit_length() - 1
+    return min(of_pool, shards.bits_for(size * chosen // rows, 0)) if rows else 0
+
+
+def _write_shard(
+    job: tuple[int, Sequence[Sequence[Members]]],
+    folder: Path,
+    schema: pa.Schema,
+    compare: Callable[[pa.Table], dict[str, int]],
+) -> _Written:
+    """Write the members of shard `job[0]` of the mix, which those of several shards of the pool may be."""
+    number, of_shards = job
+    plain = schema.remove_metadata()
+    tables = [plain.empty_table()]
+    for of_shard in of_shards:
+        found = [plain.empty_table(), *(_read(one) for one in of_shard if len(one.number))]
+        rows = pa.concat_tables(found, promote_options="permissive").select(plain.names)
+        if all(len(one.number) for one in of_shard):  # else it is in order already
+            rows = rows.take(pa.array(shards.by_id(rows["id"])))
+        tables.append(rows)
+    table = pa.concat_tables(tables)
+    shards.write(shards.path_of(folder, number), table.replace_schema_metadata(schema.metadata))
+    ids = table["id"].combine_chunks()
+    return _Written(ids, _counts(table["source"]), _counts(table["kind"]), Counter(compare(table)))
+
+
+def _read(members: Members) -> pa.Table:
+    table = read_parquet(members.path)
+    if len(members.number) < len(table):
+        mask = np.zeros(len(table), bool)
+        mask[members.number] = True
+        table = table.filter(pa.array(mask))
+    return table.append_column(RANK, pa.array(members.rank))
+
+
+def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})

@@ -16,12 +16,14 @@ import pyarrow as pa
 from scipy import sparse
 
 from sft.mixing import word_ngrams
+from sft.mixing.known_hashes import KnownHashes
 
 THRESHOLD = 0.8
 SHINGLE = 3
 # How many rows, and pairs of rows, are compared at a time.
 _ROWS, _PAIRS = 1_024, 65_536
-_ODD = np.uint64(0x9E3779B97F4A7C15)
+# The share of a row's words that is looked at first: 1 - THRESHOLD, and what held-out rows have of any text.
+_BEGINNING = 0.35
 
 
 @dataclass
@@ -44,33 +46,83 @@ def limit(rows: int) -> float:
 
 
 def near_held_out(messages: pa.ChunkedArray, held: pa.ChunkedArray) -> Near:
-    """Compare conversations with held-out ones.
+    """Compare conversations that are all at hand with held-out ones."""
+    known = Held.of(held)
+    return known.near(messages, known.count(messages), len(messages))
 
-    Of several that a row repeats it gets the most similar one, of equally similar ones the first.
-    """
-    near = Near(np.full(len(messages), -1), np.zeros(len(messages), bool))
-    of_held = [np.zeros(0, np.uint64), *(_triples(batch)[1] for batch in word_ngrams.of(held))]
-    known = np.unique(np.concatenate(of_held))
-    if not len(known) or not len(messages):
+
+@dataclass
+class Held:
+    """What rows are compared with: the triples of the held-out ones, and in how many of these each is."""
+
+    known: KnownHashes
+    sets: "_Sets"
+    times: np.ndarray
+
+    @classmethod
+    def of(cls, held: pa.ChunkedArray) -> "Held":
+        """Take up the triples of held-out conversations."""
+        words = list(word_ngrams.of(held))
+        known = KnownHashes(np.concatenate([np.zeros(0, np.uint64), *(_triples(of)[1] for of in words)]))
+        sets = _Sets.joined([_Sets.of(of, known) for of in words], known)
+        return cls(known, sets, sets.has.count_nonzero(axis=0))
+
+    def count(self, messages: pa.ChunkedArray) -> np.ndarray:
+        """Count in how many of these conversations each triple of held-out rows is, for `near`."""
+        counts = np.zeros(len(self.known), np.int64)
+        for batch in word_ngrams.of(messages):
+            counts += np.bincount(self.known.of_rows(*_triples(batch))[1], minlength=len(counts))
+        return counts
+
+    def near(self, messages: pa.ChunkedArray, counts: np.ndarray, rows: int) -> Near:
+        """Compare conversations with the held-out ones; `counts` are those of `count` over `rows` rows.
+
+        Of several that a row repeats it gets the most similar one, of equally similar ones the first.
+        """
+        near = Near(np.full(len(messages), -1), np.zeros(len(messages), bool))
+        likely, every = self._likely(messages)
+        if not len(likely):
+            return near
+        most = np.maximum(counts, self.times)
+        own = np.flatnonzero(most <= limit(rows))
+        own = own[np.argsort(most[own], kind="stable")]
+        rare, held_rare = every.columns(own), self.sets.columns(own)
+        firsts, held_firsts = rare.prefix(), held_rare.prefix().T.tocsr()
+        for start in range(0, len(likely), _ROWS):
+            pairs = (firsts[start : start + _ROWS] @ held_firsts).tocoo()
+            at, other, _ = _similar(pairs.row + start, pairs.col, rare, held_rare)
+            at, other, alike = _similar(at, other, every, self.sets)
+            order = np.lexsort((other, -alike, at))
+            best = order[np.unique(at[order], return_index=True)[1]]
+            near.nearest[likely[at[best]]] = other[best]
+        near.covered[likely] = near.nearest[likely] < 0
         return near
-    every, held_every = _Sets.of(messages, known), _Sets.of(held, known)
-    most = np.maximum(every.has.count_nonzero(axis=0), held_every.has.count_nonzero(axis=0))
-    own = np.flatnonzero(most <= limit(len(messages)))
-    own = own[np.argsort(most[own], kind="stable")]
-    # All others have too little of any held-out row.
-    likely = np.flatnonzero((every.size > 0) & (every.known >= THRESHOLD * every.size))
-    every = every.rows(likely)
-    rare, held_rare = every.columns(own), held_every.columns(own)
-    firsts, held_firsts = rare.prefix(), held_rare.prefix().T.tocsr()
-    for start in range(0, len(likely), _ROWS):
-        pairs = (firsts[start : start + _ROWS] @ held_firsts).tocoo()
-        at, other, _ = _similar(pairs.row + start, pairs.col, rare, held_rare)
-        at, other, alike = _similar(at, other, every, held_every)
-        order = np.lexsort((other, -alike, at))
-        best = order[np.unique(at[order], return_index=True)[1]]
-        near.nearest[likely[at[best]]] = other[best]
-    near.covered[likely] = near.nearest[likely] < 0
-    return near
+
+    def _likely(self, messages: pa.ChunkedArray) -> tuple[np.ndarray, "_Sets"]:
+        """Return the rows of which held-out ones have enough, and their sets: all others have too little.
+
+        What the beginning of a row has of its own decides it for most.
+        """
+        rows, sets = [np.zeros(0, np.int64)], []
+        start = 0
+        for batch in word_ngrams.tokens(messages) if len(self.known) else ():
+            most = np.maximum(batch.most_words() - (SHINGLE - 1), 1)
+            maybe = np.flatnonzero(self._unknown(batch) <= (1 - THRESHOLD) * most + 1e-6)
+            found = _Sets.of(batch.of_rows(maybe).words(), self.known)
+            enough = np.flatnonzero((found.size > 0) & (found.known >= THRESHOLD * found.size))
+            rows.append(maybe[enough] + start)
+            sets.append(found.rows(enough))
+            start += len(batch)
+        return np.concatenate(rows), _Sets.joined(sets, self.known)
+
+    def _unknown(self, batch: word_ngrams.Tokens) -> np.ndarray:
+        """Count the different triples at the beginning of each row that no held-out row has, or fewer."""
+        tokens = np.diff(batch.offsets)
+        counts = np.minimum(tokens, (_BEGINNING * tokens).astype(np.int64) + SHINGLE)
+        words = batch.of_rows(np.arange(len(batch)), counts).words()
+        grams = words.grams(SHINGLE)
+        own = ~self.known.maybe(grams.hashes) & (words.counts >= SHINGLE)[grams.row]
+        return _distinct(grams.row[own], grams.hashes[own], len(batch))
 
 
 @dataclass
@@ -81,16 +133,21 @@ class _Sets:
     size: np.ndarray
 
     @classmethod
-    def of(cls, messages: pa.ChunkedArray, known: np.ndarray) -> "_Sets":
-        parts, sizes = [], []
-        for batch in word_ngrams.of(messages):
-            row, triple = _triples(batch)
-            sizes.append(np.bincount(row, minlength=len(batch)))
-            place = np.minimum(np.searchsorted(known, triple), len(known) - 1)
-            ours = known[place] == triple
-            ones, shape = np.ones(int(ours.sum()), np.int32), (len(batch), len(known))
-            parts.append(sparse.csr_array((ones, (row[ours], place[ours])), shape=shape))
-        return cls(sparse.vstack(parts, format="csr"), np.concatenate(sizes))
+    def of(cls, words: word_ngrams.Words, known: KnownHashes) -> "_Sets":
+        row, triple = _triples(words)
+        size = _distinct(row, triple, len(words))
+        row, place = known.of_rows(row, triple)
+        ones, starts = np.ones(len(row), np.int32), np.searchsorted(row, np.arange(len(words) + 1))
+        return cls(sparse.csr_array((ones, place, starts), shape=(len(words), len(known))), size)
+
+    @classmethod
+    def joined(cls, sets: list["_Sets"], known: KnownHashes) -> "_Sets":
+        none = cls(sparse.csr_array((0, len(known)), dtype=np.int32), np.zeros(0, np.int64))
+        all_sets = [none, *sets]
+        return cls(
+            sparse.vstack([of.has for of in all_sets], format="csr"),
+            np.concatenate([of.size for of in all_sets]),
+        )
 
     @property
     def known(self) -> np.ndarray:
@@ -132,10 +189,17 @@ def _similar(
     return at[near], other[near], alike[near]
 
 
-def _triples(batch: word_ngrams.Words) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows' different triples: the row of each, and its hash."""
-    grams = batch.grams(SHINGLE)
-    # A row's triples apart from another's: by an odd factor, so that no two of a row fall together.
-    key = grams.hashes + grams.row.astype(np.uint64) * _ODD
-    at = np.unique(key, return_index=True)[1]
-    return grams.row[at], grams.hashes[at]
+def _triples(words: word_ngrams.Words) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows' triples, each as often as it is there: the row that it is in, and its hash."""
+    grams = words.grams(SHINGLE)
+    return grams.row, grams.hashes
+
+
+def _distinct(row: np.ndarray, hashes: np.ndarray, rows: int) -> np.ndarray:
+    """Count the different hashes of each row."""
+    bits = np.uint64(max(1, rows - 1).bit_length())
+    # The row in front, so that one sort does: what the shift drops of a hash tells no two of a row apart.
+    key = np.sort((row.astype(np.uint64) << (np.uint64(64) - bits)) | (hashes >> bits))
+    first = np.ones(len(key), bool)
+    first[1:] = key[1:] != key[:-1]
+    return np.bincount((key[first] >> (np.uint64(64) - bits)).astype(np.int64), minlength=rows)

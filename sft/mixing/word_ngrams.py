@@ -2,6 +2,9 @@
 
 A word is a run of letters and digits in lower case; scripts that are written without spaces count every
 letter as a word. Words are hashed by their text, so equal runs have equal hashes in any row, file or process.
+
+Most text is ASCII, where words are what lies between other bytes: a table of the bytes finds them. What holds
+other letters is normalized by Arrow first, each distinct run of bytes once.
 """
 
 from collections.abc import Iterator
@@ -12,10 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-_BATCH = 16_384
+from sft.mixing.string_hashes import PADDING, xxh3_64
+
+# So that what is made of a batch of common rows stays in the processor's cache.
+_BATCH = 1_024
 _APART = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 # As standardized rows have a call; within the arguments, texts have their quotes escaped.
 _ID = r'\{"id": "(?:[^"\\]|\\.)*", ("type": "function", "function": )'
+# ASCII letters in lower case, digits, a space for what lies between; other bytes are letters till looked at.
+_SPACE = 32
+_LOWER = bytes(byte if byte > 127 or chr(byte).isalnum() else _SPACE for byte in range(256)).lower()
+# Of a character's UTF-8 a byte becomes two words at most: U+3316 stands for six letters that are words.
+_MOST_WORDS = 2
 
 
 @dataclass
@@ -44,21 +55,145 @@ class Words:
 
     def grams(self, n: int) -> Grams:
         """Hash every run of n words; a row of fewer words has one run, of all of them."""
-        row = np.repeat(np.arange(len(self)), self.counts)
-        at = np.arange(len(self.hashes))
-        start, end = self.offsets[:-1][row], self.offsets[1:][row]
-        total = np.zeros(len(at), np.uint64)
-        for k in range(n):
-            # An odd factor for each place, so the order of the words counts.
-            factor = np.uint64(xxhash.xxh3_64_intdigest(f"place {k}".encode()) | 1)
-            inside = np.flatnonzero(at + k < end)
-            total[inside] += self.hashes[inside + k] * factor
-        whole = (at + n <= end) | (at == start)
-        return Grams(total[whole], row[whole], at[whole])
+        size, counts, begin = len(self.hashes), self.counts, self.offsets[:-1]
+        # An odd factor for each place, so the order of the words counts.
+        factors = [np.uint64(xxhash.xxh3_64_intdigest(f"place {k}".encode()) | 1) for k in range(n)]
+        total = np.zeros(size, np.uint64)
+        whole = np.ones(size, bool)
+        for k, factor in enumerate(factors[:size]):
+            total[: size - k] += self.hashes[k:] * factor
+            if k:
+                whole[self.offsets[1:][counts >= k] - k] = False
+        short = np.flatnonzero((counts > 0) & (counts < n))
+        if len(short):
+            whole[begin[short]] = True
+            total[begin[short]] = 0
+            for k, factor in enumerate(factors):
+                of = begin[short[counts[short] > k]]
+                total[of] += self.hashes[of + k] * factor
+        runs = np.where(counts > 0, np.maximum(counts - n + 1, 1), 0)
+        return Grams(total[whole], np.repeat(np.arange(len(self)), runs), np.flatnonzero(whole))
+
+
+@dataclass
+class Tokens:
+    """Runs of bytes between ASCII's spaces and signs; row r has those from `offsets[r]` to `offsets[r + 1]`.
+
+    One is a word where it is ASCII, and any number of words where it is not (`other`). `raw` is the text as
+    it was; in `text`, padded for `xxh3_64`, ASCII is in lower case.
+    """
+
+    raw: np.ndarray
+    text: np.ndarray
+    start: np.ndarray
+    size: np.ndarray
+    other: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, parts: pa.Array, sizes: np.ndarray) -> "Tokens":
+        """Find the tokens of texts that come in parts, of which row r has `sizes[r]`."""
+        _, offsets, data = parts.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[parts.offset : parts.offset + len(parts) + 1]
+        raw = b"" if data is None else data[bounds[0] : bounds[-1]].to_pybytes()
+        bounds = bounds - bounds[0]
+        text = np.frombuffer(raw.translate(_LOWER) + bytes([_SPACE]) * PADDING, np.uint8)
+        inside = text > _SPACE
+        first, last = inside.copy(), inside.copy()
+        first[1:] &= ~inside[:-1]
+        last[:-1] &= ~inside[1:]
+        first[bounds], last[bounds - 1] = inside[bounds], inside[bounds - 1]
+        start = np.flatnonzero(first)
+        other = np.zeros(len(start), bool)
+        if not raw.isascii():
+            high = text > 127
+            high[1:] &= text[:-1] < 128
+            high[bounds] = text[bounds] > 127
+            other[np.searchsorted(start, np.flatnonzero(high), side="right") - 1] = True
+        size = np.flatnonzero(last) + 1 - start
+        rows = np.searchsorted(start, bounds[np.concatenate([[0], np.cumsum(sizes)])])
+        if other.any():
+            # With the sign before it, which a mark can make another sign of: U+0338 after "=".
+            begins = np.zeros(len(text), bool)
+            begins[bounds] = True
+            after = np.flatnonzero(other & ~begins[start])
+            start[after] -= 1
+            size[after] += 1
+        return cls(np.frombuffer(raw, np.uint8), text, start, size, other, rows)
+
+    def of_rows(self, rows: np.ndarray, counts: np.ndarray | None = None) -> "Tokens":
+        """Return those rows, of each the first tokens, as many as `counts` says, or all."""
+        counts = np.diff(self.offsets)[rows] if counts is None else counts
+        at = ranges(self.offsets[rows], counts)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return Tokens(
+            self.raw, self.text, self.start.take(at), self.size.take(at), self.other.take(at), offsets
+        )
+
+    def most_words(self) -> np.ndarray:
+        """Return for each row a number of words that it does not exceed."""
+        most = np.diff(self.offsets)
+        if self.other.any():
+            at = np.flatnonzero(self.other)
+            row = np.searchsorted(self.offsets, at, side="right") - 1
+            most += np.bincount(row, _MOST_WORDS * self.size[at], len(most)).astype(np.int64)
+        return most
+
+    def words(self) -> Words:
+        """Split what is not ASCII, and hash the words."""
+        if not self.other.any():
+            return Words(xxh3_64(self.text, self.start, self.size), self.offsets)
+        at = np.flatnonzero(self.other)
+        size = self.size[at]
+        data = self.raw[ranges(self.start[at], size)]
+        offsets = np.concatenate([[0], np.cumsum(size)])
+        texts = pa.LargeStringArray.from_buffers(len(at), pa.py_buffer(offsets), pa.py_buffer(data))
+        encoded = texts.dictionary_encode()
+        distinct = split_any(encoded.dictionary)
+        index = encoded.indices.to_numpy()
+        found = distinct.counts[index]
+        counts = np.ones(len(self.start), np.int64)
+        counts[at] = found
+        places = np.concatenate([[0], np.cumsum(counts)])
+        hashes = np.empty(places[-1], np.uint64)
+        hashes[ranges(places[at], found)] = distinct.hashes[ranges(distinct.offsets[:-1][index], found)]
+        plain = np.flatnonzero(~self.other)
+        hashes[places[plain]] = xxh3_64(self.text, self.start[plain], self.size[plain])
+        return Words(hashes, places[self.offsets])
+
+
+def split_any(text: pa.Array) -> Words:
+    """Split texts of any letters into words, and hash these."""
+    plain = pc.utf8_lower(pc.utf8_normalize(text, "NFKC"))
+    plain = pc.replace_substring_regex(plain, _APART, r" \1 ")
+    plain = pc.utf8_trim(pc.replace_substring_regex(plain, r"[^\p{L}\p{M}\p{N}]+", " "), " ")
+    lists = pc.split_pattern(plain, " ")
+    flat = lists.flatten()
+    sizes = pc.list_value_length(lists).to_numpy().copy()
+    sizes[pc.equal(plain, "").to_numpy(zero_copy_only=False)] = 0  # split, it is one empty word
+    digest = xxhash.xxh3_64_intdigest
+    hashes = np.array([digest(word.encode()) for word in flat.to_pylist() if word], np.uint64)
+    return Words(hashes, np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def texts(messages: pa.ChunkedArray | pa.Array) -> Iterator[pa.Array]:
-    """Yield each conversation's text, a batch of rows at a time; system messages are left out.
+    """Yield each conversation's text, a batch of rows at a time; system messages are left out."""
+    for said, sizes in _said(messages):
+        offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]))
+        yield pc.binary_join(pa.LargeListArray.from_arrays(offsets, said), pa.scalar("\n", pa.large_string()))
+
+
+def tokens(messages: pa.ChunkedArray | pa.Array) -> Iterator[Tokens]:
+    """Yield the tokens of conversations, a batch of rows at a time; system messages have none."""
+    for said, sizes in _said(messages):
+        yield Tokens.of(said, sizes)
+
+
+def _said(messages: pa.ChunkedArray | pa.Array) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """Yield the texts of a batch's messages, and how many messages each row has.
 
     One system message can stand before thousands of conversations that have nothing else in common.
     """
@@ -66,40 +201,35 @@ def texts(messages: pa.ChunkedArray | pa.Array) -> Iterator[pa.Array]:
     for batch in table.to_batches(max_chunksize=_BATCH):
         rows = batch["messages"]
         flat = rows.flatten()
+        content = _text(flat)
         said = pc.not_equal(flat.field("role"), "system")
-        content = pc.if_else(said, _text(flat), pa.scalar("", pa.large_string()))
-        sizes = pc.fill_null(pc.list_value_length(rows), 0).cast(pa.int64())
-        offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(sizes)])
-        yield pc.binary_join(
-            pa.LargeListArray.from_arrays(offsets, content), pa.scalar("\n", pa.large_string())
-        )
+        if not pc.all(said, min_count=0).as_py():
+            content = pc.if_else(said, content, pa.scalar("", pa.large_string()))
+        yield content, pc.fill_null(pc.list_value_length(rows), 0).to_numpy().astype(np.int64)
 
 
 def _text(messages: pa.Array) -> pa.Array:
     """Return what each message says, thinks and calls; a call's id, which is drawn at random, left out."""
-    parts = [messages.field(name).cast(pa.large_string()) for name in ("reasoning", "content", "tool_calls")]
+    fields = [messages.field(name) for name in ("reasoning", "content", "tool_calls")]
+    parts = [field.cast(pa.large_string()) for field in fields]
+    if all(part.null_count == len(part) for part in (parts[0], parts[2])):
+        return pc.fill_null(parts[1], "")
     parts[-1] = pc.replace_substring_regex(parts[-1], _ID, r"{\1")
     return pc.binary_join_element_wise(*parts, pa.scalar("\n", pa.large_string()), null_handling="skip")
 
 
 def split(text: pa.Array) -> Words:
     """Split texts into words and hash these."""
-    plain = pc.utf8_lower(pc.utf8_normalize(text.cast(pa.large_string()), "NFKC"))
-    plain = pc.replace_substring_regex(plain, _APART, r" \1 ")
-    plain = pc.utf8_trim(pc.replace_substring_regex(plain, r"[^\p{L}\p{M}\p{N}]+", " "), " ")
-    lists = pc.split_pattern(plain, " ")
-    flat = lists.flatten()
-    sizes = pc.list_value_length(lists).to_numpy().copy()
-    sizes[pc.equal(plain, "").to_numpy(zero_copy_only=False)] = 0  # split, it is one empty word
-    flat = flat.filter(pc.not_equal(flat, ""))
-    encoded = flat.dictionary_encode()
-    digest = xxhash.xxh3_64_intdigest
-    distinct = [digest(word.encode()) for word in encoded.dictionary.to_pylist()]
-    hashes = np.array(distinct, np.uint64)[encoded.indices.to_numpy()]
-    return Words(hashes, np.concatenate([[0], np.cumsum(sizes)]))
+    return Tokens.of(text.cast(pa.large_string()), np.ones(len(text), np.int64)).words()
 
 
 def of(messages: pa.ChunkedArray | pa.Array) -> Iterator[Words]:
     """Yield the words of conversations, a batch of rows at a time (all words at once can fill the memory)."""
-    for batch in texts(messages):
-        yield split(batch)
+    for batch in tokens(messages):
+        yield batch.words()
+
+
+def ranges(start: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the numbers from each start on, `size` of them each, one after another."""
+    ends = np.cumsum(size)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - size), size)

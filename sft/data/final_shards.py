@@ -1,0 +1,138 @@
+"""The standardized rows that stay, from pieces to shards: without what is held out, in the order of ids.
+
+A shard is read, compared, sorted and written by one process, and no other rows are in its memory.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from sft.core import shards
+from sft.core.row_schema import HOLDOUT_ONLY
+from sft.core.workers import Workers
+from sft.data.evaluation_pool import CHOICES
+from sft.data.staging import SEQ, Piece, rows_of_shard
+
+# Of how many rows, roughly, it is counted how often they have what held-out rows have; ids are hashes, so the
+# first shards are as good as any.
+COUNTED = 1 << 17
+
+
+class Near(Protocol):
+    """Which rows nearly repeat a held-out one (-1: none), and of which held-out rows have most."""
+
+    nearest: np.ndarray
+    covered: np.ndarray
+
+
+class HeldOut(Protocol):
+    """Held-out rows, to compare others with."""
+
+    def count(self, messages: pa.ChunkedArray) -> np.ndarray:
+        """Count of each thing that is compared in how many conversations it is."""
+        ...
+
+    def near(self, messages: pa.ChunkedArray, counts: np.ndarray, rows: int) -> Near:
+        """Compare conversations, given these counts over so many rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Rows of base, or of extra: the pieces that have them, their columns, and the `seq` of those that go.
+
+    `out` is ascending. `near` compares conversations with the held-out ones.
+    """
+
+    folder: Path
+    pieces: tuple[Piece, ...]
+    schema: pa.Schema
+    out: np.ndarray
+    near: Callable[[pa.ChunkedArray], Near] | None = None
+
+
+@dataclass
+class Written:
+    """The rows that were written, those left out as near to a held-out one by source, and those `covered`."""
+
+    rows: int = 0
+    near: Counter[str] = field(default_factory=Counter)
+    covered: int = 0
+
+    def __add__(self, other: "Written") -> "Written":
+        return Written(self.rows + other.rows, self.near + other.near, self.covered + other.covered)
+
+
+def write(
+    wanted: Sequence[Wanted], alone: Sequence[int], held: HeldOut, bits: int, workers: Workers
+) -> list[Written]:
+    """Write 2^bits shards of each of the folders; `alone` counts the rows that are items of their own.
+
+    Only those are compared with the held-out ones: where a reader knows what a row is made from, all forms of
+    what is held out are gone already, and what is alike is another item.
+    """
+    compared = []
+    for one, rows in zip(wanted, alone, strict=True):
+        if rows:
+            some = range(max(1, min(1 << bits, -(-COUNTED * (1 << bits) // rows))))
+            counted = list(workers.map(partial(_count, wanted=one, bits=bits, held=held), some))
+            counts = np.sum([counts for _, counts in counted], axis=0)
+            of_rows = sum(rows for rows, _ in counted)
+            one = replace(one, near=partial(held.near, counts=counts, rows=of_rows))
+        compared.append(one)
+    for one in compared:
+        one.folder.mkdir(parents=True, exist_ok=True)
+    total = [Written() for _ in wanted]
+    results = workers.map(partial(_write_all, wanted=compared, bits=bits), range(1 << bits))
+    for of_shard in tqdm(results, total=1 << bits, desc="writing", unit="shard", delay=2, leave=False):
+        total = [before + new for before, new in zip(total, of_shard, strict=True)]
+    return total
+
+
+def _count(number: int, wanted: Wanted, bits: int, held: HeldOut) -> tuple[int, np.ndarray]:
+    rows = _rows(number, wanted, bits)
+    rows = rows.filter(pc.equal(rows["id"], rows["item"]))
+    return len(rows), held.count(rows["messages"])
+
+
+def _write_all(number: int, wanted: Sequence[Wanted], bits: int) -> list[Written]:
+    return [_write(number, one, bits) for one in wanted]
+
+
+def _write(number: int, wanted: Wanted, bits: int) -> Written:
+    rows = _rows(number, wanted, bits)
+    written = Written()
+    if wanted.near is not None and len(rows):
+        alone = np.flatnonzero(pc.equal(rows["id"], rows["item"]))
+        some = rows["messages"] if len(alone) == len(rows) else rows["messages"].take(pa.array(alone))
+        found = wanted.near(some)
+        near = alone[found.nearest >= 0]
+        written.covered = int(found.covered.sum())
+        written.near.update(rows["source"].take(pa.array(near)).to_pylist())
+        if len(near):
+            stay = np.ones(len(rows), bool)
+            stay[near] = False
+            rows = rows.filter(pa.array(stay))
+    written.rows = len(rows)
+    rows = rows.take(pa.array(shards.by_id(rows["id"], rows[SEQ].to_numpy())))
+    unwanted = [name for name in (*HOLDOUT_ONLY, CHOICES, SEQ) if name in rows.column_names]
+    shards.write(shards.path_of(wanted.folder, number), rows.drop_columns(unwanted).combine_chunks())
+    return written
+
+
+def _rows(number: int, wanted: Wanted, bits: int) -> pa.Table:
+    """Read the rows of a shard that are not out."""
+    rows = rows_of_shard(wanted.pieces, wanted.schema, number, bits)
+    if len(wanted.out) and len(rows):
+        seq = rows[SEQ].to_numpy()
+        place = np.minimum(np.searchsorted(wanted.out, seq), len(wanted.out) - 1)
+        rows = rows.filter(pa.array(wanted.out[place] != seq))
+    return rows
