@@ -115,7 +115,7 @@ def read_mix(mixture: MixtureParams) -> Mix:
     rows = ShardRows(paths.MIX)
     held_out = read_parquet(paths.VALIDATION, COLUMNS)
     counts = pc.value_counts(rows.index["kind"]).to_pylist()
-    in_mix = Counter({entry["values"]: entry["counts"] for entry in counts})
+    in_mix = Counter(dict(sorted((entry["values"], entry["counts"]) for entry in counts)))
     kinds = (rows.index.schema.metadata or {}).get(b"kinds")
     if kinds is None:
         raise UserError(

@@ -81,13 +81,8 @@ class _Reader:
         weights: Mapping[str, float] | None,
         endless: bool,
     ) -> None:
-        self.name, self.size, self.budget, self.shape, self.endless = (
-            name,
-            len(stored),
-            budget,
-            shape,
-            endless,
-        )
+        self.name, self.size, self.endless = name, len(stored), endless
+        self.budget, self.shape = budget, shape
         self.reading = Reading()
         self.tokenizing = Tokenizing(tokenizer, shape)
         self.blocks = Blocks(stored)

@@ -78,6 +78,8 @@ class Tokenizing:
     def shared_out(self, parts: Iterable[pa.Table]) -> Iterator[list[Tokenized]]:
         """Tokenize the rows of each part in turn, on all cores: in forked processes, a few parts ahead.
 
+        Parts are no slices: these take all of their table along.
+
         Call it before a model is loaded, whose threads and whose GPU are not for them. Raises UserError
         where one of them is killed.
         """
@@ -88,7 +90,7 @@ class Tokenizing:
         waiting: deque[Future[list[Tokenized]]] = deque()
         try:
             for part in parts:  # not by the pool's map, which takes all parts at once
-                waiting.append(self._pool.submit(_tokenize, _as_bytes(part)))
+                waiting.append(self._pool.submit(_tokenize, part))
                 if len(waiting) == AHEAD * cores():
                     yield waiting.popleft().result()
             while waiting:
@@ -124,17 +126,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _as_bytes(table: pa.Table) -> bytes:
-    """Return what another process makes a table of: pickled, slices would come with the whole table."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _tokenize(part: bytes) -> list[Tokenized]:
-    with pa.ipc.open_stream(part) as stream:
-        return [_of_process.tokenize(row) for row in stream.read_all().to_pylist()]
+def _tokenize(part: pa.Table) -> list[Tokenized]:
+    return [_of_process.tokenize(row) for row in part.to_pylist()]
 
 
 def _labelled(row: dict[str, Any], tokenizer: Any, shape: RowShape) -> Tokenized:
