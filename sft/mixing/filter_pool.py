@@ -66,8 +66,8 @@ def filter_pool(
     on = ["random"] if params.random else params.active
     left = []
     for shard, gone in zip(pool, removed, strict=True):
-        counts = shard.counts + Counter(gone["filter"].to_pylist())
-        counts.update(dict.fromkeys(on, 0))
+        by_filter = Counter(gone["filter"].to_pylist())
+        counts = Counter({**shard.counts, **{name: by_filter[name] for name in on}})
         parts = [
             rows.take(_stay(rows, gone, name))
             for name, rows in (("base", shard.base), ("extra", shard.extra))

@@ -87,7 +87,7 @@ def rank_shard(files: Files, seed: int, keep_overlap: bool) -> Shard:
     counts = Counter(
         base_duplicates=int(base_copy.sum()),
         extra_duplicates=int(extra_copy.sum()),
-        extra_in_base=int(overlap.sum()),
+        extra_in_base=0 if keep_overlap else int(overlap.sum()),
     )
     gone = extra_copy
     if not keep_overlap:
