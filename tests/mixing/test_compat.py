@@ -22,7 +22,7 @@ TEXTS = [
 
 
 def test_the_model_s_automaton_weights_and_aliases() -> None:
-    """One text at a time as py3langid does, by what is taken from it, gives its languages and probabilities."""
+    """What is taken from py3langid gives the languages and probabilities that it gives itself."""
     model = compat.language_model()
     read = [compat.language_bytes(text) for text in TEXTS]
     where = LOOK_AT.format("visit_counts and LanguageIdentifier._decide")
@@ -37,9 +37,8 @@ def test_the_model_s_automaton_weights_and_aliases() -> None:
 
 def test_rows_have_the_languages_that_the_model_gives_each() -> None:
     rng = np.random.default_rng(0)
-    rows = [
-        dialogue(*(" ".join(rng.choice(TEXTS, rng.integers(0, 3))) for _ in range(2))) for _ in range(400)
-    ]
+    said = [" ".join(rng.choice(TEXTS, rng.integers(0, 3))) for _ in range(600)]
+    rows = [dialogue(question, answer) for question, answer in zip(said[::2], said[1::2], strict=True)]
     model = compat.language_model()
     expected = []
     for question, answer in rows:
