@@ -75,7 +75,10 @@ class FilterParams(Params):
 
 @dataclass
 class _Left:
-    """What filters leave of a shard: the numbers of its rows that stay, and those that go, of REMOVED."""
+    """What filters leave of a shard: the numbers of its rows that stay, and those that go, of REMOVED.
+
+    `counts`: in how many of those that stay evaluation texts' runs are.
+    """
 
     rows: np.ndarray
     removed: pa.Table
@@ -163,20 +166,14 @@ def _repeating(found: pa.Table) -> pa.Table:
     return removed("near_duplicates", found, reasons, found["match"])
 
 
-def _word_counts(rows: pa.Table) -> np.ndarray:
-    return np.concatenate([[], *(batch.counts for batch in word_ngrams.of(rows["messages"]))]).astype(
-        np.int64
-    )
-
-
 def _too_short(rows: pa.Table, params: FilterParams) -> Removal:
-    counts = _word_counts(rows)
+    counts = word_ngrams.counts(rows["messages"])
     gone = counts < int(params.min_words)
     return Removal(gone, [f"{count} words" for count in counts[gone]])
 
 
 def _too_long(rows: pa.Table, params: FilterParams) -> Removal:
-    counts = _word_counts(rows)
+    counts = word_ngrams.counts(rows["messages"])
     gone = counts > int(params.max_words)
     return Removal(gone, [f"{count} words" for count in counts[gone]])
 

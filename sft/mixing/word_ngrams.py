@@ -229,6 +229,14 @@ def of(messages: pa.ChunkedArray | pa.Array) -> Iterator[Words]:
         yield batch.words()
 
 
+def counts(messages: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Count the words of each conversation."""
+    of_batches = [
+        batch.words().counts if batch.other.any() else np.diff(batch.offsets) for batch in tokens(messages)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *of_batches])
+
+
 def ranges(start: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return the numbers from each start on, `size` of them each, one after another."""
     ends = np.cumsum(size)

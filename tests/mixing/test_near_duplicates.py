@@ -5,8 +5,11 @@ import random
 import numpy as np
 import pytest
 
+from sft.mixing import candidates as comparing
+from sft.mixing import near_duplicates as module
 from sft.mixing import word_ngrams
-from sft.mixing.near_duplicates import SHINGLE, near_duplicates
+from sft.mixing.minhash import PERMUTATIONS, SHINGLE, banding
+from sft.mixing.near_duplicates import near_duplicates
 from tests.tiny import dialogue, table
 
 
@@ -44,3 +47,32 @@ def test_what_brute_force_finds(threshold):
     assert np.flatnonzero(match >= 0).tolist() == expected and 20 < len(expected) < 120
     assert near > 5  # pairs just below the threshold, which have to stay
     assert (similarity[expected] >= threshold).all() and set(match[expected]) <= set(kept)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
+def test_bands_find_what_is_as_like_as_the_threshold(threshold: float) -> None:
+    bands, width = banding(threshold)
+    assert bands * width <= PERMUTATIONS and (1 - threshold**width) ** bands <= 0.001
+
+
+def test_components_that_are_compared_apart_change_nothing(monkeypatch):
+    """Small groups and blocks, among them a component larger than a group: half of the rows repeat one another."""
+    alike = [" ".join(f"v{n}" for n in range(50)) + f" u{k}" for k in range(150)]
+    messages = table([dialogue("Say it.", text) for text in [*texts(), *alike]])["messages"]
+    match, similarity = near_duplicates(messages, 0.8)
+    assert (match[160:] >= 0).sum() == 149
+    written = []
+    groups = module._groups
+    monkeypatch.setattr(module, "_groups", lambda *given: written.append(groups(*given)) or written[-1])
+    monkeypatch.setattr(module, "_GROUP", 8)
+    monkeypatch.setattr(comparing, "_BLOCK", 16)
+    found = near_duplicates(messages, 0.8)
+    assert found[0].tolist() == match.tolist() and found[1].tolist() == similarity.tolist()
+    assert len(written[0]) > 5
+
+
+def test_nothing_alike_and_nothing_at_all():
+    messages = table([dialogue(f"a{n} b{n} c{n}", f"d{n}") for n in range(5)])["messages"]
+    for rows in (messages, messages.slice(0, 0)):
+        match, similarity = near_duplicates(rows, 0.8)
+        assert match.tolist() == [-1] * len(rows) and not similarity.any()
