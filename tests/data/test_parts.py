@@ -250,21 +250,23 @@ def test_a_damaged_file_tells_its_rows_as_far_as_its_footer_does(tmp_path: Path)
     assert error.value.rows == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("my.jsonl", b""),
-        ("my.jsonl", b" \n"),
-        ("my.jsonl", b"Once upon\na time\n"),
-        ("my.jsonl", b'{"prompt": "\xff"}\n'),
-        ("my.jsonl", b"<html></html>"),
-        ("my.json", b'[{"prompt": "q"'),
-        ("my.json", b"[]"),
-        ("my.jsonl.gz", gzip.compress(b'{"prompt": "q"}\n' * 500)[:-9]),
-        ("my.jsonl.zst", b"{}"),
-    ],
-)
-def test_what_is_unreadable(tmp_path: Path, name: str, content: bytes) -> None:
+UNREADABLE = {
+    "empty": ("my.jsonl", b""),
+    "blank": ("my.jsonl", b" \n"),
+    "prose": ("my.jsonl", b"Once upon\na time\n"),
+    "not UTF-8": ("my.jsonl", b'{"prompt": "\xff"}\n'),
+    "a page of HTML": ("my.jsonl", b"<html></html>"),
+    "an array cut off": ("my.json", b'[{"prompt": "q"'),
+    "an empty array": ("my.json", b"[]"),
+    "gzip cut off": ("my.jsonl.gz", gzip.compress(b'{"prompt": "q"}\n' * 500)[:-9]),
+    "not zstd": ("my.jsonl.zst", b"{}"),
+    "not Parquet": ("my.parquet", b"{}"),
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_what_is_unreadable(tmp_path: Path, what: str) -> None:
+    name, content = UNREADABLE[what]
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UnreadableFile):
