@@ -25,7 +25,7 @@ def plain(seed, texts, copies):
     return [row for _, _, row in sorted(keys)]
 
 
-@cases(0.3)
+@cases(0.2)
 @given(TEXTS, st.integers(0, 3), st.integers(1, 9))
 def test_orders_are_the_plain_ones(texts, seed, chunk):
     """Whatever the chunks in which the ids come, and those in which they are hashed."""
@@ -37,7 +37,7 @@ def test_orders_are_the_plain_ones(texts, seed, chunk):
         assert ranks(seed, ids).tolist() == ranks(seed, ids.cast(pa.large_string())).tolist()
 
 
-@cases(0.3)
+@cases(0.2)
 @given(TEXTS, st.integers(0, 3))
 def test_equal_ranks_go_by_id_then_by_row(texts, seed):
     """Of 64 bits no two ids' are equal in a lifetime: here of two bits."""

@@ -236,7 +236,7 @@ WEIGHTS = st.dictionaries(st.sampled_from("abc"), st.sampled_from([0.5, 1, 3]), 
 BUDGETS = st.sampled_from(["7 rows", "40 rows", "150 rows", "1 epoch", "2.5 epochs", "9k tokens"])
 
 
-@cases(0.3)
+@cases(0.2)
 @given(
     counts=st.tuples(st.integers(1, 40), st.integers(0, 15), st.integers(0, 3)),
     copies=st.integers(0, 5),
