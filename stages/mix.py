@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -138,7 +139,8 @@ def held_shares(examples: pa.Table, workers: Workers) -> dict[str, Any]:
     texts = Texts.of(examples, RUN)
     files = shards.paths(paths.MIX)
     hits = list(workers.map(partial(look, texts=texts), files))
-    counts, rows = sum(of_shard.counts for of_shard in hits), sum(of_shard.rows for of_shard in hits)
+    counts = np.sum([of_shard.counts for of_shard in hits], axis=0)
+    rows = sum(of_shard.rows for of_shard in hits)
     found = [texts.shares(of_shard, counts, rows) for of_shard in hits]
     largest = max(float(of_shard.share.max(initial=0.0)) for of_shard in found)
     return {

@@ -132,7 +132,7 @@ def test_duplicates_and_overlap_are_removed_and_counted(tmp_path: Path, bits: in
     of = files(tmp_path, [A, B, A, C, A], [C, D, D, E, C, B], bits)
     pool = ranked(of, 42, keep)
     counts = sum((shard.counts for shard in pool), Counter())
-    assert counts == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 0 if keep else 2}
+    assert counts == Counter(base_duplicates=2, extra_duplicates=2, extra_in_base=0 if keep else 2)
     left = {
         name: [
             row

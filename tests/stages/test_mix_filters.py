@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from scripts import preset
+from sft.core import shards
 from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_parquet
 from sft.core.params import load, section
@@ -19,7 +20,7 @@ from sft.data.evaluation_pool import EXAMPLES
 from stages import mix
 from tests.filter_pools import EVERY, OFF, Pools
 from tests.imports import ROOT
-from tests.tiny import dialogue, table
+from tests.tiny import dialogue, save_shards, table
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def standardized(part: str, rows: pa.Table) -> None:
-    write_parquet(f"data/standardized/{part}.parquet", rows)
+    save_shards(f"data/standardized/{part}", rows)
 
 
 def write(pools: Pools, rng: np.random.Generator | None = None) -> None:
@@ -50,7 +51,7 @@ def write(pools: Pools, rng: np.random.Generator | None = None) -> None:
 def mixed(size: int | Literal["all"] = 500, seed: int = 42, **filters: Any) -> list[str]:
     """Run the stage; return the ids of the mix in their order."""
     mix.main({"data": {"size": size, "seed": seed, "filters": {**OFF, **filters}}})
-    return read_parquet("data/mix.parquet")["id"].to_pylist()
+    return shards.read("data/mix").sort_by("rank")["id"].to_pylist()
 
 
 def metrics() -> Any:
@@ -111,7 +112,7 @@ def test_the_mix_keeps_the_rows_kinds_and_names_those_without_rows(pools: Pools)
     write(pools)
     standardized("extra", table([dialogue("one", "row")], "third"))
     mixed(2)
-    mix = read_parquet("data/mix.parquet")
+    mix = shards.read("data/mix")
     kinds = json.loads(mix.schema.metadata[b"kinds"])
     assert list(kinds) == ["first", "second", "third"] and (kinds["first"], kinds["third"]) == (600, 1)
     assert metrics()["kinds"] == dict(Counter(mix["kind"].to_pylist())) and "third" not in metrics()["kinds"]
@@ -122,7 +123,7 @@ def test_counts_add_up(pools: Pools) -> None:
     mixed(**EVERY)
     counted = metrics()
     rows = read_parquet("data/removed.parquet")
-    read = sum(len(read_parquet(f"data/standardized/{part}.parquet")) for part in ("base", "extra"))
+    read = sum(shards.count(f"data/standardized/{part}") for part in ("base", "extra"))
     assert sum(counted["removed"].values()) == len(rows) == read - sum(counted["available"].values())
     by_filter: dict[str, int] = {}
     for counts in counted["removed_by_source"].values():
