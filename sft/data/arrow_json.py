@@ -20,7 +20,7 @@ _LONGEST = 32 << 20
 # Arrow gives every object all keys of the others: 10,000 rows of a key each took 8 s and 1.4 GB, and more
 # take the square of that. Where this share of the keys has more than so many, rows are read one by one.
 _SHARE, _KEYS = 0.05, 100
-_PIECE = 512  # bytes, so that of keys that stand together some are drawn
+_PIECE = 256  # bytes, so that of keys that stand together some are drawn
 _COLON, _SPACE = re.compile(b":"), ord(" ")
 _OBJECT = re.compile(rb"\s*\{")
 _BRACKETS = b"[]{}\n"

@@ -105,8 +105,11 @@ class _Text:
         done = self._read[: self.at]
         self._lines += done.count("\n")
         self._column = len(done) - done.rfind("\n") - 1 if "\n" in done else self._column + len(done)
-        block = next(self._blocks, b"")
-        self._ended = not block
-        new = self._decoder.decode(block, final=self._ended)
-        self._read, self.at = self._read[self.at :] + new, 0
+        rest, new = self._read[self.at :], ""
+        # Twice as much each time, so that a long value is not parsed from its begin for every block of it.
+        while not self._ended and len(new) <= len(rest):
+            block = next(self._blocks, b"")
+            self._ended = not block
+            new += self._decoder.decode(block, final=self._ended)
+        self._read, self.at = rest + new, 0
         self.escapes = has_escapes(self._read)

@@ -177,10 +177,15 @@ def _gathered(raws: Iterable[Raw]) -> Iterator[Raw]:
         held.append(raw)
         rows, size = rows + len(raw.table), size + raw.table.nbytes
         if rows >= _ROWS or size >= _BYTES:
-            yield joined(held)
+            yield _one_chunk(joined(held))
             held, rows, size = [], 0, 0
     if held:
-        yield joined(held)
+        yield _one_chunk(joined(held))
+
+
+def _one_chunk(raw: Raw) -> Raw:
+    raw.table = raw.table.combine_chunks()
+    return raw
 
 
 class _Again:

@@ -94,5 +94,5 @@ def joined(raws: list[Raw]) -> Raw:
         for name, odd in raw.mixed.items():
             mixed.setdefault(name, {}).update({len(numbers) + at: text for at, text in odd.items()})
         numbers += raw.numbers
-    table = pa.concat_tables(raw.table for raw in raws).combine_chunks()
+    table = pa.concat_tables(raw.table for raw in raws)
     return Raw(table, numbers, [reject for raw in raws for reject in raw.rejects], mixed)

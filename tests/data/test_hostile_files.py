@@ -22,7 +22,7 @@ from sft.data.sources import load
 
 GOOD = json.dumps({"prompt": "q", "completion": "a"}) + "\n"
 DEEP = "[" * 100_000 + "]" * 100_000
-MOST_MEMORY = 800 << 20  # bytes of the process that reads them all
+MOST_MEMORY = 600 << 20  # bytes of the process that reads them all
 MOST_SECONDS = 240
 
 # Reads each file, and prints in JSON what comes out.
