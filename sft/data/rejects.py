@@ -31,7 +31,7 @@ def check(uri: str, rejects: list[Reject], rows: int, limit: float, path: Path |
     if lost <= limit * total:
         return
     first = "\n".join(
-        f"  {r.source}: {r.detail}" if r.rows > 1 else f"  row {r.row}: {r.why()}: {r.text[:120]!r}"
+        f"  {r.detail}" if not r.text else f"  row {r.row}: {r.why()}: {r.text[:120]!r}"
         for r in rejects[:5]
     )
     raise UserError(

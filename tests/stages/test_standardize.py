@@ -5,8 +5,11 @@ import random
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from sft.core import shards
+from sft.core.errors import UserError
 from sft.core.files import read_parquet
 from sft.core.params import load
 from sft.data import account
@@ -97,8 +100,8 @@ def test_near_copies_of_what_is_held_out_leave_training_and_are_counted(
     standardize.main(values)
     metrics = json.loads(Path(paths.METRICS_STANDARDIZE).read_text())
     (held, left, validated) = (
-        {words[:100] for words in texts_of(read_parquet(path))}
-        for path in (paths.EVALUATION, paths.BASE, paths.VALIDATION)
+        {words[:100] for words in texts_of(rows)}
+        for rows in (read_parquet(paths.EVALUATION), shards.read(paths.BASE), read_parquet(paths.VALIDATION))
     )
     assert not (held | validated) & left and metrics["evaluation"] == {"mine": 12}
     near = metrics["near_held_out"]
@@ -151,6 +154,45 @@ def test_choices_reach_the_examples_and_no_further(tmp_path: Path, monkeypatch: 
     standardize.main(values)
     examples = read_parquet(paths.EVALUATION).to_pylist()
     assert len(examples) == 10 and all(row["choices"][0] == row["references"][0] for row in examples)
-    assert (
-        "choices" not in read_parquet(paths.BASE).column_names + read_parquet(paths.VALIDATION).column_names
-    )
+    columns = shards.read(paths.BASE).column_names + read_parquet(paths.VALIDATION).column_names
+    assert "choices" not in columns
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_an_unreadable_file_among_others_is_a_reject_of_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, kept: float
+) -> None:
+    """Cut off it says nothing of its rows; with a damaged page its footer tells how many are lost."""
+    folder = tmp_path / "data/raw/chats"
+    folder.mkdir(parents=True)
+    rows = [{"prompt": f"Question {n}, {n % 7}?", "completion": f"Answer {n * n}."} for n in range(900)]
+    for number in range(3):
+        pq.write_table(pa.Table.from_pylist(rows[number * 300 :][:300]), folder / f"{number}.parquet")
+    damaged = bytearray((folder / "1.parquet").read_bytes())
+    if kept == 0.5:
+        damaged = damaged[: len(damaged) // 2]
+    else:
+        damaged[30:90] = b"x" * 60
+    (folder / "1.parquet").write_bytes(damaged)
+    lost = 1 if kept == 0.5 else 300
+    values = load(ROOT / "params.yaml")
+    values["data"] |= {"base": ["data/raw/chats"], "extra": [], "max_rejects": 0.4}
+    values["tasks"] = {"mine": values["tasks"]["question"] | {"source": "data/raw/chats", "holdout": 40}}
+    monkeypatch.chdir(tmp_path)
+    standardize.main(values)
+    metrics = json.loads(Path(paths.METRICS_STANDARDIZE).read_text())
+    assert metrics["rejects"] == lost and 500 < metrics["base_rows"] <= 560
+    (reject,) = map(json.loads, Path(paths.REJECTS).read_text().splitlines())
+    assert reject["source"] == "data/raw/chats/1.parquet" and reject["reason"] == "unreadable file"
+    assert "not a readable Parquet file" in reject["detail"]
+    assert f"{600:,} rows, {lost} rejected" in capsys.readouterr().out
+
+    values["data"]["max_rejects"] = 0.001
+    with pytest.raises(
+        UserError, match=rf"chats: {lost} of {600 + lost} rows .*\n  data/raw/chats/1\.parquet: "
+    ):
+        standardize.main(values)
+    (folder / "0.parquet").unlink()
+    (folder / "2.parquet").unlink()
+    with pytest.raises(UserError, match=r"^data/raw/chats/1\.parquet: not a readable Parquet file"):
+        standardize.main(values)
