@@ -5,9 +5,9 @@ with the default's params but for the source and one task on it; and a program o
 messages of them, shuffles, chooses and writes, with one process a core. Each runs in processes of its own,
 Python's start included; they take turns at going first. The files that they read are in the page cache.
 
-Run as `python -m benchmarks.data_speed` on an idle machine with 40 GB of disk below --folder; --out also writes
-data.csv (every run) and data.png. On two cores, where `datasets` takes 27 s for a million rows, allow half an
-hour, and a quarter more with --filters. Linux only.
+Run as `python -m benchmarks.data_speed` on an idle machine with 40 GB of disk below --folder; --out also
+writes data.csv (every run) and data.png. On two cores, where `datasets` takes 27 s for a million rows, allow
+half an hour, and a quarter of an hour more for --filters. Linux only.
 """
 
 import argparse

@@ -21,11 +21,11 @@ def draw(path: Path, lines: list[Line]) -> None:
         rows = [line.rows for line in found]
         look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5}
         time.plot(rows, [line.seconds for line in found], label=label, **look)
-        memory.plot(rows, [line.memory / GIB for line in found], label=label, **look)
+        memory.plot(rows, [line.memory / GIB for line in found], label=f"{label}: all processes", **look)
         memory.plot(
             rows,
             [line.largest_process / GIB for line in found],
-            label=f"{label}: largest process, no files",
+            label=f"{label}: largest process, without files",
             linestyle="--",
             **look | {"markerfacecolor": "white"},
         )
@@ -44,7 +44,7 @@ def draw(path: Path, lines: list[Line]) -> None:
     time.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
     time.yaxis.set_minor_locator(NullLocator())
     memory.set_ylim(bottom=0)
-    for axes, title, unit in ((time, "Time", "seconds"), (memory, "Peak memory of all processes", "GiB")):
+    for axes, title, unit in ((time, "Time", "seconds"), (memory, "Peak memory", "GiB")):
         axes.set(title=title, xlabel="rows", ylabel=unit, xscale="log")
         axes.xaxis.set_major_locator(FixedLocator(sorted({line.rows for line in lines})))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda rows, _: f"{int(rows):,}"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 INTERVAL = 0.1  # seconds between two looks at the memory
-# To add up the shared memory, the kernel walks every page: that takes no more than this share of one core.
+# To tell what is shared, the kernel walks every page: that takes no more than this share of a core.
 MOST_OF_A_CORE = 0.02
 BLOCK = 512  # bytes, of getrusage's ru_oublock
 
@@ -91,9 +91,10 @@ class _Memory(threading.Thread):
             with suppress(psutil.NoSuchProcess):
                 tree = [self.root, *self.root.children(recursive=True)]
                 self.largest_process = max(self.largest_process, *map(_anonymous, tree))
-                if (begun := time.monotonic()) >= next_sum:
+                if time.monotonic() >= next_sum:
+                    begun = time.thread_time()
                     self.peak = max(self.peak, sum(map(_proportional, tree)))
-                    next_sum = begun + (time.monotonic() - begun) / MOST_OF_A_CORE
+                    next_sum = time.monotonic() + (time.thread_time() - begun) / MOST_OF_A_CORE
 
 
 def _anonymous(process: psutil.Process) -> int:
