@@ -83,7 +83,7 @@ def of_datasets(source: Path, rows: int, number: int, folder: Path) -> Run:
     folder.mkdir(parents=True)
     target = folder / "rows.parquet"
     command = ["-m", "benchmarks.data_speed.datasets_program", str(source), str(target)]
-    environment = _environment() | {"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment = _environment() | {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     usage = run([*command, str(members(rows)), str(cores())], folder, environment)
     check_rows(target, rows)
     return Run(rows, number, DATASETS, usage, target.stat().st_size)
