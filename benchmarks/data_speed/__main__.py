@@ -29,7 +29,7 @@ from sft.core.params import Count, parse_value
 
 SIZES = [100_000, 1_000_000, 5_000_000]
 MOST_FILTERED = 1_000_000  # rows that the optional filters are measured with
-DISK = 8_000  # bytes a row: the source, and the most that either program has on disk at a time
+DISK = 8_000  # bytes a row: the source, what the stages leave, and the files of `datasets`
 
 
 def main(given: list[str] | None = None) -> None:
@@ -46,42 +46,48 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="a folder for data.csv and data.png")
     options = parser.parse_args(given)
     sizes = sorted(set(options.rows))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (options.folder or Path(temporary)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        check_disk(folder, max(sizes))
-        runs: list[Run] = []
+    filtered = MOST_FILTERED if options.filters else 0
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        work = Path(temporary).resolve()
+        kept = options.folder.resolve() if options.folder else work
+        check_disk(kept, max(sizes))
         try:
             for size in sizes:
-                for run in measure(size, options.repeats, options.filters and size <= MOST_FILTERED, folder):
+                source = made(kept, size)
+                for run in measure(source, size, options.repeats, work, size <= filtered):
                     print(_said(run), file=sys.stderr, flush=True)
                     runs.append(run)
                 if options.out:
                     write(options.out, runs)
         except ProgramError as error:
             sys.exit(f"error: {error}")
-        finally:
-            shutil.rmtree(folder / "stages", ignore_errors=True)
-            shutil.rmtree(folder / "datasets", ignore_errors=True)
     print("\n".join([machine(), "", *table.markdown(table.lines(runs))]))
 
 
-def measure(size: int, repeats: int, filters: bool, folder: Path) -> Iterator[Run]:
-    """Make the rows if need be, and run both programs `repeats` times on them; raises ProgramError."""
-    source = folder / f"rows-{size}.parquet"
-    if not source.exists():
-        print(f"making {source} ...", file=sys.stderr, flush=True)
-        rows.write(source, size)
+def made(folder: Path, size: int) -> Path:
+    """Return the file of so many rows in `folder`, made if it is not there."""
+    path = folder / f"rows-{size}.parquet"
+    if not path.exists():
+        print(f"making {path} ...", file=sys.stderr, flush=True)
+        rows.write(path, size)
+    return path
+
+
+def measure(source: Path, size: int, repeats: int, work: Path, filters: bool) -> Iterator[Run]:
+    """Run both programs `repeats` times in the empty folder `work`; raises ProgramError."""
     for number in range(repeats):
         for ours in (True, False) if number % 2 == 0 else (False, True):
             if ours:
-                yield from of_stages(source, size, number, folder / "stages")
+                yield from of_stages(source, size, number, work / "stages")
             else:
-                yield of_datasets(source, size, number, folder / "datasets")
-                shutil.rmtree(folder / "datasets")
+                yield of_datasets(source, size, number, work / "datasets")
+                shutil.rmtree(work / "datasets")
     if filters:
-        yield from of_filters(size, folder / "stages")
-    shutil.rmtree(folder / "stages")
+        yield from of_filters(size, work / "stages")
+    shutil.rmtree(work / "stages")
 
 
 def write(folder: Path, runs: list[Run]) -> None:

@@ -222,6 +222,14 @@ def test_the_command(turns, tmp_path, monkeypatch, capsys):
     assert re.search(r"0\.0 GB needed for 200 rows, [\d.]+ GB free", printed.err)
 
 
+def test_nothing_else_in_the_folder_is_touched(turns, tmp_path):
+    """A user may name the repository's folder, which has one called stages."""
+    for name in ("stages", "datasets"):
+        (tmp_path / name).mkdir()
+    command.main(["--rows", "100", "--repeats", "1", "--folder", str(tmp_path)])
+    assert {path.name for path in tmp_path.iterdir()} == {"stages", "datasets", "rows-100.parquet"}
+
+
 def test_a_program_that_fails_ends_the_command(turns, tmp_path, monkeypatch):
     def fails(*_):
         raise ProgramError("mix failed with status 1:\nerror: no rows")
