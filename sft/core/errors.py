@@ -1,6 +1,7 @@
 """The exceptions for faults that the user can mend."""
 
 from pathlib import Path
+from typing import Any
 
 from sft.core.masking import masked
 
@@ -14,6 +15,10 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         super().__init__(masked(message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message as it is: __init__, which may take something else, is not called again."""
+        return _unpickled, (type(self), self.args, self.__dict__)
 
 
 class ParamError(UserError):
@@ -30,3 +35,9 @@ class MissingFile(UserError):
     def __init__(self, path: Path | str):
         super().__init__(f"{path}: no such file.")
         self.path = Path(path)
+
+
+def _unpickled(kind: type[UserError], args: tuple[Any, ...], attributes: dict[str, Any]) -> UserError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error

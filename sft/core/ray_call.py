@@ -1,0 +1,122 @@
+"""One call on a node of a Ray cluster: what runs there, and what comes back of it.
+
+Nothing imports this module, and with it Ray, but where a cluster is asked for.
+"""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sft.core.errors import MissingFile, UserError
+
+# Else Ray tells its makers that it is used; read when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+try:
+    import ray
+    from ray import cloudpickle  # of functions of a script too, which pickle would seek in Ray's own __main__
+except ImportError as error:
+    raise UserError(
+        f"SFT_RAY is set, but: {error}. Install Ray on every node of the cluster: "
+        "pip install -r requirements-ray.txt -c constraints.txt"
+    ) from error
+
+SHARED = (
+    "All nodes of the cluster must see what this machine sees, at the same paths, on a shared file system: "
+    "this folder, and that of downloads (SFT_CACHE)."
+)
+_CODE = Path(__file__).resolve().parents[2]
+_UNSEEN, _RAISED, _RETURNED = "unseen", "raised", "returned"
+
+
+def packed(value: Any) -> bytes:
+    """Return a function or an item as `task` takes it.
+
+    As bytes, as forked processes get it, because Ray would unpack it before our modules can be imported, and
+    hand out arrays that cannot be written to.
+    """
+    return cloudpickle.dumps(value)
+
+
+def task(folder: Path) -> Callable[[list[Any], bytes], tuple[str, Any]]:
+    """Return what a node is to run for a call in `folder`.
+
+    It takes a list of Ray's reference to the packed function, and the packed item.
+    """
+    where, paths = str(folder), list(dict.fromkeys([str(folder), str(_CODE)]))
+    variables = {k: v for k, v in os.environ.items() if k.startswith("SFT_") and k != "SFT_RAY"}
+    unseen = _UNSEEN
+
+    # A function inside one, for such are sent as code: a node can import ours only once it has run.
+    def run(function: list[Any], item: bytes) -> tuple[str, Any]:
+        try:
+            os.chdir(where)
+        except OSError as error:
+            return unseen, f"{socket.gethostname()} cannot enter {where}: {error.strerror}."
+        os.environ.update(variables)
+        sys.path[:0] = [path for path in paths if path not in sys.path]
+        from sft.core import ray_call
+
+        return ray_call.made(function[0], item)
+
+    return run
+
+
+def made(function: Any, item: bytes) -> tuple[str, Any]:
+    """Make a call, on a node; return its outcome for `outcome` to unpack."""
+    try:
+        return _RETURNED, cloudpickle.dumps(_unpacked(function)(cloudpickle.loads(item)))
+    except Exception as error:
+        return _RAISED, _packed_error(error)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(function: Any) -> Callable:
+    """Unpack a function once for all of a process's calls of it."""
+    pa.set_cpu_count(1)  # a call has one core
+    return cloudpickle.loads(ray.get(function))
+
+
+def _packed_error(error: Exception) -> bytes:
+    node, trace = socket.gethostname(), traceback.format_exc()
+    try:
+        data = cloudpickle.dumps((error, node, trace))
+        cloudpickle.loads(data)
+    except Exception:  # it cannot be sent
+        return cloudpickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), node, trace))
+    return data
+
+
+def outcome(call: Any) -> Any:
+    """Wait for a call; return what it returned, or raise what it raised.
+
+    Raises UserError where the node lacks a file or folder that this machine has.
+    """
+    kind, value = ray.get(call)
+    if kind == _RETURNED:
+        return cloudpickle.loads(value)
+    if kind == _UNSEEN:
+        raise UserError(f"SFT_RAY: {value} {SHARED}")
+    error, node, trace = cloudpickle.loads(value)
+    if path := _only_here(error):
+        raise UserError(f"SFT_RAY: {node} does not see {path}, which this machine does. {SHARED}")
+    if not isinstance(error, UserError):
+        error.add_note(f"on {node}:\n{trace}")
+    raise error
+
+
+def _only_here(error: Exception) -> Path | None:
+    """Return the file that a node has not found and this machine has."""
+    if isinstance(error, MissingFile):
+        path = error.path
+    elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        path = Path(error.filename)
+    else:
+        return None
+    return path if path.exists() else None
