@@ -24,7 +24,7 @@ from sft.core.params import section
 from sft.core.workers import Workers, engine
 from sft.data.contamination import Examples
 from sft.mixing import mix
-from sft.mixing.decontamination import Texts
+from sft.mixing.decontamination import Hits, Texts
 from sft.mixing.filter_pool import filter_pool
 from sft.mixing.mix import RANK, MixParams
 from sft.mixing.pool import REMOVED, Files, Shard, rank_shard
@@ -137,31 +137,20 @@ def held_shares(examples: pa.Table, workers: Workers) -> dict[str, Any]:
     """Count what of the evaluation examples the mix's first rows have, by runs of words."""
     texts = Texts.of(examples, RUN)
     files = shards.paths(paths.MIX)
-    counted = list(workers.map(partial(count, texts=texts), files))
-    counts, rows = sum(counts for counts, _ in counted), sum(rows for _, rows in counted)
-    found = list(workers.map(partial(share, texts=texts, counts=counts, rows=rows), files))
+    hits = list(workers.map(partial(look, texts=texts), files))
+    counts, rows = sum(of_shard.counts for of_shard in hits), sum(of_shard.rows for of_shard in hits)
+    found = [texts.shares(of_shard, counts, rows) for of_shard in hits]
+    largest = max(float(of_shard.share.max(initial=0.0)) for of_shard in found)
     return {
-        "over_half": sum(over_half for over_half, _ in found),
-        "largest_share": round(max(largest for _, largest in found), 4),
+        "over_half": sum(int(of_shard.removed.sum()) for of_shard in found),
+        "largest_share": round(largest, 4),
     }
 
 
-def count(path: Path, texts: Texts) -> tuple[Any, int]:
-    """Count in how many of a shard's first rows runs of the examples' words are, and these rows."""
-    messages = first_rows(path)
-    return texts.count(messages), len(messages)
-
-
-def share(path: Path, texts: Texts, counts: Any, rows: int) -> tuple[int, float]:
-    """Return how many of a shard's first rows hold more than half of an example, and the largest share."""
-    found = texts.contaminated(first_rows(path), counts, rows)
-    return int(found.removed.sum()), float(max(found.share, default=0.0))
-
-
-def first_rows(path: Path) -> pa.ChunkedArray:
-    """Return the conversations of a shard that are among the mix's first COMPARED rows."""
+def look(path: Path, texts: Texts) -> Hits:
+    """Find runs of the examples' words in those of a shard's rows that are the mix's first COMPARED."""
     rows = read_parquet(path, ["messages", RANK])
-    return rows.filter(pc.less(rows[RANK], COMPARED))["messages"]
+    return texts.look(rows.filter(pc.less(rows[RANK], COMPARED))["messages"])
 
 
 def removed_by_filter(pool: Sequence[Shard]) -> dict[str, int]:

@@ -84,7 +84,7 @@ def hold_out(
     metrics: account.Metrics = {
         "base_rows": of_base.rows,
         "extra_rows": of_extra.rows,
-        "rejects": sum(len(source.rejects) for source in staged.values()),
+        "rejects": sum(rejects.count(source.rejects) for source in staged.values()),
         "dropped_columns": sum(len(source.dropped) for source in staged.values()),
         "ends_on_user": sum(source.ends_on_user for source in staged.values()),
         "contaminated": {

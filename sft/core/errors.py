@@ -36,8 +36,13 @@ class MissingFile(UserError):
         super().__init__(f"{path}: no such file.")
         self.path = Path(path)
 
+<<<<<<< HEAD
 
 def _unpickled(kind: type[UserError], args: tuple[Any, ...], attributes: dict[str, Any]) -> UserError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(attributes)
     return error
+=======
+    def __reduce__(self) -> tuple[type["MissingFile"], tuple[Path]]:
+        return type(self), (self.path,)  # from another process too
+>>>>>>> refs/heads/data

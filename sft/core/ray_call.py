@@ -3,11 +3,15 @@
 Nothing imports this module, and with it Ray, but where a cluster is asked for.
 """
 
+import math
 import os
 import socket
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ SHARED = (
     "All nodes of the cluster must see what this machine sees, at the same paths, on a shared file system: "
     "this folder, and that of downloads (SFT_CACHE)."
 )
+POLL = 0.5  # seconds between two looks at whether somebody still waits
 _CODE = Path(__file__).resolve().parents[2]
 _UNSEEN, _RAISED, _RETURNED = "unseen", "raised", "returned"
 
@@ -98,6 +103,7 @@ def outcome(call: Any) -> Any:
 
     Raises UserError where the node lacks a file or folder that this machine has.
     """
+    waited([call])
     kind, value = ray.get(call)
     if kind == _RETURNED:
         return cloudpickle.loads(value)
@@ -109,6 +115,34 @@ def outcome(call: Any) -> Any:
     if not isinstance(error, UserError):
         error.add_note(f"on {node}:\n{trace}")
     raise error
+
+
+def waited(calls: list[Any], seconds: float = math.inf) -> set[Any]:
+    """Wait until all calls have ended, or for so long; return those that have.
+
+    In a thread, because in the main thread Ray makes a bare KeyboardInterrupt of all that the handler of a
+    signal raises.
+    """
+    ended: Future[set[Any]] = Future()
+    left = threading.Event()
+
+    def wait() -> None:
+        until = time.monotonic() + seconds
+        try:
+            while True:
+                found, others = ray.wait(calls, num_returns=len(calls), timeout=POLL)
+                if not others or left.is_set() or time.monotonic() > until:
+                    return ended.set_result(set(found))
+        except BaseException as error:
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        return ended.result()
+    finally:
+        left.set()
+        thread.join()  # that it is in no call of Ray's where Ray is left
 
 
 def _only_here(error: Exception) -> Path | None:

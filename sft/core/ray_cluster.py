@@ -14,7 +14,7 @@ import grpc
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sft.core.errors import UserError
-from sft.core.ray_call import SHARED, outcome, packed, ray, task
+from sft.core.ray_call import SHARED, outcome, packed, ray, task, waited
 
 ANSWER = 10.0  # seconds for an address to answer; Ray itself tries for minutes
 LOOK = 60.0  # seconds for a node to start a process that imports our packages and looks at the folder
@@ -106,11 +106,10 @@ def check_nodes(folder: Path) -> None:
             # Of no core: it need not wait where others use all of them.
             started = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(task(folder))
             calls[node] = started.remote([function], item)
-        ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=LOOK)
+        ended = waited(list(calls.values()), LOOK)
     faults = {}
     for node, call in calls.items():
-        if call not in ready:
-            ray.cancel(call, force=True)
+        if call not in ended:
             faults[node] = f"has not answered within {LOOK:.0f} s."
             continue
         try:

@@ -6,7 +6,6 @@ would move the rows through its object store, in blocks and an order of its own,
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ class RayWorkers:
 
     def __init__(self, address: str) -> None:
         """Connect to the cluster; raises UserError where none answers or a node of it cannot do the work."""
+        self._address = address
         ray_cluster.connect(address)
         self._at_once = ray_cluster.capacity(address, MEMORY)
         folder = Path.cwd()
@@ -40,8 +40,9 @@ class RayWorkers:
         """Yield what the function returns for each item, in their order.
 
         What the function raises comes out as it is; raises UserError where a call is lost again and again.
-        Calls under way are ended where the iterator is left before its end.
+        Where the iterator is left before its end, calls under way are ended.
         """
+        ray_cluster.connect(self._address)
         shared = [ray.put(packed(function))]  # sent to each node once, whatever it is bound to
         rest = iter(items)
         pending: deque[Any] = deque()
@@ -51,12 +52,14 @@ class RayWorkers:
                     pending.append(self._task.remote(shared, packed(item)))
                 if not pending:
                     return
-                yield _outcome(pending[0])
+                result = _outcome(pending[0])
                 pending.popleft()
+                yield result
         finally:
-            for call in pending:
-                with suppress(Exception):  # where the cluster is gone
-                    ray.cancel(call, force=True)
+            if pending:
+                # Ray ends all processes of one that leaves. By ray.cancel, of a call that ends just then, it
+                # ends this one (2.60: "Check failed" in TaskManager::CompletePendingTask).
+                ray.shutdown()
 
 
 _END: Any = object()

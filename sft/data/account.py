@@ -78,7 +78,7 @@ def counted(source: Staged, clean: Clean) -> SourceCounts:
     """Count what a source gave, and what was taken out of it."""
     return {
         "rows": len(source.light),
-        "rejects": len(source.rejects),
+        "rejects": rejects.count(source.rejects),
         "reasons": rejects.by_reason(source.rejects),
         "skipped": source.skipped,
         # Texts: an empty list makes DVC's own plots complain of this file.

@@ -1,12 +1,13 @@
 """Data files to raw Arrow tables: Parquet, JSON and JSON Lines, the latter two also as .gz and .zst."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from sft.core.errors import MissingFile, UserError
 from sft.data import json_files, parquet_files
-from sft.data.raw_rows import Raw
+from sft.data.raw_rows import Part, Raw, UnreadableFile, joined
 from sft.fetch.data_files import KINDS, kind_of
 
 _PAGE = "an HTML page: perhaps an error or a login page was saved. Fetch the file itself"
@@ -16,28 +17,58 @@ _DISGUISED = {
     b"<!doctype html": _PAGE,
     b"<html": _PAGE,
 }
+# Bytes of a part: enough that opening the file again for each costs nothing.
+_PART = 64 << 20
 _TABLES = {".csv": ",", ".tsv": "\\t"}
 _UNDERSTOOD = " and ".join(f"{kind} ({', '.join(ends)})" for kind, ends in KINDS.items())
 
 
-def read(path: Path, label: str | None = None) -> Raw:
-    """Read one data file; lines that are not JSON objects become rejects.
+def parts(path: Path, label: str | None = None, size: int = _PART) -> list[Part]:
+    """Cut a data file into parts of some `size` bytes, each of which `read_part` reads by itself.
 
-    Rejects and errors name the file by `label` (its path if None). Raises MissingFile where it is not
-    there, and UserError where the file itself is at fault: empty, truncated, not UTF-8, of an unknown kind.
+    All parts together give what the file gives as a whole: what follows from all of its rows, such as the
+    types of JSON's columns, each part has. Rejects and errors name the file by `label` (its path if None).
+
+    Raises MissingFile where it is not there, UserError for an unknown kind of file or a form that is not
+    read, and UnreadableFile where the file itself is at fault: empty, truncated, not UTF-8, a page of HTML.
     """
     label = label or str(path)
     check_is_file(path, label)
     kind = kind_of(path.name)
     if kind is None:
         raise _unknown_kind(path, label)
-    if path.stat().st_size == 0:
-        raise UserError(f"{label}: the file is empty. Fetch or write it again.")
-    try:
+    with _readable(label):
+        if path.stat().st_size == 0:
+            raise UnreadableFile(f"{label}: the file is empty. Fetch or write it again.")
         _refuse_disguised(path, label)
-        return _READERS[kind](path, label)
+        return _KINDS[kind].parts(Part(path, label, path.stat().st_size), size)
+
+
+def read_part(part: Part) -> Iterator[Raw]:
+    """Yield a part's rows in order, in at least one batch, each of at most 16,384 rows and some 64 MiB.
+
+    Lines that are not JSON objects, and rows that are too long, become rejects. Raises what `parts` raises:
+    damage within a file is found only here.
+    """
+    kind = kind_of(part.path.name)
+    assert kind is not None  # `parts` has looked
+    with _readable(part.label):
+        yield from _KINDS[kind].read(part)
+
+
+def read(path: Path, label: str | None = None) -> Raw:
+    """Read all of a data file into memory; raises what `parts` raises."""
+    return joined([raw for part in parts(path, label) for raw in read_part(part)])
+
+
+@contextmanager
+def _readable(label: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UserError(f"{label}: cannot be read: {error}. Check the disk and the permissions.") from error
+        raise UnreadableFile(
+            f"{label}: cannot be read: {error}. Check the disk and the permissions."
+        ) from error
 
 
 def check_is_file(path: Path, label: str) -> None:
@@ -66,24 +97,15 @@ def _refuse_disguised(path: Path, label: str) -> None:
         head = file.read(256).lstrip().lower()
     for start, what in _DISGUISED.items():
         if head.startswith(start):
-            raise UserError(f"{label}: this is {what}.")
+            raise UnreadableFile(f"{label}: this is {what}.")
 
 
-_READERS: dict[str, Callable[[Path, str], Raw]] = {  # by the kind of file
-    "Parquet": parquet_files.read_parquet,
-    "JSON": json_files.read_json,
-}
+class _Kind(Protocol):
+    """What reads files of one kind."""
+
+    def parts(self, whole: Part, size: int) -> list[Part]: ...
+
+    def read(self, part: Part) -> Iterator[Raw]: ...
 
 
-@dataclass(frozen=True)
-class Part:
-    path: Path
-    label: str
-
-
-def parts(path: Path, label: str) -> list[Part]:
-    return [Part(path, label)]
-
-
-def read_part(part: Part) -> Iterator[Raw]:
-    yield read(part.path, part.label)
+_KINDS: dict[str, _Kind] = {"Parquet": parquet_files, "JSON": json_files}

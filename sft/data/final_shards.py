@@ -82,7 +82,7 @@ def write(
     compared = []
     for one, rows in zip(wanted, alone, strict=True):
         if rows:
-            some = range(max(1, min(1 << bits, -(-COUNTED * (1 << bits) // rows))))
+            some = range(max(1, min(1 << bits, COUNTED * (1 << bits) // rows)))
             counted = list(workers.map(partial(_count, wanted=one, bits=bits, held=held), some))
             counts = np.sum([counts for _, counts in counted], axis=0)
             of_rows = sum(rows for rows, _ in counted)

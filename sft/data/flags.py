@@ -30,14 +30,41 @@ def verdict(value: Any) -> int | None:
     return words.get(str(value).strip().lower(), flag(value))
 
 
-def as_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Return a column of labels by numbers or words that are all verdicts as booleans; None for another."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_text(kind)):
-        return None
-    column = column.cast(pa.string() if is_text(kind) else kind)
-    says = {value: verdict(value) for value in column.unique().to_pylist() if value is not None}
-    if not says or None in says.values():
-        return None
-    on = pa.array([value for value, is_on in says.items() if is_on], column.type)
+def may_tell(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type may hold verdicts by numbers or words."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_text(kind)
+
+
+class Verdicts:
+    """Tells whether all values of a column are verdicts, from one batch after another."""
+
+    def __init__(self) -> None:
+        self._seen, self._all = False, True
+
+    def __bool__(self) -> bool:
+        return self._seen and self._all
+
+    def look(self, column: pa.ChunkedArray | pa.Array) -> None:
+        """Look at a batch's values."""
+        if not self._all:
+            return
+        says = _says(_plain(column)) if may_tell(column.type) else {}
+        self._seen = self._seen or bool(says)
+        self._all = None not in says.values() and (may_tell(column.type) or column.null_count == len(column))
+
+
+def as_booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of verdicts by numbers or words as booleans."""
+    column = _plain(column)
+    on = pa.array([value for value, is_on in _says(column).items() if is_on], column.type)
     return pc.if_else(pc.is_valid(column), pc.is_in(column, value_set=on), pa.scalar(None, pa.bool_()))
+
+
+def _plain(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return column.cast(pa.string() if is_text(kind) else kind)
+
+
+def _says(column: pa.ChunkedArray | pa.Array) -> dict[Any, int | None]:
+    return {value: verdict(value) for value in column.unique().to_pylist() if value is not None}

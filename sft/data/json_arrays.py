@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sft.core.errors import UserError
 from sft.data import text_files
 from sft.data.json_rows import has_escapes
 from sft.data.limits import ROW, mib
+from sft.data.raw_rows import UnreadableFile
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 # An error so near the end of what has been read may be that the rest is not there yet.
 _NEAR = 16
 
 
-def entries(path: Path, label: str) -> Iterator[tuple[Any, bool]]:
-    """Yield each entry of the array that a file is, and whether its text may have escapes of surrogates.
+def entries(path: Path, label: str) -> Iterator[tuple[Any, bool, int]]:
+    """Yield each entry of a file's array, whether its text may have escapes of surrogates, and its length.
 
-    Raises ValueError saying what is no JSON and where, UserError for an entry that is longer than a row may
-    be, and UnicodeDecodeError.
+    Raises ValueError saying what is no JSON and where, UnreadableFile for an entry that is longer than a row
+    may be, and UnicodeDecodeError.
     """
     text = _Text(path, label)
     text.expect("[")
@@ -29,11 +29,11 @@ def entries(path: Path, label: str) -> Iterator[tuple[Any, bool]]:
         text.expect("]")
     else:
         number = 1
-        yield text.value(number), text.escapes
+        yield text.value(number), text.escapes, text.length
         while text.next() == ",":
             number += 1
             text.expect(",")
-            yield text.value(number), text.escapes
+            yield text.value(number), text.escapes, text.length
         text.expect("]")
     if text.next():
         raise text.fault("Extra data", text.at)
@@ -46,6 +46,7 @@ class _Text:
         self.label = label
         self.at = 0
         self.escapes = False
+        self.length = 0  # of the last value
         self._parse = json.JSONDecoder().raw_decode
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._blocks = text_files.blocks(path, label)
@@ -83,10 +84,10 @@ class _Text:
                 raise ValueError(f"entry {number:,} has a number of too many digits") from None
             else:
                 if (end < len(self._read) or self._ended) and end - self.at <= ROW:
-                    self.at = end
+                    self.at, self.length = end, end - self.at
                     return value
             if len(self._read) - self.at > ROW:
-                raise UserError(
+                raise UnreadableFile(
                     f"{self.label}: entry {number:,} is longer than the {mib(ROW)} that a row may have. Take "
                     "it out, or write one object a line: there such a row is left out, and counted."
                 )

@@ -1,167 +1,201 @@
-"""JSON and JSON Lines to raw Arrow tables: lines by Arrow where it can, anything else by Python."""
+"""JSON and JSON Lines to raw Arrow tables: lines by Arrow where it can, anything else by Python.
 
-import gc
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+Types that all rows have in common come first. Of a large file they take a pass of their own; of another the
+rows are kept in memory while the file is looked at.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sft.core.errors import UserError
-from sft.data import arrow_json, json_arrays, json_rows, text_files
-from sft.data.columns import jq_path, short
-from sft.data.limits import COLUMNS, NESTED, REJECTS, ROW, WHOLE
-from sft.data.raw_rows import FileReason, Raw
-from sft.data.source_rows import SHOWN, Reject
+from sft.data import arrow_json, json_blocks, json_tables, text_files
+from sft.data.columns import LABELS
+from sft.data.flags import Verdicts
+from sft.data.json_blocks import Block
+from sft.data.json_tables import Shape
+from sft.data.layouts import label_columns, with_flags
+from sft.data.raw_rows import Part, Raw, UnreadableFile, in_batches, joined
+
+# A file of lines beyond this size is cut into parts, and one of any kind is not kept in memory.
+_LARGE = 192 << 20
+# Blocks are put together to batches of so many rows or bytes.
+_ROWS, _BYTES = 8_192, 32 << 20
 
 
-def read_json(path: Path, label: str) -> Raw:
-    """Read a file of JSON or JSON Lines; raises UserError where it is none, and not UTF-8."""
+@dataclass(frozen=True)
+class _Common:
+    """What follows from a whole file: the columns as Arrow reads them, or the shape that Python finds.
+
+    `label` is the column of labels that holds verdicts, if any.
+    """
+
+    schema: pa.Schema | None
+    shape: Shape | None
+    label: str | None
+
+
+@dataclass
+class _Places:
+    """Where parts of a file begin: their first bytes, and the numbers of their first rows (Arrow) or lines."""
+
+    size: int
+    found: list[tuple[int, int]]
+
+    def pass_by(self, at: int, number: int) -> None:
+        """Begin a part here if the last one has its size."""
+        if not self.found or at - self.found[-1][0] >= self.size:
+            self.found.append((at, number))
+
+
+def parts(whole: Part, size: int) -> list[Part]:
+    """Cut a large file of lines that is not compressed into parts of some `size` bytes; any other is one part.
+
+    Raises UnreadableFile where it is no text in UTF-8, and what `read` raises of the files that are cut.
+    """
+    with _readable(whole):
+        first = text_files.first_character(whole.path, whole.label)
+        if first != "{" or text_files.is_packed(whole.path) or whole.size <= _LARGE:
+            return [whole]
+        places = _Places(size, [])
+        common, _ = _common(whole, first, 0, places)
+        ends = [*(at for at, _ in places.found[1:]), whole.size]
+        return [
+            Part(whole.path, whole.label, end - at, (at, end), number, common)
+            for (at, number), end in zip(places.found, ends, strict=True)
+        ]
+
+
+def read(part: Part) -> Iterator[Raw]:
+    """Yield a part's rows.
+
+    Raises UnreadableFile where it is no JSON or not UTF-8, and UserError for what is, in a form that is not
+    read: lists as lines, several lists of rows, more keys or more rejects than a file may have.
+    """
+    with _readable(part):
+        common, raws = part.common, None
+        first = "{"
+        if common is None:
+            first = text_files.first_character(part.path, part.label)
+            common, raws = _common(part, first, _LARGE, _Places(part.size, []))
+        if raws is None:
+            raws = _parsed(part, common, first)
+        for raw in _gathered(raws):
+            raw.table = with_flags(raw.table, common.label)
+            yield from in_batches(raw)
+
+
+@contextmanager
+def _readable(part: Part) -> Iterator[None]:
     try:
-        first = text_files.first_character(path, label)
-        # Arrow's parser crashes on a file that holds just `null`, and on what is nested very deeply.
-        if first == "{" and arrow_json.can_read(path, label):
-            with suppress(pa.ArrowInvalid):
-                table = arrow_json.read_lines(path)
-                if arrow_json.is_exact(table):
-                    return Raw(table)
-        with _many_objects():
-            return _read_array(path, label) if first == "[" else _read_lines(path, label)
+        yield
     except UnicodeDecodeError as error:
-        raise text_files.not_utf8(path, label) from error
+        raise text_files.not_utf8(part.path, part.label) from error
     except OSError as error:
-        if path.suffix.lower() not in (".gz", ".zst"):
+        if not text_files.is_packed(part.path):
             raise
-        raise UserError(
-            f"{label}: cannot be decompressed: truncated, or not what its name says ({error}). "
+        raise UnreadableFile(
+            f"{part.label}: cannot be decompressed: truncated, or not what its name says ({error}). "
             "Delete it and fetch or make it again."
         ) from error
 
 
-@contextmanager
-def _many_objects() -> Iterator[None]:
-    """Hold garbage collection off, which looks at millions of new objects again and again to find none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+def _common(part: Part, first: str, keep: int, places: _Places) -> tuple[_Common, list[Raw] | None]:
+    """Pass over a whole file that begins with this character; return its rows too if they are small enough."""
+    if first == "{" and (by_arrow := _common_by_arrow(part, keep, places)):
+        return by_arrow
+    places.found.clear()
+
+    def blocks() -> Iterator[Block]:
+        for block in json_blocks.of_file(part.path, part.label, first == "["):
+            places.pass_by(block.at, block.number)
+            yield block
+
+    shape, raws = json_tables.learn(_Again(blocks), keep, part.label)
+    return _Common(None, shape, shape.label), raws
 
 
-def _read_lines(path: Path, label: str) -> Raw:
-    """Read JSON Lines one by one: slower, but it names the faulty ones and bears values of mixed types."""
-    rows: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    rejects: list[Reject] = []
-    for number, line in enumerate(text_files.lines(path, label)):
-        if not line.strip():
+def _common_by_arrow(part: Part, keep: int, places: _Places) -> tuple[_Common, list[Raw] | None] | None:
+    """Do so by Arrow; None where it cannot read the file as it is."""
+    safety, schema, rows = arrow_json.Safety(), None, 0
+    raws: list[Raw] | None = []
+    size, verdicts = 0, dict[str, Verdicts]()
+    for at, text in text_files.line_blocks(part.path, part.label):
+        if text.isspace():
             continue
-        reason, detail = FileReason.TOO_LONG, f"line {number + 1}"
-        if len(line) > 2 * NESTED and line.count(b"{") + line.count(b"[") > NESTED:
-            reason = FileReason.TOO_MANY
-        elif len(line) <= ROW:
-            text = line.decode("utf-8")
-            try:
-                rows.append(json_rows.check(json_rows.parse(text), json_rows.has_escapes(text)))
-                numbers.append(number)
-                continue
-            except ValueError as error:
-                reason, detail = FileReason.INVALID_JSON, f"line {number + 1}: {error}"
-        # The first line of an object over several lines is none itself; later ones may be.
-        if not rows and not rejects and (one := _one_object(path, label)):
-            return _of_entries(((row, True) for row in one), label)
-        text = line[: 4 * SHOWN].decode("utf-8", "ignore")
-        _count(rejects, Reject(label, number, reason, text, detail))
-    if len(rows) == 1 and (one := _one_object(path, label)):
-        return _of_entries(((row, True) for row in one), label)
-    if not rows:
-        raise UserError(
-            f"{label}: no line of it is a JSON object ({rejects[0].why()}). "
-            "Write one object a line, or one array of objects."
-        )
-    return _to_raw(rows, rejects, numbers, label)
-
-
-def _count(rejects: list[Reject], reject: Reject) -> None:
-    """Add a reject; raises UserError where a file has so many that it is something else."""
-    rejects.append(reject)
-    if len(rejects) > REJECTS:
-        raise UserError(
-            f"{reject.source}: more than {REJECTS:,} entries of it are no rows. The first: "
-            f"{rejects[0].why()}. Is it the right file? If so, leave these entries out."
-        )
-
-
-def _to_raw(rows: list[dict[str, Any]], rejects: list[Reject], numbers: list[int], label: str) -> Raw:
-    names = dict.fromkeys(key for row in rows for key in row)
-    if len(names) > COLUMNS:
-        shown = ", ".join(short(name) for name in list(names)[:3])
-        raise UserError(
-            f"{label}: its rows have {len(names):,} keys in sum ({shown}, ...), and {COLUMNS:,} at most are "
-            "read. All rows should have the same keys: what is keyed by an id goes into a value."
-        )
-    table, mixed = json_rows.to_table(rows)
-    return Raw(table, rejects, numbers, mixed)
-
-
-def _read_array(path: Path, label: str) -> Raw:
-    try:
-        return _of_entries(json_arrays.entries(path, label), label)
-    except UnicodeDecodeError:
-        raise
-    except ValueError as error:
-        _refuse_lists(next(line for line in text_files.lines(path, label) if line.strip()), label)
-        raise UserError(
-            f"{label}: invalid JSON: {error}. It may be truncated: fetch or write it again."
-        ) from error
-
-
-def _refuse_lists(line: bytes, label: str) -> None:
-    """Raise UserError where the first line is a list of its own."""
-    with suppress(ValueError):
-        json_rows.parse(line.decode("utf-8"))
-        raise UserError(
-            f"{label}: its lines are lists, not objects. Where each holds messages, name them: "
-            "jq -c '{messages: .}'. Where each holds rows, put them behind one another: jq -c '.[]'."
-        )
-
-
-def _one_object(path: Path, label: str) -> list[Any] | None:
-    """Return the rows of a file that is one object, over several lines or with its rows under a name.
-
-    Raises UserError where it has several lists of rows.
-    """
-    text = text_files.whole(path, label, WHOLE)
-    if text is None:
-        return None
-    try:
-        value = json_rows.parse(text)
-    except ValueError:
-        return None
-    if len(names := json_rows.row_lists(value)) > 1:
-        raise UserError(
-            f"{label}: one object with several lists of rows: {', '.join(names)}. Write the one to train on "
-            f"as the rows, for example jq -c '{jq_path(names[0])}[]'."
-        )
-    return json_rows.wrapped(value)
-
-
-def _of_entries(entries: Iterable[tuple[Any, bool]], label: str) -> Raw:
-    """Make rows of parsed values, each with whether its text may have escapes of surrogates."""
-    rows: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    rejects: list[Reject] = []
-    for number, (entry, escapes) in enumerate(entries):
+        # Arrow's parser crashes on a file that holds just `null`, and on what is nested very deeply.
+        if not safety.holds(text):
+            return None
         try:
-            rows.append(json_rows.check(entry, escapes))
-            numbers.append(number)
-        except ValueError as error:
-            detail = f"entry {number + 1}: {error}"
-            text = str(json_rows.as_json(entry))
-            _count(rejects, Reject(label, number, FileReason.INVALID_JSON, text, detail))
-    if not rows:
-        raise UserError(f"{label}: the array holds no objects. Write one object a row.")
-    return _to_raw(rows, rejects, numbers, label)
+            table = arrow_json.table(text, schema)
+        except pa.ArrowInvalid:
+            return None
+        schema = table.schema
+        if not arrow_json.is_exact(schema):
+            return None
+        places.pass_by(at, rows)
+        for name in schema.names:
+            if name.lower() in LABELS:
+                verdicts.setdefault(name, Verdicts()).look(table[name])
+        size += table.nbytes
+        if raws is not None:
+            raws = [*raws, Raw(table, range(rows, rows + len(table)))] if size <= keep else None
+        rows += len(table)
+    # A file of one object may have its rows in it.
+    if schema is None or (rows == 1 and arrow_json.may_wrap(schema)):
+        return None
+    label = next((name for name in label_columns(schema) if verdicts.get(name)), None)
+    return _Common(schema, None, label), json_tables.conformed_all(raws, schema)
+
+
+def _parsed(part: Part, common: _Common, first: str) -> Iterator[Raw]:
+    """Parse the rows of a part of which it is known what they have in common."""
+    start, end = part.piece or (0, None)
+    if common.schema is not None:
+        number = part.first
+        for _, text in text_files.line_blocks(part.path, part.label, start, end):
+            if not text.isspace():
+                table = arrow_json.table(text, common.schema)
+                yield Raw(table, range(number, number + len(table)))
+                number += len(table)
+        return
+    if part.piece is None:
+        blocks = json_blocks.of_file(part.path, part.label, first == "[")
+    else:
+        blocks = json_blocks.of_lines(part.path, part.label, start, end, part.first)
+    yield from map(common.shape.table, blocks)
+
+
+def _gathered(raws: Iterable[Raw]) -> Iterator[Raw]:
+    """Put small batches together: each takes what standardizes it a time of its own."""
+    held: list[Raw] = []
+    rows = size = 0
+    for raw in raws:
+        held.append(raw)
+        rows, size = rows + len(raw.table), size + raw.table.nbytes
+        if rows >= _ROWS or size >= _BYTES:
+            yield joined(held)
+            held, rows, size = [], 0, 0
+    if held:
+        yield joined(held)
+
+
+class _Again:
+    """A file's blocks as often as they are asked for: kept if they are few, else parsed again."""
+
+    def __init__(self, parse: Callable[[], Iterator[Block]]):
+        self._parse = parse
+        self._kept: list[Block] | None = None
+
+    def __call__(self) -> Iterator[Block]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Block] | None = []
+        size = 0
+        for block in self._parse():
+            size += block.size
+            kept = [*kept, block] if kept is not None and size <= text_files.BLOCK else None
+            yield block
+        self._kept = kept

@@ -1,14 +1,11 @@
-"""Parsed JSON objects to an Arrow table, where Arrow's own JSON reader cannot: arrays, mixed types, tools."""
+"""JSON to objects by Python's parser, and objects to what is read of them."""
 
 import json
-import math
-from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
-
 from sft.data.arrays import PART_KEYS, THINKING
-from sft.data.columns import READ, TOOLS, WRAPPERS
+from sft.data.columns import READ, WRAPPERS
 from sft.data.limits import COLUMNS
 from sft.data.message_columns import (
     CALL_KEYS,
@@ -21,8 +18,6 @@ from sft.data.message_columns import (
 )
 from sft.data.roles import is_tool
 
-# Their values are kept as JSON, for Arrow would give every object the keys of all others.
-_AS_JSON = frozenset(TOOLS)
 _PLAIN_KEYS = frozenset((*ROLE_KEYS, *REASONING_KEYS))
 _KNOWN = READ | {*ROLE_KEYS, *CONTENT_KEYS}
 _FLAGS = frozenset((*TRAIN_KEYS, WEIGHT_KEY))
@@ -85,34 +80,7 @@ def row_lists(value: Any) -> list[str]:
     return [first, *(name for name in names if name != first)] if first else []
 
 
-def to_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, dict[str, dict[int, str]]]:
-    """Build a table from objects, and give by column and row the values that do not fit the column's type.
-
-    Such values become null. A column's type is the one that most of its values have, widened to whatever
-    merges with it. Of messages what `message_columns` reads is kept, of their other fields whether there is
-    anything; so of other nested columns, as binary.
-    """
-    columns, mixed = {}, {}
-    names = dict.fromkeys(key for row in rows for key in row)
-    kept = _AS_JSON | ({"answers"} if "query" in map(str.lower, names) else set())
-    for name in names:
-        values = [row.get(name) for row in rows]
-        known = name.lower()
-        if known in kept:
-            values = [as_json(value) for value in values]
-        elif known in READ:
-            values = _uniform(values)
-        elif known == "choices" and all(value is None or _is_texts(value) for value in values):
-            pass
-        elif any(isinstance(value, list | dict) for value in values):
-            values = [_outline(value) for value in values]
-        columns[name], odd = _array(values)
-        if odd:
-            mixed[name] = odd
-    return pa.table(columns), mixed
-
-
-def _outline(value: Any) -> Any:
+def outline(value: Any) -> Any:
     """Return of an object, or of a list of them, which known columns and keys of messages it has.
 
     Of other nested values only that they are there.
@@ -132,58 +100,9 @@ def _of_its_kind(value: Any) -> Any:
     return next((kind() for kind in (str, list, dict) if isinstance(value, kind)), True)
 
 
-def _is_texts(value: Any) -> bool:
+def is_texts(value: Any) -> bool:
+    """Tell whether a value is a list of texts."""
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _array(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
-    try:
-        return pa.array(values), {}
-    except (pa.ArrowException, OverflowError):
-        pass
-    kinds = [_kind(value) for value in values]
-    fitting = pa.null()
-    for kind, _ in Counter(kind for kind in kinds if kind is not None).most_common():
-        fitting = _merged(fitting, kind) or fitting
-    # Where texts are missing, pandas writes NaN.
-    missing = [pa.types.is_string(fitting) and _is_nan(value) for value in values]
-    odd = {
-        at: str(as_json(values[at]))
-        for at, kind in enumerate(kinds)
-        if not missing[at] and (_merged(fitting, kind) != fitting or not _fits(values[at], fitting))
-    }
-    left = [None if at in odd or missing[at] else value for at, value in enumerate(values)]
-    return pa.array(left, fitting), odd
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def _kind(value: Any) -> pa.DataType | None:
-    try:
-        return pa.infer_type([value])
-    except (pa.ArrowException, OverflowError):
-        return None
-
-
-def _fits(value: Any, kind: pa.DataType) -> bool:
-    """Tell whether a value is within the limits of a type: an integer may be too large."""
-    try:
-        pa.array([value], kind)
-    except (pa.ArrowException, OverflowError):
-        return False
-    return True
-
-
-def _merged(one: pa.DataType, other: pa.DataType | None) -> pa.DataType | None:
-    if other is None:
-        return None
-    try:
-        schemas = [pa.schema([("value", kind)]) for kind in (one, other)]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowException:
-        return None
 
 
 def as_json(value: Any) -> Any:
@@ -196,29 +115,33 @@ def as_json(value: Any) -> Any:
         return "(nested too deeply)"
 
 
-def _uniform(values: list[Any]) -> list[Any]:
-    """Reduce messages to the keys that matter; where any content is a list of parts, make all of them so."""
-    others: set[str] = set()
-    values = [
+def messages(values: list[Any], others: set[str]) -> list[Any]:
+    """Reduce messages, or lists of them, to the keys that matter.
+
+    `others` collects the names of fields that are not read, of which only is kept whether there is something.
+    """
+    return [
         [_message(one, others) for one in value] if isinstance(value, list) else _message(value, others)
         for value in values
     ]
-    messages = [
-        one
-        for value in values
-        for one in (value if isinstance(value, list) else [value])
-        if isinstance(one, dict)
-    ]
-    for key in CONTENT_KEYS:
-        if any(isinstance(one.get(key), list) for one in messages):
-            for one in messages:
-                if isinstance(one.get(key), str):
-                    one[key] = [{"type": "text", "text": one[key]}]
-    return values
+
+
+def each_message(values: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the messages of values that are messages or lists of them."""
+    for value in values:
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                yield one
+
+
+def make_parts(values: list[Any], key: str) -> None:
+    """Make lists of parts of the messages' contents under `key` that are texts."""
+    for one in each_message(values):
+        if isinstance(one.get(key), str):
+            one[key] = [{"type": "text", "text": one[key]}]
 
 
 def _message(message: Any, others: set[str]) -> Any:
-    """Reduce a message; `others` collects the names of fields that are not read: Arrow bears not many."""
     if not isinstance(message, dict):
         return message
     kept: dict[str, Any] = {}
@@ -236,7 +159,7 @@ def _message(message: Any, others: set[str]) -> Any:
             kept[key] = value
         elif key in _FLAGS:  # true, 0.0 and "no" have no type in common
             kept[key] = value if value is None or isinstance(value, str) else str(as_json(value))
-        elif key in others or len(others) < COLUMNS:  # only whether there is something
+        elif key in others or len(others) < COLUMNS:  # Arrow bears not many
             others.add(key)
             kept[key] = None if value in _NOTHING else True
     return kept

@@ -11,7 +11,7 @@ from sft.core.errors import UserError
 from sft.data import layout_finders as finders
 from sft.data.arrays import is_text
 from sft.data.columns import LABELS, REASONINGS, SYSTEMS, TOOLS, Columns, Used, columns_for, jq_path
-from sft.data.flags import as_booleans
+from sft.data.flags import as_booleans, may_tell
 from sft.data.layout import Layout
 from sft.data.refused_layouts import REFUSED
 from sft.data.understood_layouts import UNDERSTOOD
@@ -64,16 +64,30 @@ def found(schema: pa.Schema, label: str, chosen: bool = False) -> Found:
     return Found(layout.layout, {**layout.used, **_common(columns, layout.used)})
 
 
-def with_flags(raw: pa.Table) -> pa.Table:
-    """Return the rows with a label that says true or false by 0 and 1, or by words, as one that says so."""
-    for at, name in enumerate(raw.column_names):
-        if name.lower() not in LABELS or (flags := as_booleans(raw.column(at))) is None:
-            continue
-        told = raw.set_column(at, name, flags)
-        layout = known(told.schema)
-        if layout is not None and layout.layout.find is finders.kto and layout.used["label"] == name:
-            return told
-    return raw
+def label_columns(schema: pa.Schema) -> list[str]:
+    """Name the columns that are labels of preference data if all of their values say true or false.
+
+    They say so by 0 and 1, or by words: `with_flags` makes booleans of them.
+    """
+    found: list[str] = []
+    for at, field in enumerate(schema):
+        # Of several columns of one name none is chosen: `found` refuses the file.
+        if field.name.lower() in LABELS and may_tell(field.type) and schema.names.count(field.name) == 1:
+            layout = known(schema.set(at, pa.field(field.name, pa.bool_())))
+            if (
+                layout is not None
+                and layout.layout.find is finders.kto
+                and layout.used["label"] == field.name
+            ):
+                found.append(field.name)
+    return found
+
+
+def with_flags(raw: pa.Table, name: str | None) -> pa.Table:
+    """Return the rows with the labels of this column as booleans (None: the rows as they are)."""
+    if name is None:
+        return raw
+    return raw.set_column(raw.column_names.index(name), name, as_booleans(raw[name]))
 
 
 def _common(columns: Columns, used: Used) -> Used:

@@ -1,135 +1,103 @@
-"""Parquet to raw Arrow tables, and refusals of files that would unpack to more than the machine has."""
+"""Parquet to raw Arrow tables: a part is a run of row groups, read in batches of bounded size."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sft.core.errors import UserError
-from sft.data.batch_sizes import dictionaries, long_rows, size_of, written_out
-from sft.data.limits import COLUMNS, RATIO, ROW, UNPACKED, mib
-from sft.data.raw_rows import FileReason, Raw
+from sft.data import parquet_bounds
+from sft.data.batch_sizes import long_rows
+from sft.data.flags import Verdicts
+from sft.data.layouts import label_columns, with_flags
+from sft.data.limits import ROW
+from sft.data.raw_rows import FileReason, Part, Raw, UnreadableFile, in_batches
 from sft.data.source_rows import Reject
 
-# Reading a row group at once fails where its nested strings pass 2 GB.
-_BATCH = 8_192
-# Where values of the dictionary may be repeated to more than the most a batch may have, rows are read by few.
-_FEW, _MOST_OF_BATCH = 64, 1 << 30
+# Rows of a batch where they are not large, and the bytes that a batch should have, as the footer counts.
+_ROWS, _BYTES = 16_384, 32 << 20
 
 
-def read_parquet(path: Path, label: str) -> Raw:
-    """Read a Parquet file; raises UserError where it is none, is damaged, or unpacks to far too much."""
+def parts(whole: Part, size: int) -> list[Part]:
+    """Cut a file into runs of row groups of some `size` bytes unpacked.
+
+    Raises UnreadableFile where it is no Parquet, is truncated or unpacks to far too much by its footer, and
+    UserError for too many columns. `common` of a part is the label column that holds verdicts, if any.
+    """
+    with _opened(whole) as file:
+        footer = file.metadata
+        parquet_bounds.check_footer(footer, whole.label)
+        verdicts = _verdicts(file)
+        found, begin, first, held, rows = [], 0, 0, 0, 0
+        for group in range(footer.num_row_groups):
+            held += footer.row_group(group).total_byte_size
+            rows += footer.row_group(group).num_rows
+            if held >= size or group == footer.num_row_groups - 1:
+                piece = (begin, group + 1)
+                found.append(Part(whole.path, whole.label, held, piece, first, verdicts))
+                begin, first, held, rows = group + 1, first + rows, 0, 0
+        return found or [Part(whole.path, whole.label, 0, (0, 0), 0, verdicts)]
+
+
+def read(part: Part) -> Iterator[Raw]:
+    """Yield a part's rows; raises UnreadableFile where they are damaged or unpack to far too much."""
+    assert part.piece is not None
+    groups = range(*part.piece)
+    with _opened(part) as file:
+        few = parquet_bounds.check_repeated(file, part, groups)
+        rows = parquet_bounds.FEW if few else _rows_of_batch(file.metadata, groups)
+        # One thread: other parts are read at the same time.
+        batches = file.iter_batches(rows, row_groups=list(groups), use_threads=False)
+        number, none = part.first, True
+        for batch in parquet_bounds.counted(batches, file.metadata, part, groups):
+            batch.validate(full=True)
+            table = with_flags(pa.Table.from_batches([batch]), part.common)
+            yield from in_batches(_without_long_rows(table, batch, number, part.label))
+            number, none = number + len(batch), False
+        if none:
+            yield Raw(with_flags(file.schema_arrow.empty_table(), part.common), range(0))
+
+
+@contextmanager
+def _opened(part: Part) -> Iterator[pq.ParquetFile]:
+    """Open a file; of a large row group no more is in memory than what is read next."""
+    rows = 1
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            _check_footer(file.metadata, label)
-            repeating = _repeating(path, file.metadata)
-            if repeating:
-                _check_repeated(path, repeating, label)
-            batches = _counted(file.iter_batches(_FEW if repeating else _BATCH), path, label)
-            table = pa.Table.from_batches(batches, file.schema_arrow)
-        table.validate(full=True)
-        return _without_long_rows(table, label)
+        with pq.ParquetFile(part.path, buffer_size=1 << 20) as file:
+            rows = file.metadata.num_rows
+            yield file
     except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{label}: not a readable Parquet file, perhaps truncated ({error}). "
-            "Delete it and fetch or make it again."
+        raise UnreadableFile(
+            f"{part.label}: not a readable Parquet file, perhaps truncated ({error}). "
+            "Delete it and fetch or make it again.",
+            rows,
         ) from error
 
 
-def _bomb(label: str, what: str) -> UserError:
-    return UserError(
-        f"{label}: {what}, which no data set does: the file is not what it should be. Fetch it again, or "
-        "leave the column or the rows out that are so large."
-    )
+def _rows_of_batch(footer: pq.FileMetaData, groups: range) -> int:
+    size = sum(footer.row_group(group).total_byte_size for group in groups)
+    rows = sum(footer.row_group(group).num_rows for group in groups)
+    return max(1, min(_ROWS, rows * _BYTES // max(size, 1)))
 
 
-def _check_footer(footer: pq.FileMetaData, label: str) -> None:
-    if footer.num_columns > COLUMNS:
-        raise UserError(
-            f"{label}: has {footer.num_columns:,} columns, those within others counted, and {COLUMNS:,} at "
-            "most are read. Leave out those that are not trained on."
-        )
-    for chunk in _chunks(footer):
-        packed, size = chunk.total_compressed_size, chunk.total_uncompressed_size
-        if size > max(UNPACKED, RATIO * packed):
-            raise _bomb(label, f"{packed:,} bytes of column {chunk.path_in_schema!r} unpack to {mib(size)}")
+def _verdicts(file: pq.ParquetFile) -> str | None:
+    """Return the label column of which all values are verdicts; only such columns are read for that."""
+    for name in label_columns(file.schema_arrow):
+        verdicts = Verdicts()
+        for batch in file.iter_batches(1 << 16, columns=[name], use_threads=False):
+            verdicts.look(batch.column(0))
+        if verdicts:
+            return name
+    return None
 
 
-def _chunks(footer: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
-    for group in range(footer.num_row_groups):
-        for column in range(footer.num_columns):
-            yield footer.row_group(group).column(column)
-
-
-def _counted(batches: Iterator[pa.RecordBatch], path: Path, label: str) -> Iterator[pa.RecordBatch]:
-    """Yield the batches, as long as they are not far larger than the file."""
-    size, packed = 0, path.stat().st_size
-    for batch in batches:
-        size += size_of(batch) + len(batch)
-        if size > _most(packed):
-            raise _bomb(label, f"{packed:,} bytes unpack to more than {mib(size)}")
-        yield batch
-
-
-def _repeating(path: Path, footer: pq.FileMetaData) -> list[str]:
-    """Return the columns in which a long value of the dictionary may be repeated without end.
-
-    Only the dictionaries are read for that: they come with the first row of each row group.
-    """
-    columns = {chunk.path_in_schema for chunk in _chunks(footer) if chunk.physical_type == "BYTE_ARRAY"}
-    found = dict[str, None]()
-    with pq.ParquetFile(path, memory_map=True, read_dictionary=sorted(columns)) as file:
-        for group in range(footer.num_row_groups):
-            row_group = footer.row_group(group)
-            chunks = [row_group.column(column) for column in range(footer.num_columns)]
-            for chunk in chunks:
-                values, name = chunk.num_values, chunk.path_in_schema
-                # No value is longer than all of them together.
-                if name not in columns or values * chunk.total_uncompressed_size <= _MOST_OF_BATCH:
-                    continue
-                first = next(file.iter_batches(batch_size=1, row_groups=[group], columns=[name]), None)
-                if first is not None and values * _longest(first) > _MOST_OF_BATCH:
-                    found[name] = None
-    return list(found)
-
-
-def _longest(batch: pa.RecordBatch) -> int:
-    """Return the length of the longest value in the batch's dictionaries."""
-    return max(
-        (pc.max(pc.binary_length(leaf.dictionary)).as_py() or 0 for leaf in dictionaries(batch)), default=0
-    )
-
-
-def _check_repeated(path: Path, columns: list[str], label: str) -> None:
-    """Raise UserError where values repeat to far too much, in a few rows or in all."""
-    total, packed = 0, path.stat().st_size
-    with pq.ParquetFile(path, memory_map=True, read_dictionary=columns) as file:
-        for batch in file.iter_batches(batch_size=_FEW, columns=columns):
-            size = sum(map(written_out, dictionaries(batch)))
-            total += size
-            if size > _MOST_OF_BATCH or total > _most(packed):
-                raise _bomb(
-                    label, f"values of {', '.join(columns)} repeat to {mib(max(size, total))} or more"
-                )
-
-
-def _most(packed: int) -> int:
-    """Return how large a file of so many bytes may become."""
-    return max(4 * UNPACKED, RATIO * packed)
-
-
-def _without_long_rows(table: pa.Table, label: str) -> Raw:
-    """Take the rows out that are longer than a row may be."""
-    long, start = [], 0
-    for batch in table.to_batches():
-        long += [start + at for at in long_rows(batch, ROW)]
-        start += len(batch)
+def _without_long_rows(table: pa.Table, batch: pa.RecordBatch, first: int, label: str) -> Raw:
+    """Take the rows out that are longer than a row may be; the first of the rows has the number `first`."""
+    long = long_rows(batch, ROW)
     if not long:
-        return Raw(table)
-    stay = np.ones(len(table), bool)
+        return Raw(table, range(first, first + len(batch)))
+    stay = np.ones(len(batch), bool)
     stay[long] = False
-    rejects = [Reject(label, row, FileReason.TOO_LONG, "(not shown)") for row in long]
-    return Raw(table.filter(pa.array(stay)), rejects, np.flatnonzero(stay).tolist())
+    rejects = [Reject(label, first + row, FileReason.TOO_LONG, "(not shown)") for row in long]
+    return Raw(table.filter(pa.array(stay)), (first + np.flatnonzero(stay)).tolist(), rejects)

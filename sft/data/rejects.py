@@ -26,17 +26,29 @@ def check(uri: str, rejects: list[Reject], rows: int, limit: float, path: Path |
 
     `rows` is the number of rows that were understood.
     """
-    total = rows + len(rejects)
-    if not rejects or len(rejects) <= limit * total:
+    lost = count(rejects)
+    total = rows + lost
+    if lost <= limit * total:
         return
-    first = "\n".join(f"  row {r.row}: {r.why()}: {r.text[:120]!r}" for r in rejects[:5])
+    first = "\n".join(
+        f"  {r.source}: {r.detail}" if r.rows > 1 else f"  row {r.row}: {r.why()}: {r.text[:120]!r}"
+        for r in rejects[:5]
+    )
     raise UserError(
-        f"{uri}: {len(rejects):,} of {total:,} rows cannot be understood, "
+        f"{uri}: {lost:,} of {total:,} rows cannot be understood, "
         f"more than data.max_rejects ({limit:.2%}) allows. The first:\n{first}\n"
         f"All are in {path}. Mend the source, or raise data.max_rejects to go on without them."
     )
 
 
+def count(rejects: list[Reject]) -> int:
+    """Count the rows that are lost."""
+    return sum(reject.rows for reject in rejects)
+
+
 def by_reason(rejects: list[Reject]) -> dict[str, int]:
-    """Count the rejects by reason, most frequent first."""
-    return dict(Counter(str(r.reason) for r in rejects).most_common())
+    """Count the rows that are lost by reason, most frequent first."""
+    counts: Counter[str] = Counter()
+    for reject in rejects:
+        counts[str(reject.reason)] += reject.rows
+    return dict(counts.most_common())

@@ -16,7 +16,8 @@ class Reason(StrEnum):
 class Reject:
     """One raw entry that could not be understood; `row` counts from 0 within `source`.
 
-    `text` is the start of the entry, `detail` what of the reason varies from one to the next.
+    `text` is the start of the entry, `detail` what of the reason varies from one to the next. `rows` is how
+    many rows are lost: those of a whole file, where it is unreadable.
     """
 
     source: str
@@ -24,6 +25,7 @@ class Reject:
     reason: Reason
     text: str
     detail: str = ""
+    rows: int = 1
 
     def __post_init__(self) -> None:
         self.text = self.text[:SHOWN]

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from sft.core import shards
 from sft.core.row_schema import SCHEMA
 from sft.core.workers import Workers
-from sft.data import file_readers, sources
+from sft.data import file_readers, rejects, sources
 from sft.data.batch_sizes import batches
 from sft.data.contamination import Examples, Matches
-from sft.data.file_readers import Part
+from sft.data.raw_rows import FileReason, Part, UnreadableFile
 from sft.data.source_rows import Reason, Reject
 from sft.data.sources import Source
 from sft.data.staging import SEQ, SOURCE_SHIFT, TEXT, Piece, PieceWriter, fetch
@@ -78,13 +78,14 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Job:
-    """A part of a file, of the source of this number and name."""
+    """A part of a file, of the source of this number and name, which may have one file only."""
 
     part: Part
     number: int
     source: int
     name: str
     chosen: bool
+    alone: bool
 
 
 def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Staged]:
@@ -93,13 +94,19 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
     Raises UserError for every fault of a URI, a source or its files.
     """
     found = {uri: sources.find(uri) for uri in uris}
-    parts = {
-        uri: [part for path, label in source.files for part in file_readers.parts(path, label)]
-        for uri, source in found.items()
-    }
+    unreadable: dict[str, list[Reject]] = {uri: [] for uri in uris}
+    parts: dict[str, list[Part]] = {uri: [] for uri in uris}
+    for uri, source in found.items():
+        for path, label in source.files:
+            try:
+                parts[uri] += file_readers.parts(path, label)
+            except UnreadableFile as error:
+                if len(source.files) == 1:
+                    raise
+                unreadable[uri].append(_unreadable(label, error))
     bits = shards.bits_for(sum(_unpacked(path) for one in found.values() for path, _ in one.files), 0)
     jobs = [
-        _Job(part, number, source, found[uri].name, found[uri].chosen)
+        _Job(part, number, source, found[uri].name, found[uri].chosen, len(found[uri].files) == 1)
         for source, uri in enumerate(uris)
         for number, part in enumerate(parts[uri])
     ]
@@ -119,9 +126,14 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
                     progress.update()
                 staged[uri] = _joined(source, read)
             one = staged[uri]
-            sources.check_rows(uri, len(one.light), len(one.rejects))
+            one.rejects += unreadable[uri]
+            rows, lost = len(one.light), rejects.count(one.rejects)
+            sources.check_rows(uri, rows, lost)
             progress.clear()
-            print(sources.said(uri, len(one.light), len(one.rejects), one.skipped, started), flush=True)
+            print(
+                sources.said(uri, len(one.light), rejects.count(one.rejects), one.skipped, started),
+                flush=True,
+            )
     return staged
 
 
@@ -185,8 +197,26 @@ def _matches(piece: Piece, examples: Examples) -> list[np.ndarray]:
     return [np.concatenate([np.zeros(0, np.int64), *seqs]) for seqs in found]
 
 
+def _unreadable(label: str, error: UnreadableFile) -> Reject:
+    return Reject(label, 0, FileReason.UNREADABLE, "", str(error), error.rows)
+
+
 def _read(job: _Job, folder: Path, bits: int) -> _Read:
-    """Read a part of a file, standardize it and write its rows to pieces."""
+    """Read a part of a file, standardize it and write its rows to pieces.
+
+    Of a damaged one nothing is kept, and where the source has other files that is a reject.
+    """
+    try:
+        return _read_whole(job, folder, bits)
+    except UnreadableFile as error:
+        if job.alone:
+            raise
+        nothing = pa.chunked_array([], pa.string())
+        lost = [_unreadable(job.part.label, error)]
+        return _Read(nothing, np.zeros(0, np.int64), [], SCHEMA, 0, lost, Counter(), [], [], Counter(), 0, 0)
+
+
+def _read_whole(job: _Job, folder: Path, bits: int) -> _Read:
     writer = PieceWriter(folder, job.source, job.number, bits)
     ids: list[pa.ChunkedArray] = []
     seq: list[np.ndarray] = [np.zeros(0, np.int64)]

@@ -83,10 +83,10 @@ class PieceWriter:
 
     def flush(self) -> None:
         """Write what waits."""
+        if not self._waiting:
+            return
         table = pa.concat_tables(self._waiting, promote_options="permissive").combine_chunks()
         self._waiting, self._waiting_size = [], 0
-        if not len(table):
-            return
         first, second = shards.keys(table["id"])
         order = np.lexsort((table[SEQ].to_numpy(), second, first))
         ends = np.searchsorted(

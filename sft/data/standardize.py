@@ -65,7 +65,6 @@ def standardize(
     no understood layout.
     """
     label = label or source
-    raw = layouts.with_flags(raw)
     found = layouts.found(raw.schema, label, chosen)
     used = {what: name for what, name in found.used.items() if what != "rejected"}
     listed = None if "chosen" in used else used.get("list")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sft.core.errors import UserError
 from sft.data.limits import RATIO, ROW, UNPACKED, mib
+from sft.data.raw_rows import UnreadableFile
 
-# Arrow cannot parse a line that is longer than its block; a long one takes the slow path.
-BLOCK = 16 << 20
+# Bytes read at once. Blocks of 16 MiB take twice as long to parse, for each takes new pages of memory.
+BLOCK = 4 << 20
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -19,15 +19,25 @@ def open_text(path: Path) -> pa.NativeFile:
     return pa.input_stream(str(path), compression=PACKED.get(path.suffix.lower()))
 
 
-def blocks(path: Path, label: str, size: int = BLOCK) -> Iterator[bytes]:
-    """Return a file's bytes in blocks; raises UserError where it unpacks to far more than any text does."""
-    most = max(UNPACKED, RATIO * path.stat().st_size) if path.suffix.lower() in PACKED else None
+def is_packed(path: Path) -> bool:
+    """Tell by its name whether a file is compressed."""
+    return path.suffix.lower() in PACKED
+
+
+def blocks(path: Path, label: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Return a file's bytes in blocks, or those of an uncompressed one from `start` to `end`.
+
+    Raises UnreadableFile where it unpacks to far more than any text does.
+    """
+    most = max(UNPACKED, RATIO * path.stat().st_size) if is_packed(path) else None
     with open_text(path) as stream:
-        read = 0
-        while block := stream.read(size):
+        if start:
+            stream.seek(start)
+        read = start
+        while block := stream.read(BLOCK if end is None else min(BLOCK, end - read)):
             read += len(block)
             if most is not None and read > most:
-                raise UserError(
+                raise UnreadableFile(
                     f"{label}: {path.stat().st_size:,} bytes unpack to more than {mib(most)}, which no text "
                     "does: the file is not what it should be. If it is, unpack it and name the unpacked file."
                 )
@@ -35,68 +45,71 @@ def blocks(path: Path, label: str, size: int = BLOCK) -> Iterator[bytes]:
 
 
 def first_character(path: Path, label: str) -> str:
-    """Return the first character that is not a space; raises UserError for a BOM, UTF-16 or an empty file."""
-    for number, block in enumerate(blocks(path, label, 1 << 16)):
+    """Return the first character that is not a space; raises UnreadableFile for a BOM, UTF-16 or an empty file."""
+    for number, block in enumerate(blocks(path, label)):
         if number == 0:
             if block.startswith(codecs.BOM_UTF8):
-                raise UserError(
+                raise UnreadableFile(
                     f"{label}: begins with a UTF-8 byte order mark. Save it as UTF-8 without BOM."
                 )
             if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in block[:4]:
-                raise UserError(
+                raise UnreadableFile(
                     f"{label}: is UTF-16 or UTF-32 text, not UTF-8, or no text at all. Save it as UTF-8 "
                     "without BOM."
                 )
         if text := block.strip():
             return chr(text[0])
-    raise UserError(f"{label}: there is nothing in the file. Fetch or write it again.")
+    raise UnreadableFile(f"{label}: there is nothing in the file. Fetch or write it again.")
 
 
-def not_utf8(path: Path, label: str) -> UserError:
+def not_utf8(path: Path, label: str) -> UnreadableFile:
     """Return the error that says which byte of a file is no UTF-8."""
     decoder, position = codecs.getincrementaldecoder("utf-8")(), 0
-    for chunk in blocks(path, label, 1 << 20):
+    for chunk in blocks(path, label):
         pending = len(decoder.getstate()[0])
         try:
             decoder.decode(chunk)
         except UnicodeDecodeError as error:
             at = position - pending + error.start
             value = error.object[error.start]
-            return UserError(
+            return UnreadableFile(
                 f"{label}: not valid UTF-8: byte 0x{value:02x} at position {at:,}. Save it as UTF-8, "
                 f"or convert it: iconv -f windows-1252 -t utf-8 (if that is what it is)."
             )
         position += len(chunk)
-    return UserError(f"{label}: not valid UTF-8: it ends within a character. Fetch or write it again.")
+    return UnreadableFile(f"{label}: not valid UTF-8: it ends within a character. Fetch or write it again.")
 
 
-def lines(path: Path, label: str) -> Iterator[bytes]:
-    """Return a file's lines, one by one; of one that is longer than a row may be, a byte more than that."""
+def lines(text: bytes) -> list[bytes]:
+    """Return the lines of a block of them; of one that is longer than a row may be, a byte more than that."""
     # Only "\n" ends a line: strings may hold other characters that splitlines() would take.
-    for block in blocks_of_lines(path, label):
-        yield from block.removesuffix(b"\n").split(b"\n")
+    return text.removesuffix(b"\n").split(b"\n")
 
 
-def blocks_of_lines(path: Path, label: str) -> Iterator[bytes]:
-    """Return a file in blocks that end with a line, of BLOCK bytes where no line is longer.
+def line_blocks(
+    path: Path, label: str, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Return a file in blocks that end with a line, each with its place: BLOCK bytes where no line is longer.
 
-    Of a line that is longer than a row may be the rest is left out.
+    Of a line that is longer than a row may be the rest is left out. `start` and `end` are those of lines, of
+    a file that is not compressed.
     """
     parts: list[bytes] = []
-    held = 0
-    for block in blocks(path, label):
-        end = block.rfind(b"\n") + 1
-        if end:
+    held, at, read = 0, start, start
+    for block in blocks(path, label, start, end):
+        last = block.rfind(b"\n") + 1
+        after, read = read + last, read + len(block)
+        if last:
             if held > ROW:
                 first = block.find(b"\n")
-                block, end = block[first:], end - first
-            yield b"".join([*parts, block[:end]])
-            parts, held = [], 0
+                block, last = block[first:], last - first
+            yield at, b"".join([*parts, block[:last]])
+            parts, held, at = [], 0, after
         if held <= ROW:
-            parts.append(block[end : end + ROW + 1 - held])
+            parts.append(block[last : last + ROW + 1 - held])
             held += len(parts[-1])
     if rest := b"".join(parts):
-        yield rest
+        yield at, rest
 
 
 def whole(path: Path, label: str, most: int) -> str | None:

@@ -1,12 +1,16 @@
 """Filters of the pool: which rows are no good for training, each with its reason.
 
 Every filter sees the whole pool, in the order of rank with base before extra, so what it removes depends on
-neither data.size nor the order of the sources' rows, and mixes stay nested. A filter is a function here, its
-row in `_FILTERS` and its param.
+neither data.size nor the order of the sources' rows, and mixes stay nested. Rows come in shards, of which a
+process has one in memory at a time. A filter is a function here, its row in `_FILTERS` and its param; those
+that compare rows with others are in their own modules.
 """
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 import numpy as np
@@ -16,8 +20,11 @@ from pydantic import model_validator
 
 from sft.core.errors import ParamError
 from sft.core.params import Count, Number, Params, Share, Text
-from sft.core.seeded_order import order
 from sft.mixing import word_ngrams
+from sft.mixing.decontamination import Texts
+from sft.mixing.near_duplicates import Map, Shard, find
+from sft.mixing.random_removal import drawn
+from sft.mixing.removal import REMOVED, Removal, removed
 
 # The evaluation's, for the filters that compare with them.
 Examples: TypeAlias = pa.Table | None
@@ -25,18 +32,6 @@ Examples: TypeAlias = pa.Table | None
 NEAREST = 0.5
 # Only punctuation. Not "n/a" and "tbd" too: as answers these can be right, in a dictionary for one.
 _PLACEHOLDER = r"^[\p{P}\s]*$"
-
-REMOVED = pa.schema(
-    [
-        ("id", pa.string()),
-        ("part", pa.string()),
-        ("source", pa.string()),
-        ("filter", pa.string()),
-        ("reason", pa.string()),
-        # The row that stays, or the evaluation example, that the row is like.
-        ("match", pa.string()),
-    ]
-)
 
 
 class FilterParams(Params):
@@ -75,61 +70,97 @@ class FilterParams(Params):
     @property
     def active(self) -> list[str]:
         """The filters that are on, in the order in which they apply."""
-        return [name for name in _FILTERS if getattr(self, name) not in ("none", "any", "keep")]
+        return [name for name in _ORDER if getattr(self, name) not in ("none", "any", "keep")]
 
 
 @dataclass
-class Removal:
-    """The rows that a filter removes: a mask over all rows, and of those that go the reasons, for people.
+class _Left:
+    """What filters leave of a shard: the numbers of its rows that stay, and those that go, of REMOVED."""
 
-    `matches` has the ids of what they are like, where the filter compares.
-    """
-
-    mask: np.ndarray
-    reasons: list[str]
-    matches: list[str] | None = None
+    rows: np.ndarray
+    removed: pa.Table
+    counts: np.ndarray | None = None
 
 
 def filtered(
-    rows: pa.Table, params: FilterParams, seed: int, examples: Examples = None
-) -> tuple[np.ndarray, pa.Table]:
-    """Return the numbers of the rows that stay, and those that go as a table of REMOVED.
+    shards: Sequence[Shard],
+    params: FilterParams,
+    seed: int,
+    examples: Examples = None,
+    map: Map = map,
+    scratch: Path | None = None,
+) -> list[pa.Table]:
+    """Return of each shard the rows that go, as a table of REMOVED.
 
-    `rows` has the columns messages, id, source and part, and score where min_score needs it, in the
-    order in which rows are preferred. `examples` are those of the evaluation (columns prompt, references,
-    id), which decontaminate needs. A row goes by the first filter that it fails: near-duplicates come last,
-    so that the one that stays is one that no other filter removes.
-    With `random`, the rows that go are drawn instead: of each part and source as many as the filters would
-    remove.
+    A shard's rows have the columns messages, id, source, part and rank, and score where min_score needs it;
+    they are distinct by part and id, and preferred in the order of part (base first), rank and id. `examples`
+    are those of the evaluation (columns prompt, references, id), which decontaminate needs. A row goes by the
+    first filter that it fails: near-duplicates come last, so that the one that stays is one that no other
+    filter removes. With `random`, the rows that go are drawn instead: of each part and source as many as the
+    filters would remove.
+
+    `map` calls a function on each shard, in several processes or here. They share the folder `scratch`, where
+    near_duplicates has its files for the time; without one, the system's for temporary files.
     """
-    kept = np.arange(len(rows))
-    removed = [REMOVED.empty_table()]
+    texts = None
+    if params.decontaminate != "none":
+        assert examples is not None, "decontaminate is on, but no evaluation examples were handed in"
+        texts = Texts.of(examples, params.decontaminate)
+    if params.languages != "any":
+        from sft.mixing.language_id import check
+
+        check(params.languages)
+    left = list(map(partial(_by_itself, params=params, texts=texts), shards))
+    if texts is not None:
+        counts = np.sum([of.counts for of in left], axis=0)
+        rows = sum(len(of.rows) for of in left)
+        left = list(map(partial(_decontaminated, texts=texts, counts=counts, of=rows), _zipped(shards, left)))
+    if params.near_duplicates != "none":
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            kept = [of.rows for of in left]
+            found = find(shards, kept, params.near_duplicates, map, Path(folder))
+        for of, near in zip(left, found, strict=True):
+            of.removed = pa.concat_tables([of.removed, _repeating(near)])
+    gone = [of.removed for of in left]
+    if params.random:
+        return drawn(shards, gone, seed, map)
+    return gone
+
+
+def _zipped(shards: Sequence[Shard], of: Sequence) -> list[tuple]:
+    return list(zip(shards, of, strict=True))
+
+
+def _by_itself(shard: Shard, params: FilterParams, texts: Texts | None) -> _Left:
+    """Apply the filters that look at one row at a time; count what the rows that stay have of `texts`."""
+    rows = shard.read()
+    kept, gone = np.arange(len(rows), dtype=np.int32), [REMOVED.empty_table()]
     for name in params.active:
-        kept, gone = _applied(name, rows, kept, params, examples)
-        removed.append(gone)
-    table = pa.concat_tables(removed)
-    if params.random and len(table):
-        return _drawn(rows, table, seed)
-    return kept, table
+        if name in _FILTERS:
+            removal = _FILTERS[name](rows, params)
+            gone.append(removal.table(name, rows))
+            if removal.mask.any():
+                kept, rows = kept[~removal.mask], rows.filter(pa.array(~removal.mask))
+    counts = None if texts is None else texts.count(rows["messages"])
+    return _Left(kept, pa.concat_tables(gone), counts)
 
 
-def _applied(
-    name: str, rows: pa.Table, kept: np.ndarray, params: FilterParams, examples: Examples
-) -> tuple[np.ndarray, pa.Table]:
-    """Apply one filter to the rows that are left."""
-    left = rows if len(kept) == len(rows) else rows.take(pa.array(kept))
-    removal = _FILTERS[name](left, params, examples)
-    gone = left.filter(pa.array(removal.mask))
-    matches = [None] * len(gone) if removal.matches is None else removal.matches
-    columns = {
-        "id": gone["id"],
-        "part": gone["part"],
-        "source": gone["source"],
-        "filter": pa.array([name] * len(gone), pa.string()),
-        "reason": pa.array(removal.reasons, pa.string()),
-        "match": pa.array(matches, pa.string()),
-    }
-    return kept[~removal.mask], pa.table(columns, schema=REMOVED)
+def _decontaminated(item: tuple[Shard, _Left], texts: Texts, counts: np.ndarray, of: int) -> _Left:
+    """Remove the rows that hold an example's text, by how many of all rows have what."""
+    shard, left = item
+    rows = shard.read()
+    if len(left.rows) < len(rows):
+        rows = rows.take(pa.array(left.rows))
+    held = texts.contaminated(rows["messages"], counts, of)
+    reasons = [f"holds {share:.2f} of an evaluation example" for share in held.share[held.removed]]
+    removal = Removal(held.removed, reasons, held.example[held.removed].tolist())
+    gone = pa.concat_tables([left.removed, removal.table("decontaminate", rows)])
+    return _Left(left.rows[~held.removed], gone)
+
+
+def _repeating(found: pa.Table) -> pa.Table:
+    reasons = [f"Jaccard similarity {value:.3f}" for value in found["similarity"].to_pylist()]
+    return removed("near_duplicates", found, reasons, found["match"])
 
 
 def _word_counts(rows: pa.Table) -> np.ndarray:
@@ -138,25 +169,25 @@ def _word_counts(rows: pa.Table) -> np.ndarray:
     )
 
 
-def _too_short(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
+def _too_short(rows: pa.Table, params: FilterParams) -> Removal:
     counts = _word_counts(rows)
     gone = counts < int(params.min_words)
     return Removal(gone, [f"{count} words" for count in counts[gone]])
 
 
-def _too_long(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
+def _too_long(rows: pa.Table, params: FilterParams) -> Removal:
     counts = _word_counts(rows)
     gone = counts > int(params.max_words)
     return Removal(gone, [f"{count} words" for count in counts[gone]])
 
 
-def _low_score(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
+def _low_score(rows: pa.Table, params: FilterParams) -> Removal:
     scores = rows["score"].to_numpy()
     gone = scores < float(params.min_score)  # false for a row without a score
     return Removal(gone, [f"score {score:g}" for score in scores[gone]])
 
 
-def _placeholders(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
+def _placeholders(rows: pa.Table, params: FilterParams) -> Removal:
     flags = []
     for batch in rows.select(["messages"]).to_batches(max_chunksize=16_384):
         messages = batch["messages"]
@@ -171,7 +202,7 @@ def _placeholders(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     return Removal(gone, ["no answer says anything"] * int(gone.sum()))
 
 
-def _languages(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
+def _languages(rows: pa.Table, params: FilterParams) -> Removal:
     from sft.mixing.language_id import other_languages
 
     others = other_languages(rows["messages"], params.languages)
@@ -179,49 +210,12 @@ def _languages(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
     return Removal(gone, [f"language {code}" for code in others[gone]])
 
 
-def _contaminated(rows: pa.Table, params: FilterParams, examples: Examples) -> Removal:
-    from sft.mixing.decontamination import contaminated
-
-    assert examples is not None, "decontaminate is on, but no evaluation examples were handed in"
-    held = contaminated(rows["messages"], examples, int(params.decontaminate))
-    reasons = [f"holds {share:.2f} of an evaluation example" for share in held.share[held.removed]]
-    return Removal(held.removed, reasons, held.example[held.removed].tolist())
-
-
-def _near_duplicates(rows: pa.Table, params: FilterParams, _: Examples) -> Removal:
-    from sft.mixing.near_duplicates import near_duplicates
-
-    match, similarity = near_duplicates(rows["messages"], float(params.near_duplicates))
-    gone = match >= 0
-    matches = rows["id"].take(pa.array(match[gone])).to_pylist()
-    return Removal(gone, [f"Jaccard similarity {value:.3f}" for value in similarity[gone]], matches)
-
-
-_FILTERS: dict[str, Callable[[pa.Table, FilterParams, Examples], Removal]] = {
+# Those that look at one row at a time.
+_FILTERS: dict[str, Callable[[pa.Table, FilterParams], Removal]] = {
     "min_words": _too_short,
     "max_words": _too_long,
     "min_score": _low_score,
     "placeholders": _placeholders,
     "languages": _languages,
-    "decontaminate": _contaminated,
-    "near_duplicates": _near_duplicates,
 }
-
-
-def _drawn(rows: pa.Table, removed: pa.Table, seed: int) -> tuple[np.ndarray, pa.Table]:
-    """Draw of each part and source as many rows as `removed` has of it, by a hash of their ids."""
-    counts = removed.group_by(["part", "source"]).aggregate([([], "count_all")]).to_pylist()
-    left = {(entry["part"], entry["source"]): entry["count_all"] for entry in counts}
-    keys = list(zip(rows["part"].to_pylist(), rows["source"].to_pylist(), strict=True))
-    gone = np.zeros(len(rows), bool)
-    for row in order(f"{seed}:random", rows["id"]).tolist():
-        if left.get(keys[row], 0):
-            left[keys[row]] -= 1
-            gone[row] = True
-    table = rows.filter(pa.array(gone)).select(["id", "part", "source"])
-    table = table.append_column("filter", pa.array(["random"] * len(table), pa.string()))
-    reason = "drawn in place of a row that the filters would remove"
-    table = table.append_column("reason", pa.array([reason] * len(table), pa.string()))
-    return np.flatnonzero(~gone), table.append_column("match", pa.nulls(len(table), pa.string())).cast(
-        REMOVED
-    )
+_ORDER = (*_FILTERS, "decontaminate", "near_duplicates")

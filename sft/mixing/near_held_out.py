@@ -22,8 +22,8 @@ THRESHOLD = 0.8
 SHINGLE = 3
 # How many rows, and pairs of rows, are compared at a time.
 _ROWS, _PAIRS = 1_024, 65_536
-# The share of a row's words that is looked at first: more than 1 - THRESHOLD, by what is known of any text.
-_BEGINNING = 0.4
+# The share of a row's words that is looked at first: 1 - THRESHOLD, and what held-out rows have of any text.
+_BEGINNING = 0.35
 
 
 @dataclass

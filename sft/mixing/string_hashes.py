@@ -31,9 +31,9 @@ def xxh3_64(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray
     length = size.astype(_U)
     for least, most, formula in ((1, 3, _to_3), (4, 8, _to_8)):
         at = np.flatnonzero((size >= least) & (size <= most))
-        hashes[at] = formula(first[at], length[at])
+        hashes[at] = formula(first.take(at), length.take(at))
     at = np.flatnonzero((size > 8) & (size <= 16))
-    hashes[at] = _to_16(first[at], _load(aligned, start[at] + size[at] - 8), length[at])
+    hashes[at] = _to_16(first.take(at), _load(aligned, (start + size - 8).take(at)), length.take(at))
     text = data.tobytes() if size.max(initial=0) > 16 else b""
     for n in np.flatnonzero(size > 16).tolist():
         hashes[n] = xxhash.xxh3_64_intdigest(text[start[n] : start[n] + size[n]])
@@ -44,7 +44,7 @@ def _load(aligned: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return the eight bytes from each start on, as a little-endian number."""
     word, bits = start >> 3, (start.astype(_U) & _U(7)) << _U(3)
     # A shift by 64 bits gives 0 in numpy.
-    return (aligned[word] >> bits) | (aligned[word + 1] << (_U(64) - bits))
+    return (aligned.take(word) >> bits) | (aligned.take(word + 1) << (_U(64) - bits))
 
 
 def _to_3(text: np.ndarray, length: np.ndarray) -> np.ndarray:

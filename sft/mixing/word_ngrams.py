@@ -127,9 +127,11 @@ class Tokens:
     def of_rows(self, rows: np.ndarray, counts: np.ndarray | None = None) -> "Tokens":
         """Return those rows, of each the first tokens, as many as `counts` says, or all."""
         counts = np.diff(self.offsets)[rows] if counts is None else counts
-        at = _ranges(self.offsets[rows], counts)
+        at = ranges(self.offsets[rows], counts)
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return Tokens(self.raw, self.text, self.start[at], self.size[at], self.other[at], offsets)
+        return Tokens(
+            self.raw, self.text, self.start.take(at), self.size.take(at), self.other.take(at), offsets
+        )
 
     def most_words(self) -> np.ndarray:
         """Return for each row a number of words that it does not exceed."""
@@ -146,7 +148,7 @@ class Tokens:
             return Words(xxh3_64(self.text, self.start, self.size), self.offsets)
         at = np.flatnonzero(self.other)
         size = self.size[at]
-        data = self.raw[_ranges(self.start[at], size)]
+        data = self.raw[ranges(self.start[at], size)]
         offsets = np.concatenate([[0], np.cumsum(size)])
         texts = pa.LargeStringArray.from_buffers(len(at), pa.py_buffer(offsets), pa.py_buffer(data))
         encoded = texts.dictionary_encode()
@@ -157,7 +159,7 @@ class Tokens:
         counts[at] = found
         places = np.concatenate([[0], np.cumsum(counts)])
         hashes = np.empty(places[-1], np.uint64)
-        hashes[_ranges(places[at], found)] = distinct.hashes[_ranges(distinct.offsets[:-1][index], found)]
+        hashes[ranges(places[at], found)] = distinct.hashes[ranges(distinct.offsets[:-1][index], found)]
         plain = np.flatnonzero(~self.other)
         hashes[places[plain]] = xxh3_64(self.text, self.start[plain], self.size[plain])
         return Words(hashes, places[self.offsets])
@@ -227,7 +229,7 @@ def of(messages: pa.ChunkedArray | pa.Array) -> Iterator[Words]:
         yield batch.words()
 
 
-def _ranges(start: np.ndarray, size: np.ndarray) -> np.ndarray:
+def ranges(start: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return the numbers from each start on, `size` of them each, one after another."""
     ends = np.cumsum(size)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - size), size)

@@ -250,4 +250,4 @@ def test_a_null_line_is_rejected_with_its_number(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_file_has_a_reader():
-    assert set(file_readers._READERS) == set(KINDS)
+    assert set(file_readers._KINDS) == set(KINDS)

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from sft.core.errors import UserError
-from sft.data import json_files
+from sft.data import json_blocks
 from sft.data.sources import load
 
 GOOD = json.dumps({"prompt": "q", "completion": "a"}) + "\n"
@@ -167,7 +167,7 @@ def test_memory(found):
 
 
 def test_a_file_of_nothing_but_faults(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_files, "REJECTS", 10)
+    monkeypatch.setattr(json_blocks, "REJECTS", 10)
     (tmp_path / "faults.jsonl").write_text(GOOD + "x\n" * 11)
     with pytest.raises(
         UserError, match=r"more than 10 entries of it are no rows\. The first: invalid JSON: line 2"

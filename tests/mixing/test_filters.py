@@ -18,7 +18,7 @@ from sft.core.row_schema import standard_table
 from sft.data.evaluation_pool import EXAMPLES
 from sft.mixing.decontamination import contaminated
 from sft.mixing.filters import FilterParams, filtered
-from sft.mixing.near_duplicates import PERMUTATIONS, banding
+from sft.mixing.minhash import PERMUTATIONS, banding
 from stages import mix
 from tests.imports import ROOT
 from tests.tiny import dialogue, table

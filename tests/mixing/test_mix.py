@@ -1,19 +1,24 @@
 """Mixes that nest, and ranks that never change."""
 
-import os
-import subprocess
-import sys
+import shutil
+from collections import Counter
 from itertools import pairwise
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import xxhash
 
+from sft.core import shards
 from sft.core.errors import UserError
 from sft.core.row_schema import MESSAGES, take_rows
 from sft.core.seeded_order import order, order_of_copies, ranks, units
-from sft.mixing.mix import choose_members, rank_pool
-from tests.imports import ROOT
+from sft.core.workers import LocalWorkers
+from sft.mixing.mix import choose_members, write
+from sft.mixing.pool import Files, Rows, Shard, rank_shard
 
 GOLDEN = [
     6295828144842269385,
@@ -25,16 +30,45 @@ GOLDEN = [
 ]
 
 
-def random_ids(rng, rows, kinds=10_000):
-    """Draw ids, some of them several times."""
-    return pa.chunked_array([pa.array([f"{n:032x}" for n in rng.integers(kinds, size=rows)])])
+def random_ids(rng: np.random.Generator, rows: int, kinds: int = 10_000) -> list[str]:
+    """Draw ids, some of them several times, evenly over all that there can be."""
+    return [xxhash.xxh3_128_hexdigest(str(n).encode()) for n in rng.integers(kinds, size=rows)]
 
 
-def chosen(base, extra, seed, size):
-    """Return the ids of the members, base's before extra's, and how many are base's."""
-    from_base, from_extra = choose_members(rank_pool(base, extra, seed), size)
-    ids = base.take(pa.array(from_base)).to_pylist() + extra.take(pa.array(from_extra)).to_pylist()
-    return ids, len(from_base)
+def files(folder: Path, base: list[str], extra: list[str], bits: int = 0) -> list[Files]:
+    """Write rows with these ids in shards; `source` tells an id's copies apart."""
+    for name, ids in (("base", base), ("extra", extra)):
+        ids_of = pa.array(ids, pa.string())
+        table = pa.table(
+            {"id": ids_of, "source": [f"{n}" for n in range(len(ids))], "kind": ["k"] * len(ids)}
+        )
+        table = table.take(pa.array(shards.by_id(ids_of)))
+        number = shards.number_of(shards.keys(table["id"])[0], bits)
+        (folder / name).mkdir(exist_ok=True, parents=True)
+        for shard in range(1 << bits):
+            shards.write(shards.path_of(folder / name, shard), table.filter(pa.array(number == shard)))
+    paths = [shards.paths(folder / name) for name in ("base", "extra")]
+    return [Files(one, other) for one, other in zip(*paths, strict=True)]
+
+
+def ranked(of: list[Files], seed: int, keep_overlap: bool = False) -> list[Shard]:
+    return [rank_shard(one, seed, keep_overlap) for one in of]
+
+
+def chosen(of: list[Files], seed: int, size: int | Literal["all"]) -> tuple[list[str], int]:
+    """Write a mix; return the ids of its members by rank, base's before extra's, and how many are base's."""
+    pool = ranked(of, seed)
+    members = choose_members(pool, size)
+    folder = of[0].base.parent.parent / "mix"
+    shutil.rmtree(folder, ignore_errors=True)
+    mix = write(pool, members, folder, lambda rows: {"rows": len(rows)}, LocalWorkers())
+    rows = shards.read(folder)
+    ids = rows["id"].to_pylist()
+    assert ids == sorted(ids) and mix.compared == {"rows": len(ids)}
+    assert mix.members == xxhash.xxh3_128_hexdigest("".join(ids).encode())
+    rows = rows.sort_by("rank")
+    assert rows["rank"].to_pylist() == list(range(len(rows)))
+    return rows["id"].to_pylist(), sum(len(base.number) for base, _ in members)
 
 
 def test_ranks_are_pinned():
@@ -47,76 +81,80 @@ def test_ranks_are_pinned():
     assert ranks(42, pa.array([], pa.string())).shape == (0,)
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1"])
-def test_ranks_do_not_depend_on_the_process(hash_seed):
-    program = """if True:
-        import pyarrow as pa
-        from sft.mixing.mix import choose_members, rank_pool
-        ids = pa.chunked_array([[f"{n:032x}" for n in range(500)]])
-        print(choose_members(rank_pool(ids.slice(0, 300), ids.slice(200), 42), 450)[1].tolist())
-    """
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    ids = pa.chunked_array([[f"{n:032x}" for n in range(500)]])
-    assert result.stdout.strip() == str(
-        choose_members(rank_pool(ids.slice(0, 300), ids.slice(200), 42), 450)[1].tolist()
-    )
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_smaller_mix_is_the_beginning_of_a_larger(seed):
+@pytest.mark.parametrize("seed", range(3))
+def test_a_smaller_mix_is_the_beginning_of_a_larger(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     base, extra = random_ids(rng, 400, 500), random_ids(rng, 600, 900)
-    ranked = rank_pool(base, extra, seed)
-    available = len(ranked.base) + len(ranked.extra)
-    whole, _ = chosen(base, extra, seed, available)
-    assert len(whole) == len(set(whole)) == available
-    assert set(whole) == set(base.to_pylist()) | set(extra.to_pylist())
-    boundary = len(ranked.base)
-    for size in [1, 7, boundary - 1, boundary, boundary + 1, available - 1, *rng.integers(1, available, 10)]:
-        assert chosen(base, extra, seed, int(size)) == (whole[:size], min(size, boundary))
+    of = files(tmp_path, base, extra, bits=seed)
+    boundary = len(set(base))
+    whole, _ = chosen(of, seed, "all")
+    assert len(whole) == len(set(whole)) and set(whole) == {*base, *extra}
+    for size in [1, 7, boundary - 1, boundary, boundary + 1, len(whole) - 1, *rng.integers(1, len(whole), 3)]:
+        assert chosen(of, seed, int(size)) == (whole[:size], min(size, boundary))
 
 
-def test_row_order_and_sharding_change_nothing():
+def test_row_order_and_sharding_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do they change a byte, where there are as many shards of the mix."""
     rng = np.random.default_rng(0)
     base, extra = random_ids(rng, 3_000, 4_000), random_ids(rng, 3_000, 4_000)
-    before = chosen(base, extra, 42, 3_000)
-    for _ in range(3):
-        shuffled = base.take(pa.array(rng.permutation(len(base))))
-        cuts = [0, *sorted(rng.integers(0, len(base), 5)), len(base)]
-        sharded = pa.chunked_array([shuffled.slice(a, b - a).combine_chunks() for a, b in pairwise(cuts)])
-        assert chosen(sharded, extra.take(pa.array(rng.permutation(len(extra)))), 42, 3_000) == before
+    before = chosen(files(tmp_path / "0", base, extra), 42, 3_000)
+    written = (tmp_path / "0/mix/000.parquet").read_bytes()
+    for bits in (1, 3):
+        shuffled = [base[n] for n in rng.permutation(len(base))]
+        assert chosen(files(tmp_path / f"{bits}", shuffled, extra[::-1], bits), 42, 3_000) == before
+        rows = pq.read_table(tmp_path / f"{bits}/mix/000.parquet").drop_columns(["source"])
+        assert rows.equals(pq.read_table(pa.BufferReader(written)).drop_columns(["source"]))
+    monkeypatch.setattr(shards, "BYTES", 1 << 16)
+    assert chosen(files(tmp_path / "3", base, extra, 3), 42, 3_000) == before
+    assert len(shards.paths(tmp_path / "3/mix")) == 4
+    firsts = [table["id"][0].as_py()[0] for table in shards.tables(tmp_path / "3/mix")]
+    assert [int(digit, 16) >> 2 for digit in firsts] == [0, 1, 2, 3]
 
 
-def test_another_seed_gives_another_order():
+def test_another_seed_gives_another_order(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    base, extra = random_ids(rng, 500), random_ids(rng, 500)
-    one, two = (chosen(base, extra, seed, 600)[0] for seed in (42, 43))
+    of = files(tmp_path, random_ids(rng, 500), random_ids(rng, 500))
+    one, two = (chosen(of, seed, 600)[0] for seed in (42, 43))
     assert one != two and set(one) != set(two)
 
 
-def test_duplicates_and_overlap_are_removed_and_counted():
-    base = pa.chunked_array([["a", "b", "a"], ["c", "a"]])
-    extra = pa.chunked_array([["c", "d", "d"], ["e", "c", "b"]])
-    ranked = rank_pool(base, extra, 42)
-    assert ranked.removed == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 2}
-    assert sorted(ranked.base.tolist()) == [0, 1, 3]  # the first occurrence of each
-    assert sorted(ranked.extra.tolist()) == [1, 3]
+A, B, C, D, E = (character * 32 for character in "abcde")
 
 
-def test_overlap_can_be_left_in():
-    base = pa.chunked_array([["a", "b", "a"], ["c", "a"]])
-    extra = pa.chunked_array([["c", "d", "d"], ["e", "c", "b"]])
-    ranked = rank_pool(base, extra, 42, keep_overlap=True)
-    assert ranked.removed == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 0}
-    assert sorted(ranked.base.tolist()) == [0, 1, 3]
-    assert sorted(ranked.extra.tolist()) == [0, 1, 3, 5]
+def sources_of(parts: list[Rows]) -> list[str]:
+    tables = [pq.read_table(part.path)["source"].take(pa.array(part.number)) for part in parts]
+    return [source for column in tables for source in column.to_pylist()]
+
+
+@pytest.mark.parametrize("bits", [0, 4])
+@pytest.mark.parametrize("keep", [False, True])
+def test_duplicates_and_overlap_are_removed_and_counted(tmp_path: Path, bits: int, keep: bool) -> None:
+    of = files(tmp_path, [A, B, A, C, A], [C, D, D, E, C, B], bits)
+    pool = ranked(of, 42, keep)
+    counts = sum((shard.counts for shard in pool), Counter())
+    assert counts == {"base_duplicates": 2, "extra_duplicates": 2, "extra_in_base": 2}
+    left = {
+        name: [
+            row
+            for shard in pool
+            for row in pq.read_table(getattr(shard, name).path)
+            .take(pa.array(getattr(shard, name).number))
+            .to_pylist()
+        ]
+        for name in ("base", "extra")
+    }
+    # The first of each in the order of the sources.
+    assert [row["source"] for row in left["base"]] == ["0", "1", "3"]
+    assert [row["source"] for row in left["extra"]] == (["5", "0", "1", "3"] if keep else ["1", "3"])
+    removed = pa.concat_tables([shard.removed for shard in pool]).to_pylist()
+    names = Counter((row["part"], row["filter"], row["id"]) for row in removed)
+    assert all(row["match"] == row["id"] for row in removed)
+    assert names == {
+        ("base", "base_duplicates", A): 2,
+        ("extra", "extra_duplicates", C): 1,
+        ("extra", "extra_duplicates", D): 1,
+        **({} if keep else {("extra", "extra_in_base", B): 1, ("extra", "extra_in_base", C): 1}),
+    }
 
 
 def test_copies_lie_apart_where_training_reads():
@@ -132,19 +170,16 @@ def test_copies_lie_apart_where_training_reads():
     assert shuffled.take(pa.array(order_of_copies(42, shuffled))).to_pylist() == read
 
 
-def test_no_extra():
-    base = pa.chunked_array([["a", "b"]])
-    empty = pa.chunked_array([[]], pa.string())
-    assert sorted(choose_members(rank_pool(base, empty, 1), 2)[0].tolist()) == [0, 1]
+def test_no_extra(tmp_path: Path) -> None:
+    assert sorted(chosen(files(tmp_path, [A, B], []), 1, 2)[0]) == [A, B]
 
 
-def test_more_rows_than_there_are():
+def test_more_rows_than_there_are(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    base, extra = random_ids(rng, 2_000, 10**9), random_ids(rng, 1_500, 10**9)
-    ranked = rank_pool(base, extra, 42)
-    choose_members(ranked, 3_500)
+    pool = ranked(files(tmp_path, random_ids(rng, 2_000, 10**9), random_ids(rng, 1_500, 10**9)), 42)
+    choose_members(pool, 3_500)
     with pytest.raises(UserError) as caught:
-        choose_members(ranked, 4_000)
+        choose_members(pool, 4_000)
     message = str(caught.value)
     assert message.startswith("data.size: 4,000 rows")
     assert all(number in message for number in ("3,500", "2,000 of base", "1,500 of extra"))
