@@ -1,7 +1,6 @@
 """The exceptions for faults that the user can mend."""
 
 from pathlib import Path
-from typing import Any
 
 from sft.core.masking import masked
 
@@ -15,10 +14,6 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         super().__init__(masked(message))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the message as it is: __init__, which may take something else, is not called again."""
-        return _unpickled, (type(self), self.args, self.__dict__)
 
 
 class ParamError(UserError):
@@ -36,13 +31,5 @@ class MissingFile(UserError):
         super().__init__(f"{path}: no such file.")
         self.path = Path(path)
 
-<<<<<<< HEAD
-
-def _unpickled(kind: type[UserError], args: tuple[Any, ...], attributes: dict[str, Any]) -> UserError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(attributes)
-    return error
-=======
     def __reduce__(self) -> tuple[type["MissingFile"], tuple[Path]]:
         return type(self), (self.path,)  # from another process too
->>>>>>> refs/heads/data
