@@ -99,11 +99,10 @@ def _packed_error(error: Exception) -> bytes:
 
 
 def outcome(call: Any) -> Any:
-    """Wait for a call; return what it returned, or raise what it raised.
+    """Return what a call that has ended returned, or raise what it raised.
 
     Raises UserError where the node lacks a file or folder that this machine has.
     """
-    waited([call])
     kind, value = ray.get(call)
     if kind == _RETURNED:
         return cloudpickle.loads(value)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sft.core import ray_cluster
 from sft.core.errors import UserError
-from sft.core.ray_call import outcome, packed, ray, task
+from sft.core.ray_call import outcome, packed, ray, task, waited
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,9 +52,8 @@ class RayWorkers:
                     pending.append(self._task.remote(shared, packed(item)))
                 if not pending:
                     return
-                result = _outcome(pending[0])
-                pending.popleft()
-                yield result
+                waited([pending[0]])
+                yield _outcome(pending.popleft())
         finally:
             if pending:
                 # Ray ends all processes of one that leaves. By ray.cancel, of a call that ends just then, it
