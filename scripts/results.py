@@ -20,6 +20,7 @@ from stages.cli import LOCK, PARAMS
 from stages.paths import PROVENANCE_EVALUATE, PROVENANCE_TRAIN, SCORES_BASELINE, SCORES_EVALUATE
 
 INPUTS = "inputs.json"  # what of the lock a result's `inputs` are; of runs without DVC, and of published ones
+ROWS = ("", ".parquet")  # suffixes of the outs of standardize that hold rows: folders of shards, and files
 SCORED_BY = ("standardize", "mix", "train", "baseline", "evaluate")  # the stages that a result comes from
 
 
@@ -84,7 +85,7 @@ class Source:
         try:
             stages = params.parse(text, f"{LOCK} of {self.name}")["stages"]
             made = stages["standardize"]["outs"]
-            data = {out["path"]: str(out["md5"]) for out in made if out["path"].endswith(".parquet")}
+            data = {out["path"]: str(out["md5"]) for out in made if Path(out["path"]).suffix in ROWS}
             code: dict[str, set[str]] = {}
             for stage in SCORED_BY:
                 for dep in stages.get(stage, {}).get("deps", []):

@@ -32,6 +32,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from scripts.compat import folder_hash
 from scripts.results import INPUTS
 from sft.core.errors import UserError
 from sft.core.files import read_json, write_json
@@ -39,7 +40,16 @@ from sft.core.params import load
 from sft.study.plan import applied, condition, plan
 from sft.study.results import Inputs
 from stages.cli import PARAMS, described
-from stages.paths import BASE, EVALUATION, METRICS_BASELINE, METRICS_EVALUATE, MIX, SCORES_BASELINE
+from stages.paths import (
+    BASE,
+    EVALUATION,
+    EXTRA,
+    METRICS_BASELINE,
+    METRICS_EVALUATE,
+    MIX,
+    SCORES_BASELINE,
+    VALIDATION,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDARDIZED = tuple(str(Path(file).parent) for file in (BASE, EVALUATION))  # the folders
@@ -104,7 +114,7 @@ def do(folder: Path, params: dict[str, Any], base: Path) -> None:
         start = time.perf_counter()
         shutil.copy(base / SCORES_BASELINE, folder / SCORES_BASELINE)
         run_stages(folder, params, [("stages.mix",), ("stages.train",), ("stages.evaluate", "adapter")])
-        (folder / MIX).unlink()  # hundreds of megabytes in a large study
+        shutil.rmtree(folder / MIX)  # hundreds of megabytes in a large study
         say(f"{folder.name}: finished in {time.perf_counter() - start:.0f} s")
 
 
@@ -141,12 +151,12 @@ def prepared(folder: Path, params: dict[str, Any]) -> None:
 @cache
 def inputs() -> Inputs:
     """Hash the data that a run's results come from, as DVC does (MD5), and the code."""
-    data = [path for name in STANDARDIZED for path in sorted(Path(name).glob("*.parquet"))]
     digest = hashlib.sha256()
     code = [path for name in ("sft", "stages") for path in sorted((ROOT / name).rglob("*.py"))]
     for path in [*code, ROOT / "requirements-model.txt"]:
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
-    hashes = {path.as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in data}
+    hashes = {name: folder_hash(Path(name)) for name in (BASE, EXTRA)}
+    hashes |= {name: hashlib.md5(Path(name).read_bytes()).hexdigest() for name in (EVALUATION, VALIDATION)}
     return Inputs(hashes, {"sft and stages": digest.hexdigest()})
 
 

@@ -1,6 +1,6 @@
 """Draw what the adapter gained over the base model, ROUGE of both, the loss curves, and the mix.
 
-Reads metrics/ and plots/*.csv of the stages before, and data/mix.parquet. Writes plots/*.png, and
+Reads metrics/ and plots/*.csv of the stages before, and data/mix/. Writes plots/*.png, and
 plots/lengths.csv for DVC's own plots.
 
 Run as `python -m stages.plot`.
@@ -10,11 +10,12 @@ import csv
 import io
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 
+from sft.core import shard_rows, shards
 from sft.core.errors import UserError
-from sft.core.files import read_json, read_parquet, read_text, write_csv
+from sft.core.files import read_json, read_text, write_csv
 from sft.core.params import section
 from sft.core.row_schema import conversation
 from sft.core.seeded_order import order
@@ -95,7 +96,7 @@ def plot_rouge(dpi: int) -> None:
 
 def plot_composition(dpi: int) -> None:
     """Draw how many rows of each kind the mix has."""
-    kinds = pc.value_counts(read_parquet(paths.MIX, ["kind"])["kind"]).to_pylist()
+    kinds = pc.value_counts(shards.read(paths.MIX, ["kind"])["kind"]).to_pylist()
     counts = {entry["values"]: entry["counts"] for entry in kinds}
     pipeline.composition(COMPOSITION_FIGURE, dict(sorted(counts.items())), dpi)
 
@@ -114,8 +115,9 @@ def read_csv(path: str) -> list[dict[str, str]]:
 
 def token_lengths(reference: str, sample: int) -> list[int]:
     """Count the tokens of a seeded sample of the mix's rows, as the model's template renders them."""
-    mix = read_parquet(paths.MIX, ["id", "messages", "tools"])
-    chosen = mix.take(pa.array(order("lengths", mix["id"])[:sample]))
+    ids = shards.read(paths.MIX, ["id"])["id"]
+    rows = np.sort(order("lengths", ids)[:sample])
+    chosen = shard_rows.take(paths.MIX, rows, ["messages", "tools"])
     tokenizer = loading.load_tokenizer(loading.resolve(reference))
     texts = []
     for row in chosen.to_pylist():

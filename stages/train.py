@@ -1,6 +1,6 @@
 """Fine-tune a LoRA adapter on as much of the mix as the budget reads.
 
-Reads data/mix.parquet and data/holdout/validation.parquet. Writes models/adapter/, metrics/train.json, the
+Reads data/mix/ and data/holdout/validation.parquet. Writes models/adapter/, metrics/train.json, the
 record of the run provenance/train.json, and the loss curves plots/train_loss.csv and
 plots/validation_loss.csv. Stopped or killed, it goes on from its last checkpoint when it is run again on the
 same inputs; the environment variable SFT_CHECKPOINT_SECONDS says how many seconds there are between two.
@@ -29,6 +29,7 @@ from sft.training import engines, record, refusals, train
 from sft.training.budget import Budget, Reading
 from sft.training.checkpoints import Checkpoints, Interrupted
 from sft.training.mixture import Mix, MixtureParams, weights_of_kinds
+from sft.training.stored_rows import COLUMNS, ShardRows, TableRows
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
 from sft.training.train_params import TrainParams
@@ -111,10 +112,11 @@ def read_mix(mixture: MixtureParams) -> Mix:
     Raises ParamError for weights that do not fit the mix, and where no row is held out; UserError for a mix
     that does not name its kinds.
     """
-    rows = read_parquet(paths.MIX, ["id", "kind", "messages", "tools"])
-    held_out = read_parquet(paths.VALIDATION, ["id", "kind", "messages", "tools"])
-    in_mix = Counter(rows["kind"].to_pylist())
-    kinds = (rows.schema.metadata or {}).get(b"kinds")
+    rows = ShardRows(paths.MIX)
+    held_out = read_parquet(paths.VALIDATION, COLUMNS)
+    counts = pc.value_counts(rows.index["kind"]).to_pylist()
+    in_mix = Counter(dict(sorted((entry["values"], entry["counts"]) for entry in counts)))
+    kinds = (rows.index.schema.metadata or {}).get(b"kinds")
     if kinds is None:
         raise UserError(
             f"{paths.MIX}: it does not name the kinds of its rows: it is older than this code. "
@@ -146,7 +148,7 @@ def tokenize(mix: Mix, tokenizer: Any, params: TrainParams) -> tuple[Reading, Re
     reading = read(mix.rows, budget, tokenizer, shape, params.seed, mix.read)
     refusals.check(reading.refusals, reading.passed, params.max_refused)
     return reading, read_validation(
-        mix.held_out, params.validation_rows, tokenizer, shape, params.seed, mix.validated
+        TableRows(mix.held_out), params.validation_rows, tokenizer, shape, params.seed, mix.validated
     )
 
 

@@ -21,6 +21,7 @@ from sft.training.train_params import TrainParams
 from stages import paths
 from stages.train import read_mix
 from tests.imports import ROOT
+from tests.tiny import save_shards
 
 
 def test_conversations_are_as_long_as_said():
@@ -69,9 +70,9 @@ def candidates(tmp_path, monkeypatch):
     rows = standard_table(pa.array(conversations), "x", tasks=[TASKS[n % 4] for n in range(8)])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    for path in (paths.MIX, paths.VALIDATION):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(path, rows.drop_columns(HOLDOUT_ONLY))
+    rows = rows.drop_columns(HOLDOUT_ONLY)
+    save_shards(paths.MIX, rows)
+    write_parquet(paths.VALIDATION, rows)
     ran = []
 
     def stand_in(command, cwd, **_):

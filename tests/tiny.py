@@ -1,5 +1,6 @@
 """Tiny models and tables that the tests make for themselves."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sft.core.row_schema import MESSAGES, standard_table
+from sft.core import shards
+from sft.core.row_schema import MESSAGES, standard_table, take_rows
 from sft.modeling.loading import resolve
 from sft.tasks.task import Task, TaskParams, tasks_of
 
@@ -62,6 +64,19 @@ def task(name: str, metrics: tuple[str, ...] = (), **values: Any) -> Task:
     """Make a task; `metrics` are those beyond the common ones."""
     defaults = {"source": "source", "holdout": 0.1, "max_new_tokens": 8}
     return tasks_of({name: TaskParams(**{**defaults, **values}, metrics=list(metrics))})[0]
+
+
+def save_shards(folder: Path | str, rows: pa.Table, bits: int = 0) -> None:
+    """Write rows as 2^bits shards, as the stages do."""
+    rows = take_rows(rows, shards.by_id(rows["id"]))
+    numbers = shards.number_of(shards.keys(rows["id"])[0], bits)
+    for number in range(1 << bits):
+        shards.write(shards.path_of(folder, number), rows.filter(pa.array(numbers == number)))
+
+
+def save_mix(folder: Path | str, rows: pa.Table, kinds: dict[str, int], bits: int = 0) -> None:
+    """Write a mix; `kinds` has the rows of each kind that the largest mix has."""
+    save_shards(folder, rows.replace_schema_metadata({"kinds": json.dumps(kinds)}), bits)
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:

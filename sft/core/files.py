@@ -131,8 +131,15 @@ def read_parquet(path: Path | str, columns: list[str] | None = None) -> pa.Table
 
     Raises MissingFile where it is not there, UserError where it is truncated or lacks a column.
     """
-    try:
+    with reading_parquet(path):
         return pq.read_table(path, columns=columns, memory_map=True)
+
+
+@contextmanager
+def reading_parquet(path: Path | str) -> Iterator[None]:
+    """Say what is wrong with a Parquet file that is read inside; raises as `read_parquet` does."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingFile(path) from error
     except (pa.ArrowInvalid, OSError) as error:

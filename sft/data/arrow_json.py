@@ -22,6 +22,7 @@ _LONGEST = 32 << 20
 _SHARE, _KEYS = 0.05, 100
 _PIECE = 512  # bytes, so that of keys that stand together some are drawn
 _COLON, _SPACE = re.compile(b":"), ord(" ")
+_OBJECT = re.compile(rb"\s*\{")
 _BRACKETS = b"[]{}\n"
 _NO_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 
@@ -92,7 +93,8 @@ class Safety:
 
     def holds(self, block: bytes) -> bool:
         """Tell whether the next block of lines is safe too, after those before it."""
-        if len(block) > _LONGEST:
+        # On `null` as its first value Arrow's parser ends the process.
+        if len(block) > _LONGEST or not _OBJECT.match(block):
             return False
         self._keys |= _some_keys(block, self._draw)
         return len(self._keys) <= _KEYS and _depth(block) <= DEEPEST

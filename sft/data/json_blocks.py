@@ -1,4 +1,4 @@
-"""Files of JSON and JSON Lines to blocks of objects, by Python: slower than Arrow, but it bears everything."""
+"""Files of JSON and JSON Lines to blocks of objects by Python: slower than Arrow, but it bears everything."""
 
 import gc
 from collections.abc import Iterable, Iterator
@@ -183,7 +183,7 @@ def _one_object(path: Path, label: str) -> list[Any] | None:
 
 
 def _of_entries(entries: Iterable[tuple[Any, bool, int]], label: str) -> Iterator[Block]:
-    """Make blocks of parsed values, each with whether its text may have escapes of surrogates, and its length."""
+    """Make blocks of parsed values, each with whether its text may have escapes, and its length."""
     block, found, number = Block(), False, 0
     waiting = iter(entries)
     while True:

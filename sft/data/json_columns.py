@@ -95,7 +95,7 @@ class Column:
         return array
 
     def array(self, values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
-        """Return values in the column's type, and by position the text of those that do not fit: null there."""
+        """Return values in the column's type, and by position the text of what does not fit: null there."""
         values = self._kept(values, learn=False)
         return self._odd(values) if self.is_counted else (pa.array(values, self.kind), {})
 
@@ -135,7 +135,7 @@ class Column:
         return pa.array(left, self.kind), odd
 
     def _fits(self, value: Any) -> bool:
-        """Tell whether a value has the column's type, and is within its limits: an integer may be too large."""
+        """Tell whether a value has the column's type, within its limits: an integer may be too large."""
         if _merged(self.kind, _kind(value)) != self.kind:
             return False
         try:

@@ -6,7 +6,7 @@ rows are kept in memory while the file is looked at.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -38,7 +38,7 @@ class _Common:
 
 @dataclass
 class _Places:
-    """Where parts of a file begin: their first bytes, and the numbers of their first rows (Arrow) or lines."""
+    """Where parts of a file begin: their first bytes, and the numbers of their first rows or lines."""
 
     size: int
     found: list[tuple[int, int]]
@@ -50,7 +50,7 @@ class _Places:
 
 
 def parts(whole: Part, size: int) -> list[Part]:
-    """Cut a large file of lines that is not compressed into parts of some `size` bytes; any other is one part.
+    """Cut a large file of lines into parts of some `size` bytes; one that is compressed, or an array, is one.
 
     Raises UnreadableFile where it is no text in UTF-8, and what `read` raises of the files that are cut.
     """
@@ -60,6 +60,8 @@ def parts(whole: Part, size: int) -> list[Part]:
             return [whole]
         places = _Places(size, [])
         common, _ = _common(whole, first, 0, places)
+        if len(places.found) == 1:  # perhaps one object, which has no lines to be cut at
+            return [replace(whole, common=common)]
         ends = [*(at for at, _ in places.found[1:]), whole.size]
         return [
             Part(whole.path, whole.label, end - at, (at, end), number, common)
@@ -74,8 +76,8 @@ def read(part: Part) -> Iterator[Raw]:
     read: lists as lines, several lists of rows, more keys or more rejects than a file may have.
     """
     with _readable(part):
-        common, raws = part.common, None
-        first = "{"
+        common, first = part.common, "{"
+        raws: Iterable[Raw] | None = None
         if common is None:
             first = text_files.first_character(part.path, part.label)
             common, raws = _common(part, first, _LARGE, _Places(part.size, []))
@@ -102,7 +104,7 @@ def _readable(part: Part) -> Iterator[None]:
 
 
 def _common(part: Part, first: str, keep: int, places: _Places) -> tuple[_Common, list[Raw] | None]:
-    """Pass over a whole file that begins with this character; return its rows too if they are small enough."""
+    """Pass over a whole file that begins with this character; return its rows too if they are few."""
     if first == "{" and (by_arrow := _common_by_arrow(part, keep, places)):
         return by_arrow
     places.found.clear()
@@ -124,7 +126,6 @@ def _common_by_arrow(part: Part, keep: int, places: _Places) -> tuple[_Common, l
     for at, text in text_files.line_blocks(part.path, part.label):
         if text.isspace():
             continue
-        # Arrow's parser crashes on a file that holds just `null`, and on what is nested very deeply.
         if not safety.holds(text):
             return None
         try:
@@ -164,6 +165,7 @@ def _parsed(part: Part, common: _Common, first: str) -> Iterator[Raw]:
         blocks = json_blocks.of_file(part.path, part.label, first == "[")
     else:
         blocks = json_blocks.of_lines(part.path, part.label, start, end, part.first)
+    assert common.shape is not None
     yield from map(common.shape.table, blocks)
 
 

@@ -70,8 +70,8 @@ def learn(blocks: Callable[[], Iterator[Block]], keep: int, label: str) -> tuple
             if raws is not None and sum(raw.table.nbytes for raw in raws) > keep:
                 raws = None
         # Each column's pass is ended, whatever the others say.
-        is_settled = all([column.end() for column in shape.columns.values()])
-        if is_settled and is_told:
+        ended = [column.end() for column in shape.columns.values()]
+        if all(ended) and is_told:
             shape.label = next((name for name in label_columns(shape.schema) if verdicts.get(name)), None)
             return shape, conformed_all(raws, shape.schema)
 

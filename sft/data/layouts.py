@@ -69,18 +69,14 @@ def label_columns(schema: pa.Schema) -> list[str]:
 
     They say so by 0 and 1, or by words: `with_flags` makes booleans of them.
     """
-    found: list[str] = []
-    for at, field in enumerate(schema):
+    labels = []
+    for at, name in enumerate(schema.names):
         # Of several columns of one name none is chosen: `found` refuses the file.
-        if field.name.lower() in LABELS and may_tell(field.type) and schema.names.count(field.name) == 1:
-            layout = known(schema.set(at, pa.field(field.name, pa.bool_())))
-            if (
-                layout is not None
-                and layout.layout.find is finders.kto
-                and layout.used["label"] == field.name
-            ):
-                found.append(field.name)
-    return found
+        if name.lower() in LABELS and may_tell(schema.types[at]) and schema.names.count(name) == 1:
+            layout = known(schema.set(at, pa.field(name, pa.bool_())))
+            if layout is not None and layout.layout.find is finders.kto and layout.used["label"] == name:
+                labels.append(name)
+    return labels
 
 
 def with_flags(raw: pa.Table, name: str | None) -> pa.Table:

@@ -31,7 +31,7 @@ def check_footer(footer: pq.FileMetaData, label: str) -> None:
 
 
 def check_repeated(file: pq.ParquetFile, part: Part, groups: range) -> bool:
-    """Tell whether a long value of a dictionary may be repeated without end, so that rows are to be read by few.
+    """Tell whether a long value of a dictionary may repeat without end, so that rows must be read by few.
 
     Raises UnreadableFile where values repeat to far too much, in a few rows or in all row groups of the part.
     """

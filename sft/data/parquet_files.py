@@ -16,7 +16,7 @@ from sft.data.raw_rows import FileReason, Part, Raw, UnreadableFile, in_batches
 from sft.data.source_rows import Reject
 
 # Rows of a batch where they are not large, and the bytes that a batch should have, as the footer counts.
-_ROWS, _BYTES = 16_384, 32 << 20
+_ROWS, _BYTES = 8_192, 32 << 20
 
 
 def parts(whole: Part, size: int) -> list[Part]:

@@ -60,8 +60,8 @@ class Part:
 class Raw:
     """Rows as they are, before their shape is looked at.
 
-    `numbers` holds each row's number in the file from 0. `mixed` holds, by column and position in `table`, the
-    text of values that did not fit the column's type: null there.
+    `numbers` holds each row's number in the file from 0. `mixed` holds, by column and position in `table`,
+    the text of values that did not fit the column's type: null there.
     """
 
     table: pa.Table
@@ -94,5 +94,5 @@ def joined(raws: list[Raw]) -> Raw:
         for name, odd in raw.mixed.items():
             mixed.setdefault(name, {}).update({len(numbers) + at: text for at, text in odd.items()})
         numbers += raw.numbers
-    table = pa.concat_tables(raw.table for raw in raws)
+    table = pa.concat_tables(raw.table for raw in raws).combine_chunks()
     return Raw(table, numbers, [reject for raw in raws for reject in raw.rejects], mixed)

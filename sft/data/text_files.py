@@ -45,7 +45,7 @@ def blocks(path: Path, label: str, start: int = 0, end: int | None = None) -> It
 
 
 def first_character(path: Path, label: str) -> str:
-    """Return the first character that is not a space; raises UnreadableFile for a BOM, UTF-16 or an empty file."""
+    """Return the first character that is not a space; raises UnreadableFile for a BOM, UTF-16 or no text."""
     for number, block in enumerate(blocks(path, label)):
         if number == 0:
             if block.startswith(codecs.BOM_UTF8):

@@ -15,6 +15,7 @@ from sft.core.errors import ParamError
 from sft.core.param_errors import wanted
 from sft.core.param_types import all_hashed
 from sft.core.params import Number, Params
+from sft.training.stored_rows import StoredRows
 
 _KIND = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -52,7 +53,7 @@ class Mix:
     has rows of these kinds, or of all kinds where none of these is held out; `validated` their weights.
     """
 
-    rows: pa.Table
+    rows: StoredRows
     in_mix: Counter[str]
     available: dict[str, int]
     held_out: pa.Table

@@ -1,11 +1,12 @@
 """Reading rows in seeded order as far as the budget goes, tokenizing what is read.
 
-Every trainer looked at tokenizes the whole set first; 60 steps need not tokenize 300,000 rows.
+Every trainer looked at tokenizes the whole set first; 60 steps need not tokenize 300,000 rows. Nor need they
+be in memory: the rows that come next are fetched in blocks.
 """
 
 import itertools
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from sft.core.errors import UserError
-from sft.core.seeded_order import order_of_copies
 from sft.training.budget import Budget, Reading
+from sft.training.kind_rows import KindRows
 from sft.training.mixture import Turns
 from sft.training.refusals import Refusals
+from sft.training.stored_rows import Blocks, StoredRows
 from sft.training.tokenizing import RowShape, Tokenized, Tokenizing, cores
 
 CHUNK = 256  # rows turned into Python objects at a time
@@ -28,7 +30,7 @@ ALL = ""  # in place of a kind's name, where rows are read as the mix has them
 
 
 def read(
-    mix: pa.Table,
+    mix: StoredRows,
     budget: Budget,
     tokenizer: Any,
     shape: RowShape,
@@ -48,7 +50,7 @@ def read(
 
 
 def read_validation(
-    held_out: pa.Table,
+    held_out: StoredRows,
     rows: int,
     tokenizer: Any,
     shape: RowShape,
@@ -65,34 +67,12 @@ def read_validation(
     return reader.read()
 
 
-class _Rows:
-    """The rows of one kind in seeded order, epoch after epoch, and how far they have been read.
-
-    `block` holds rows that have been taken but not tokenized; `tokenized` those after them that other
-    processes have tokenized.
-    """
-
-    def __init__(self, places: np.ndarray, ids: pa.ChunkedArray, seed: int, epochs: Iterable[int]) -> None:
-        self.size, self.usable = len(places), False
-        self.left_out: Counter[str] = Counter()
-        self.refusals = Refusals()
-        self.block: deque[dict[str, Any]] = deque()
-        self.tokenized: deque[Tokenized] = deque()
-        self._places = (
-            place for epoch in epochs for place in places[order_of_copies(f"{seed}:{epoch}", ids)].tolist()
-        )
-
-    def take(self, rows: int) -> np.ndarray:
-        """Return the places of the next rows; there are fewer where no epoch is left."""
-        return np.fromiter(itertools.islice(self._places, rows), np.int64)
-
-
 class _Reader:
-    """One reading of a table: once, or epoch after epoch if it is `endless`."""
+    """One reading of rows: once, or epoch after epoch if it is `endless`."""
 
     def __init__(
         self,
-        table: pa.Table,
+        stored: StoredRows,
         name: str,
         budget: Budget,
         tokenizer: Any,
@@ -101,16 +81,15 @@ class _Reader:
         weights: Mapping[str, float] | None,
         endless: bool,
     ) -> None:
-        self.name, self.size, self.budget, self.shape, self.endless = name, len(table), budget, shape, endless
+        self.name, self.size, self.endless = name, len(stored), endless
+        self.budget, self.shape = budget, shape
         self.reading = Reading()
-        self.tokenizing = Tokenizing(table, tokenizer, shape)
-        places = {
-            kind: pc.indices_nonzero(pc.equal(table["kind"], kind)).to_numpy() for kind in weights or ()
-        } or {ALL: np.arange(self.size)}
+        self.tokenizing = Tokenizing(tokenizer, shape)
+        self.blocks = Blocks(stored)
+        ids, kinds = stored.index["id"], stored.index["kind"]
+        places = {kind: _places(kinds, kind) for kind in weights or ()} or {ALL: np.arange(self.size)}
         self.of_kind = {
-            kind: _Rows(
-                found, table["id"].take(pa.array(found)), seed, itertools.count() if endless else range(1)
-            )
+            kind: KindRows(found, ids, seed, itertools.count() if endless else range(1))
             for kind, found in places.items()
             if len(found)
         }
@@ -168,35 +147,46 @@ class _Reader:
     def _next(self, kind: str) -> Tokenized | None:
         """Return the kind's next row, tokenized now if it has not been; None where no epoch is left."""
         rows = self.of_kind[kind]
-        if not rows.block and not rows.tokenized:
-            self._look_ahead(kind)
-        if not rows.block and not rows.tokenized:
-            rows.block.extend(self.tokenizing.rows(rows.take(CHUNK)))
+        if not rows.block and not rows.tokenized and not self._received(kind):
+            self._go_on(kind)
         if rows.block:
             return self.tokenizing.tokenize(rows.block.popleft())
         return rows.tokenized.popleft() if rows.tokenized else None
 
-    def _look_ahead(self, kind: str) -> None:
-        """Have other processes tokenize what is going to be read, where it is much; wait for this kind's."""
-        if self._received(kind) or self._rows_left() < SHARED_OUT or cores() == 1:
+    def _go_on(self, kind: str) -> None:
+        """Take more rows of this kind; have other processes tokenize them and what follows if it is much."""
+        rows, left = self.of_kind[kind], self._rows_left()
+        ready = Counter({name: len(of.block) + len(of.tokenized) for name, of in self.of_kind.items()})
+        many = cores() > 1 and left - ready.total() >= SHARED_OUT
+        coming = sum(len(of.coming) for of in self.of_kind.values())
+        if not len(rows.coming) or (many and 2 * coming < min(left, self.blocks.most)):
+            self._fetch(kind, left)
+        if not many:
+            rows.block.extend(self.blocks.rows(rows.take(CHUNK)).to_pylist())
             return
-        turns = [kind, *self.turns.ahead(self._rows_left() - 1)]
-        taken = Counter({name: len(rows.block) + len(rows.tokenized) for name, rows in self.of_kind.items()})
-        if (Counter(turns) - taken).total() >= SHARED_OUT:
-            kinds, parts = zip(*self._parts(turns, taken), strict=True)
-            self.coming = zip(kinds, self.tokenizing.shared_out(list(parts)), strict=True)
-            self._received(kind)
+        parts = list(self._parts([kind, *self.turns.ahead(min(left, self.blocks.most) - 1)], ready))
+        tables = (self.blocks.rows(places) for _, places in parts)
+        self.coming = zip((of for of, _ in parts), self.tokenizing.shared_out(tables), strict=True)
+        self._received(kind)
 
-    def _parts(self, turns: list[str], taken: Counter[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Cut the rows of these turns, less those that are taken, into parts of one kind each."""
+    def _fetch(self, kind: str, left: int) -> None:
+        """Fetch the rows whose turns come next, this kind's first."""
+        turns = Counter([kind, *self.turns.ahead(self.blocks.next_size(left) - 1)])
+        for name, rows in turns.items():
+            self.of_kind[name].look_ahead(rows)
+        self.blocks.fetch(np.concatenate([of.coming for of in self.of_kind.values()]))
+
+    def _parts(self, turns: list[str], ready: Counter[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Cut what is fetched of these turns' rows, less those that are ready, into parts of a kind each."""
         gathered: Counter[str] = Counter()
         for kind in turns:
-            if taken[kind] > 0:
-                taken[kind] -= 1
-                continue
-            gathered[kind] += 1
-            if gathered[kind] == CHUNK:
-                yield kind, self.of_kind[kind].take(gathered.pop(kind))
+            rows = self.of_kind[kind]
+            if ready[kind] > 0:
+                ready[kind] -= 1
+            elif gathered[kind] < len(rows.coming):
+                gathered[kind] += 1
+                if gathered[kind] == CHUNK:
+                    yield kind, rows.take(gathered.pop(kind))
         for kind, count in gathered.items():
             yield kind, self.of_kind[kind].take(count)
 
@@ -222,3 +212,8 @@ class _Reader:
         return UserError(
             f"none of the {rows:,} {name} can be trained on: {dict(left_out)}.{lines}\n{advice[most]}"
         )
+
+
+def _places(kinds: pa.ChunkedArray, kind: str) -> np.ndarray:
+    # Arrow's are unsigned, and NumPy makes floats of both kinds together.
+    return pc.indices_nonzero(pc.equal(kinds, kind)).to_numpy().astype(np.int64)

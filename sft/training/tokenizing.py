@@ -1,11 +1,12 @@
-"""Rows of a table to token ids and labels, one by one or many on all cores."""
+"""Rows to token ids and labels, one by one or many on all cores."""
 
 import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -14,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from sft.core.errors import UserError
-from sft.core.row_schema import WIDE_MESSAGES, conversation, take_rows
+from sft.core.row_schema import conversation
 from sft.modeling.chat_template import Encoded, Fallback, TemplateRefusal, Thoughts, encode
 from sft.modeling.labels import IGNORED, loss_tokens
 from sft.training.budget import Row
 from sft.training.refusals import Refusal
+
+AHEAD = 4  # parts a process that are handed over before the first is back
 
 
 class Tokenized(NamedTuple):
@@ -52,14 +55,12 @@ class RowShape:
 
 
 class Tokenizing:
-    """What it takes to tokenize rows of a table (`id`, `kind`, `messages`, `tools`), by their places in it.
+    """What it takes to tokenize rows of `id`, `kind`, `messages` and `tools`.
 
     A context: it ends the processes that it has started.
     """
 
-    def __init__(self, table: pa.Table, tokenizer: Any, shape: RowShape) -> None:
-        table = table.select(["id", "kind", "messages", "tools"]).combine_chunks()
-        self.table = table.set_column(2, "messages", table["messages"].cast(WIDE_MESSAGES))
+    def __init__(self, tokenizer: Any, shape: RowShape) -> None:
         self.tokenizer, self.shape = tokenizer, shape
         self._pool: ProcessPoolExecutor | None = None
 
@@ -70,26 +71,30 @@ class Tokenizing:
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
-    def rows(self, places: np.ndarray) -> list[dict[str, Any]]:
-        """Take rows as Python objects."""
-        return take_rows(self.table, places).to_pylist()
-
     def tokenize(self, row: dict[str, Any]) -> Tokenized:
-        """Tokenize one of them."""
+        """Tokenize one row, given as a Python object."""
         return _labelled(row, self.tokenizer, self.shape)
 
-    def shared_out(self, parts: list[np.ndarray]) -> Iterator[list[Tokenized]]:
-        """Tokenize the rows of each part in turn, on all cores: in forked processes.
+    def shared_out(self, parts: Iterable[pa.Table]) -> Iterator[list[Tokenized]]:
+        """Tokenize the rows of each part in turn, on all cores: in forked processes, a few parts ahead.
+
+        Parts are no slices: these take all of their table along.
 
         Call it before a model is loaded, whose threads and whose GPU are not for them. Raises UserError
         where one of them is killed.
         """
         if self._pool is None:
-            # Forked processes have the rows and the tokenizer already; they touch no GPU.
+            # Forked processes have the tokenizer already; they touch no GPU.
             context = multiprocessing.get_context("fork")
             self._pool = ProcessPoolExecutor(cores(), context, _begin, (self,))
+        waiting: deque[Future[list[Tokenized]]] = deque()
         try:
-            yield from self._pool.map(_tokenize, parts)
+            for part in parts:  # not by the pool's map, which takes all parts at once
+                waiting.append(self._pool.submit(_tokenize, part))
+                if len(waiting) == AHEAD * cores():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise UserError(
                 "a process that tokenizes was killed, most likely because the machine ran out of memory. "
@@ -121,8 +126,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _tokenize(places: np.ndarray) -> list[Tokenized]:
-    return [_of_process.tokenize(row) for row in _of_process.rows(places)]
+def _tokenize(part: pa.Table) -> list[Tokenized]:
+    return [_of_process.tokenize(row) for row in part.to_pylist()]
 
 
 def _labelled(row: dict[str, Any], tokenizer: Any, shape: RowShape) -> Tokenized:

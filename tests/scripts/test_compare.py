@@ -50,13 +50,13 @@ schema: '2.0'
 stages:
   standardize:
     outs:
-    - {path: data/standardized/base.parquet, md5: BASE}
+    - {path: data/standardized/base, md5: BASE}
     - {path: data/standardized/rejects.jsonl, md5: REJECTS}
     - {path: metrics/standardize.json, md5: SUMMARY}
     - {path: provenance/standardize.json, md5: SECONDS}
   train:
     deps:
-    - {path: data/mix.parquet, md5: OF_THE_SEED}
+    - {path: data/mix, md5: OF_THE_SEED}
     - {path: sft/core, md5: CORE}
 """
 PARAMS = "data: {size: 100, seed: 1}\ntrain: {seed: 1, learning_rate: RATE}\n"

@@ -64,9 +64,9 @@ def test_a_stage_that_has_not_run_since_the_one_before_it(repo: Repo, tmp_path: 
     repo.dvc("repro", "mix")
     repo.commit("a mix, and no training")
     clone = repo.clone(tmp_path / "clone")
-    assert not (clone.path / "data" / "mix.parquet").exists()
+    assert not (clone.path / "data" / "mix").exists()
     behind = freshness(clone.path).behind
-    assert behind["train"] == ["data/mix.parquet"] and behind.keys() == {"train", "plot"}
+    assert behind["train"] == ["data/mix"] and behind.keys() == {"train", "plot"}
     assert behind.keys() <= repo.changed_stages()
 
 
@@ -87,7 +87,7 @@ def test_the_words_of_dvc(built: Repo, tmp_path: Path) -> None:
     train = {kind: what for entry in status["train"] for kind, what in entry.items()}
     assert train["changed deps"]["params.yaml"] == {"train.budget": "modified"}, LOOK_AT
     assert train["changed deps"]["stages/train.py"] == "modified", LOOK_AT
-    assert train["changed deps"]["data/mix.parquet"] == "deleted", LOOK_AT
+    assert train["changed deps"]["data/mix"] == "deleted", LOOK_AT
     assert train["changed outs"]["models/adapter"] == "not in cache", LOOK_AT
     assert "changed command" in status["mix"], LOOK_AT
     assert json.loads(built.run("dvc", "status", "--json").stdout) == {}, LOOK_AT

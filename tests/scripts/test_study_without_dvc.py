@@ -29,7 +29,7 @@ def test_runs(repo: Repo) -> None:
     printed = repo.run(*RUNS, "--jobs", "2").stdout
     assert "100-0: finished\n" in printed and "0.12k-0 ..." in printed
     assert (small / "metrics" / "evaluate.json").stat().st_mtime_ns == before
-    assert (large / "models" / "adapter").is_dir() and not (large / "data" / "mix.parquet").exists()
+    assert (large / "models" / "adapter").is_dir() and not (large / "data" / "mix").exists()
     assert "rows seen" in (large / "log.txt").read_text()
     # The first run is the repository's own run.
     assert (small / "data/answers/evaluate.jsonl").read_bytes() == (

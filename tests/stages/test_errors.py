@@ -164,16 +164,20 @@ def test_params_that_cannot_standardize(repo: Repo, param: str, value: object, m
     assert stage(repo, "standardize").startswith(message)
 
 
-@pytest.mark.parametrize("path", ["data/mix.parquet", "data/holdout/validation.parquet"])
-def test_a_file_of_the_stage_before_that_is_missing_or_cut_off(repo: Repo, path: str) -> None:
-    content = (repo.path / path).read_bytes()
-    (repo.path / path).unlink()
+@pytest.mark.parametrize(
+    ("path", "file"), [("data/mix", "data/mix/000.parquet"), ("data/holdout/validation.parquet",) * 2]
+)
+def test_what_the_stage_before_writes_is_missing_or_cut_off(repo: Repo, path: str, file: str) -> None:
+    (repo.path / path).rename(repo.path / "away")
     message = stage(repo, "train")
     writer = "mix" if "mix" in path else "standardize"
     assert message == f"{path}: no such file. Run the stage that writes it: dvc repro {writer}\n"
-    (repo.path / path).write_bytes(content[: len(content) // 2])
+    (repo.path / "away").rename(repo.path / path)
+    content = (repo.path / file).read_bytes()
+    (repo.path / file).unlink()
+    (repo.path / file).write_bytes(content[: len(content) // 2])
     message = stage(repo, "train")
-    assert message.startswith(f"{path}: not a readable Parquet file") and "Delete it" in message
+    assert message.startswith(f"{file}: not a readable Parquet file") and "Delete it" in message
 
 
 def test_more_rejects_than_allowed(repo: Repo) -> None:
@@ -199,8 +203,8 @@ def test_more_rejects_than_allowed(repo: Repo) -> None:
 @pytest.mark.parametrize(
     ("name", "blocks", "output"),
     [
-        ("mix", 2, "data/mix.parquet"),
-        ("standardize", 2, "data/standardized/base.parquet"),
+        ("mix", 2, "data/mix/000.parquet"),
+        ("standardize", 2, "data/standardized/base/000.parquet"),
         ("train", 8, "models/adapter"),
     ],
 )

@@ -3,16 +3,17 @@
 import re
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
+from sft.core import shards
 from tests.pipeline_repo import STAGES, Repo, from_cache, ran
 
 AFTER_SIZE = ["mix", "train", "evaluate", "plot"]
 
 
 def mix_ids(repo: Repo) -> list[str]:
-    return pq.read_table(repo.path / "data/mix.parquet")["id"].to_pylist()
+    """Return the ids of the mix's rows by their ranks."""
+    return shards.read(repo.path / "data/mix", ["id", "rank"]).sort_by("rank")["id"].to_pylist()
 
 
 def test_sizes_to_and_fro(repo: Repo) -> None:

@@ -1,6 +1,7 @@
 """The train stage in this process, on rows and a model made here."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from sft.core import shards
 from sft.core.errors import ParamError, UserError
 from sft.training import tokenizing
 from sft.training.checkpoints import Interrupted
@@ -15,7 +17,7 @@ from sft.training.engines import ENGINES
 from sft.training.kinds_read import KindRead, summary
 from stages import paths, train
 from tests.chat_templates import ANSWER, ASKED, CALL, CHATML, RESULT, TOOLS, published
-from tests.tiny import dialogue, save_model, table
+from tests.tiny import dialogue, save_mix, save_model, save_shards, table
 from tests.training.test_train import PARAMS
 
 KINDS = ["few", "many", "many", "many", "off"]
@@ -30,8 +32,10 @@ def values(tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         rows = [dialogue(f"Question {n} for {path}?", "B" * (100 if n % 3 == 0 else 9)) for n in range(count)]
         made = table(rows, kinds=[KINDS[n % 5] for n in range(count)])
-        names = json.dumps({"few": 6, "many": 20, "none": 3, "off": 6})
-        pq.write_table(made.replace_schema_metadata({"kinds": names}), path)
+        if path == paths.VALIDATION:
+            pq.write_table(made, path)
+        else:
+            save_mix(path, made, {"few": 6, "many": 20, "none": 3, "off": 6}, bits=1)
     for folder in ("models", "metrics", "plots", "provenance"):
         (tmp_path / folder).mkdir()
     settings = json.loads(json.dumps(dict(PARAMS), default=dict))
@@ -45,7 +49,8 @@ def values(tmp_path, monkeypatch):
 
 def write_mix(conversations, **columns):
     made = table(conversations, **columns)
-    pq.write_table(made.replace_schema_metadata({"kinds": json.dumps({"made": len(made)})}), paths.MIX)
+    shutil.rmtree(paths.MIX)
+    save_mix(paths.MIX, made, {"made": len(made)})
 
 
 def read(path):
@@ -117,8 +122,8 @@ def test_tool_calls_and_thoughts_are_trained_on(values, tmp_path):
 
 
 def test_a_mix_that_does_not_name_its_kinds_is_older(values):
-    pq.write_table(pq.read_table(paths.MIX).replace_schema_metadata(), paths.MIX)
-    with pytest.raises(UserError, match=r"mix\.parquet: it does not name .* dvc repro mix"):
+    save_shards(paths.MIX, shards.read(paths.MIX).replace_schema_metadata(), bits=1)
+    with pytest.raises(UserError, match=r"data/mix: it does not name .* dvc repro mix"):
         train.main(values)
 
 

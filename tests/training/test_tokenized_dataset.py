@@ -1,5 +1,6 @@
 """The training budget: what is read, in which order, what is left out, and where the loss is."""
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -12,16 +13,20 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sft.core import shards
 from sft.core.errors import ParamError, UserError
-from sft.core.seeded_order import order
+from sft.core.seeded_order import order, order_of_copies
 from sft.modeling.chat_template import encode
 from sft.modeling.labels import IGNORED
 from sft.modeling.loading import load_tokenizer
-from sft.training import tokenized_dataset, tokenizing
+from sft.training import stored_rows, tokenized_dataset, tokenizing
 from sft.training.budget import Budget, Reading
+from sft.training.mixture import Turns
 from sft.training.refusals import Refusal, Refusals, check
-from sft.training.tokenized_dataset import read, read_validation
+from sft.training.stored_rows import TableRows
 from sft.training.tokenizing import RowShape
 from tests.chat_templates import (
     ANSWER,
@@ -34,13 +39,22 @@ from tests.chat_templates import (
     published,
     tokenizer_of,
 )
-from tests.tiny import TEMPLATE, dialogue, save_model, table
+from tests.fuzzing import cases
+from tests.tiny import TEMPLATE, dialogue, save_model, save_shards, table
 
 ASSISTANT = RowShape(512, "truncate", "assistant")
 
 
 def rows(count):
     return Budget(count, "rows")
+
+
+def read(mix, *arguments):
+    return tokenized_dataset.read(TableRows(mix), *arguments)
+
+
+def read_validation(held_out, *arguments):
+    return tokenized_dataset.read_validation(TableRows(held_out), *arguments)
 
 
 class Counting:
@@ -161,6 +175,8 @@ def test_many_rows_are_shared_out_to_all_cores(tokenizer, monkeypatch, tmp_path,
     once = read_validation(mix, 900, tokenizer, shape, 42, weights)
     monkeypatch.setattr(tokenized_dataset, "SHARED_OUT", 10)
     monkeypatch.setattr(tokenized_dataset, "CHUNK", 64)
+    monkeypatch.setattr(stored_rows, "FIRST_BLOCK", 300)  # so they are fetched and shared out several times
+    monkeypatch.setattr(stored_rows, "BLOCK_BYTES", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     real = tokenizing._labelled
 
@@ -214,6 +230,86 @@ def test_processes_that_tokenize_end_with_a_killed_parent(tokenizer, monkeypatch
     parent.kill()
     parent.join()
     assert not psutil.wait_procs(children, timeout=30)[1]
+
+
+WEIGHTS = st.dictionaries(st.sampled_from("abc"), st.sampled_from([0.5, 1, 3]), min_size=1) | st.none()
+BUDGETS = st.sampled_from(["7 rows", "40 rows", "150 rows", "1 epoch", "2.5 epochs", "9k tokens"])
+
+
+@cases(0.3)
+@given(
+    counts=st.tuples(st.integers(1, 40), st.integers(0, 15), st.integers(0, 3)),
+    copies=st.integers(0, 5),
+    bits=st.integers(0, 3),
+    block=st.integers(1, 40),
+    limit=st.sampled_from([1, 5_000, 1 << 28]),
+    weights=WEIGHTS,
+    budget=BUDGETS,
+)
+def test_rows_fetched_from_shards_are_those_read_in_memory(
+    tokenizer, tmp_path_factory, counts, copies, bits, block, limit, weights, budget
+):
+    """Whatever the shards and the blocks: the rows by turns and ranks, each with its own tokens."""
+    mix = of_kinds(**dict(zip("abc", counts, strict=True)))
+    mix = pa.concat_tables([mix, mix.slice(0, copies)])
+    mix = mix.take(pa.array(shards.by_id(mix["id"])))
+    if weights and not set(weights) & set(mix["kind"].to_pylist()):
+        weights = None
+    folder = tmp_path_factory.mktemp("mix")
+    save_shards(folder, mix, bits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "_ROW_GROUP", 8)
+        patch.setattr(stored_rows, "FIRST_BLOCK", block)
+        patch.setattr(stored_rows, "BLOCK_BYTES", limit)
+        patch.setattr(tokenized_dataset, "CHUNK", 4)
+        stored = stored_rows.ShardRows(folder)
+        reading = tokenized_dataset.read(stored, Budget.parse(budget, 2), tokenizer, ASSISTANT, 42, weights)
+    expected = itertools.islice(by_turns(mix, weights), len(reading.ids))
+    assert list(zip(reading.ids, reading.kinds, strict=True)) == list(expected)
+    messages = dict(zip(mix["id"].to_pylist(), mix["messages"].to_pylist(), strict=True))
+    for name, row in zip(reading.ids, reading.rows, strict=True):
+        assert tokenizer.decode(row["input_ids"]).count(messages[name][0]["content"]) == 1
+    assert Budget.parse(budget, 2).met(reading, len(mix))
+
+
+def test_no_more_rows_are_fetched_than_are_going_to_be_read(tokenizer, monkeypatch):
+    """At first some, to know how long they are; then what is missing, or twice as many, up to a limit."""
+    monkeypatch.setattr(stored_rows, "FIRST_BLOCK", 20)
+    monkeypatch.setattr(stored_rows, "BLOCK_BYTES", 90 * TableRows(numbered(900)).row_bytes)
+    fetched = []
+
+    class Noting(TableRows):
+        def take(self, places):
+            fetched.append(len(places))
+            return super().take(places)
+
+    def of(budget):
+        fetched.clear()
+        tokenized_dataset.read(Noting(numbered(900)), Budget.parse(budget, 1), tokenizer, ASSISTANT, 42)
+        return fetched
+
+    assert of("12 rows") == [20]
+    assert of("60 rows") == [60]
+    assert of("200 rows") == [90, 90, 90]
+    assert of("6k tokens") == [20, 40, 80, 90]
+    assert of("1 epoch") == [90] * 10
+
+
+def by_turns(mix, weights):
+    """Yield id and kind of each row as they are read, from orders of the whole mix."""
+    turns = Turns(
+        {kind: weights[kind] for kind in weights if kind in mix["kind"].to_pylist()} if weights else {"": 1}
+    )
+
+    def epochs(kind):
+        rows = mix.filter(pc.equal(mix["kind"], kind)) if kind else mix
+        for epoch in itertools.count():
+            for row in order_of_copies(f"42:{epoch}", rows["id"]).tolist():
+                yield rows["id"][row].as_py(), rows["kind"][row].as_py()
+
+    reading = {}
+    while (kind := turns.take()) is not None:
+        yield next(reading.setdefault(kind, epochs(kind)))
 
 
 def of_kinds(**counts):
