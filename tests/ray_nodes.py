@@ -5,10 +5,11 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 # In CI a test that is skipped would be one that nobody runs.
@@ -34,13 +35,24 @@ class Nodes:
         self._cluster.wait_for_nodes()
         return node
 
+    def works(self, node: Any) -> bool:
+        """Tell whether a node makes a call just now, by the name that Ray gives to its processes."""
+        with suppress(psutil.Error):
+            processes = psutil.Process(_raylet(node)).children()
+            return any(process.cmdline()[0].startswith("ray::run") for process in processes)
+        return False
+
     def kill(self, node: Any) -> None:
         """Kill a node's raylet; its processes end with it."""
-        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        os.kill(_raylet(node), signal.SIGKILL)
 
     def remove(self, node: Any) -> None:
         """Forget a node, killed or not."""
         self._cluster.remove_node(node, allow_graceful=False)
+
+
+def _raylet(node: Any) -> int:
+    return node.all_processes["raylet"][0].process.pid
 
 
 @contextmanager
@@ -55,6 +67,8 @@ def started(nodes: int) -> Iterator[Nodes]:
         "memory": 1 << 30,
         "object_store_memory": 80 << 20,
         "include_dashboard": False,
+        # A killed node is known to be dead in seconds, not in a quarter of a minute.
+        "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 3},
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for number, handler in handlers.items():  # which Ray has put its own in place of

@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise UserError(
         f"SFT_RAY is set, but: {error}. Install Ray on every node of the cluster: "
-        "pip install -r requirements-ray.txt -c constraints.txt"
+        "make install-ray, or pip install -r requirements-ray.txt -c constraints.txt"
     ) from error
 
 SHARED = (
