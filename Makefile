@@ -13,6 +13,7 @@
 # make clean-cache   what takes disk space, and what frees it; CLEAN="unused converted" removes that
 # make audit   known vulnerabilities of the pinned packages
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
+# make install-ray   Ray beside the rest, on each node of a cluster: standardize and mix there by SFT_RAY, docs/ray.md
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
 
 # Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
@@ -28,7 +29,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-test
+.PHONY: repro status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-ray install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -57,7 +58,7 @@ lint: install
 # Pins every package of the environment, for Python 3.11 and 3.12 on any system; versions that still fit are kept.
 # Not after `install`, which what is pinned may keep from being done.
 LOCK ?=
-OTHERS := requirements-harness.txt requirements-remotes.txt requirements-test.txt
+OTHERS := requirements-harness.txt requirements-ray.txt requirements-remotes.txt requirements-test.txt
 UV := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
 lock:
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -128,9 +129,17 @@ $(HARNESS_STAMP): requirements-harness.txt $(STAMP)
 	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-harness.txt -c $(CONSTRAINTS)
 	@touch $@
 
+# Nor is Ray, which only a cluster needs.
+RAY_STAMP := .venv/installed-ray
+install-ray: install $(RAY_STAMP)
+
+$(RAY_STAMP): requirements-ray.txt $(STAMP)
+	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-ray.txt -c $(CONSTRAINTS)
+	@touch $@
+
 TEST_STAMP := .venv/installed-test
 install-test: install $(TEST_STAMP)
 
-$(TEST_STAMP): requirements-test.txt $(STAMP)
-	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-test.txt -c $(CONSTRAINTS)
+$(TEST_STAMP): requirements-test.txt requirements-ray.txt $(STAMP)
+	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-test.txt -r requirements-ray.txt -c $(CONSTRAINTS)
 	@touch $@

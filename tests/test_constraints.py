@@ -16,6 +16,8 @@ PAIRS = [
     ("requirements.txt", "constraints-gpu.txt"),
     ("requirements-harness.txt", "constraints.txt"),
     ("requirements-harness.txt", "constraints-gpu.txt"),
+    ("requirements-ray.txt", "constraints.txt"),
+    ("requirements-ray.txt", "constraints-gpu.txt"),
 ]
 # What the constraints must fit: pip reads one line a package there, chosen by such markers.
 MACHINES = [
