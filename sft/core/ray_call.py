@@ -20,8 +20,11 @@ import pyarrow as pa
 
 from sft.core.errors import MissingFile, UserError
 
-# Else Ray tells its makers that it is used; read when it is imported.
+# Read when Ray is imported. Without the first it tells its makers that it is used.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault(
+    "RAY_gcs_server_request_timeout_seconds", "20"
+)  # 60, for a node's process on this machine
 try:
     import ray
     from ray import cloudpickle  # of functions of a script too, which pickle would seek in Ray's own __main__

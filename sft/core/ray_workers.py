@@ -16,7 +16,7 @@ from sft.core.ray_call import outcome, packed, ray, task, waited
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MEMORY = 512 << 20  # bytes a call may take: Ray gives a node no more calls than it has memory and cores for
+MEMORY = 1 << 30  # bytes a call may take (0.7 GiB was seen): a node gets no more calls than it has room for
 RETRIES = 5  # of a call whose process or node is lost
 PENDING = 4  # calls given to Ray for each that can run: no core waits for the next one, no million is queued
 
