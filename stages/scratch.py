@@ -5,6 +5,7 @@ It lies in the repository, which all machines of a cluster see, under DVC's temp
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,8 +26,9 @@ def folder() -> Iterator[Path]:
     for left in place.iterdir():
         if left.is_dir():
             _remove(left)
-    path = Path(tempfile.mkdtemp(dir=place))
-    with kept_work.lock_of(path):
+    path = place / uuid.uuid4().hex
+    with kept_work.lock_of(path):  # before the folder is there, for what nobody holds is removed
+        path.mkdir()
         try:
             yield path
         finally:

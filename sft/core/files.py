@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     Raises UserError where the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Of this process of this machine: several may write in one folder.
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -31,8 +31,7 @@ def check(uri: str, rejects: list[Reject], rows: int, limit: float, path: Path |
     if lost <= limit * total:
         return
     first = "\n".join(
-        f"  {r.detail}" if not r.text else f"  row {r.row}: {r.why()}: {r.text[:120]!r}"
-        for r in rejects[:5]
+        f"  {r.detail}" if not r.text else f"  row {r.row}: {r.why()}: {r.text[:120]!r}" for r in rejects[:5]
     )
     raise UserError(
         f"{uri}: {lost:,} of {total:,} rows cannot be understood, "
