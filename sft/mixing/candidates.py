@@ -11,7 +11,8 @@ import numpy as np
 from sft.mixing.minhash import PERMUTATIONS, banding
 
 # After so many rows what was read of files leaves this process: the system keeps what it has room for.
-_BLOCK = 4_096
+# Linux maps 64 KB around what is read.
+_BLOCK = 1_024
 
 
 @dataclass

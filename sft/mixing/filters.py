@@ -105,6 +105,22 @@ def filtered(
     `map` calls a function on each shard, in several processes or here. They share the folder `scratch`, where
     near_duplicates has its files for the time; without one, the system's for temporary files.
     """
+    kept: list[np.ndarray | None] = [None] * len(shards)
+    gone = [REMOVED.empty_table()] * len(shards)
+    if set(params.active) - {"near_duplicates"}:
+        left = _without_near(shards, params, examples, map)
+        kept, gone = [of.rows for of in left], [of.removed for of in left]
+    if params.near_duplicates != "none":
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            found = find(shards, kept, params.near_duplicates, map, Path(folder))
+        gone = [pa.concat_tables([of, _repeating(near)]) for of, near in zip(gone, found, strict=True)]
+    if params.random:
+        return drawn(shards, gone, seed, map)
+    return gone
+
+
+def _without_near(shards: Sequence[Shard], params: FilterParams, examples: Examples, map: Map) -> list[_Left]:
+    """Apply all filters but near_duplicates."""
     texts = None
     if params.decontaminate != "none":
         assert examples is not None, "decontaminate is on, but no evaluation examples were handed in"
@@ -114,24 +130,12 @@ def filtered(
 
         check(params.languages)
     left = list(map(partial(_by_itself, params=params, texts=texts), shards))
-    if texts is not None:
-        counts = np.sum([of.counts for of in left], axis=0)
-        rows = sum(len(of.rows) for of in left)
-        left = list(map(partial(_decontaminated, texts=texts, counts=counts, of=rows), _zipped(shards, left)))
-    if params.near_duplicates != "none":
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            kept = [of.rows for of in left]
-            found = find(shards, kept, params.near_duplicates, map, Path(folder))
-        for of, near in zip(left, found, strict=True):
-            of.removed = pa.concat_tables([of.removed, _repeating(near)])
-    gone = [of.removed for of in left]
-    if params.random:
-        return drawn(shards, gone, seed, map)
-    return gone
-
-
-def _zipped(shards: Sequence[Shard], of: Sequence) -> list[tuple]:
-    return list(zip(shards, of, strict=True))
+    if texts is None:
+        return left
+    counts = np.sum([of.counts for of in left], axis=0)
+    rows = sum(len(of.rows) for of in left)
+    items = list(zip(shards, left, strict=True))
+    return list(map(partial(_decontaminated, texts=texts, counts=counts, of=rows), items))
 
 
 def _by_itself(shard: Shard, params: FilterParams, texts: Texts | None) -> _Left:

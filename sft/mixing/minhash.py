@@ -78,7 +78,7 @@ def sign(messages: pa.ChunkedArray, threshold: float, path: Path) -> Signed:
             matrix = np.array(found.to_rows(), np.uint32).reshape(len(worded), PERMUTATIONS)
             matrix.astype(np.uint8).tofile(file)
             banded = matrix[:, : bands * width].reshape(-1, bands, width)
-            keys.append((banded * factors).sum(axis=2, dtype=np.uint64))
+            keys.append(banded.astype(np.uint64) @ factors)
             rows.append((worded + start).astype(np.int32))
             start += len(batch)
     signed.rows = np.concatenate(rows)

@@ -88,12 +88,12 @@ class _Sketch:
 
 
 def find(
-    shards: Sequence[Shard], kept: Sequence[np.ndarray], threshold: float, map: Map, folder: Path
+    shards: Sequence[Shard], kept: Sequence[np.ndarray | None], threshold: float, map: Map, folder: Path
 ) -> list[pa.Table]:
     """Return of each shard the rows that nearly repeat one that stays, and what they repeat: _FOUND.
 
-    Looked at are the rows that are `kept`, by their numbers. They are preferred in the order of part (base
-    first), rank and id. `folder` is for files that need not stay, and is the same for all who work.
+    Looked at are the rows that are `kept`, by their numbers, or all. They are preferred in the order of part
+    (base first), rank and id. `folder` is for files that need not stay, and is the same for all who work.
     """
     numbered = list(zip(range(len(shards)), shards, kept, strict=True))
     sketches: list[_Sketch] = list(map(partial(_sketch, threshold=threshold, folder=folder), numbered))
@@ -110,10 +110,8 @@ def find(
     groups = _groups(rows, _places(sketches), _components(rows, starts[-1], bands), folder)
     bounds = np.searchsorted(rows, starts)
     parts = [
-        (*item, sketch.signed, rows[first:last] - start)
-        for item, sketch, start, first, last in zip(
-            numbered, sketches, starts[:-1], bounds[:-1], bounds[1:], strict=True
-        )
+        (number, shards[number], signed[number], rows[first:last] - starts[number])
+        for number, (first, last) in enumerate(pairwise(bounds))
     ]
     files: list[Candidates] = list(map(partial(_shingled, folder=folder), parts))
     pairs = list(map(partial(compare, files=files, threshold=threshold, folder=folder), groups))
@@ -121,11 +119,13 @@ def find(
     return _named(rows[row], rows[match], similarity, sketches, starts)
 
 
-def _sketch(item: tuple[int, Shard, np.ndarray], threshold: float, folder: Path) -> _Sketch:
+def _sketch(item: tuple[int, Shard, np.ndarray | None], threshold: float, folder: Path) -> _Sketch:
     number, shard, kept = item
     table = shard.read()
+    kept = np.arange(len(table), dtype=np.int32) if kept is None else kept
     signed = sign(_messages(table, kept), threshold, folder / f"{number}")
-    table = table.select(["id", "part", "source", "rank"]).take(pa.array(kept[signed.rows]))
+    signed.rows = kept[signed.rows]
+    table = table.select(["id", "part", "source", "rank"]).take(pa.array(signed.rows))
     names = folder / f"{number}.names"
     with pa.OSFile(str(names), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
@@ -191,13 +191,13 @@ def _groups(rows: np.ndarray, places: np.ndarray, component: np.ndarray, folder:
     return paths
 
 
-def _shingled(item: tuple[int, Shard, np.ndarray, Signed, np.ndarray], folder: Path) -> Candidates:
+def _shingled(item: tuple[int, Shard, Signed, np.ndarray], folder: Path) -> Candidates:
     """Write what comparing takes of a shard's candidates, given by their numbers among those signed."""
-    number, shard, kept, signed, rows = item
+    number, shard, signed, rows = item
     sizes = [np.zeros(0, np.int64)]
     path = folder / f"{number}.shingles"
     with path.open("wb") as file:
-        for batch in word_ngrams.of(_messages(shard.read(), kept[signed.rows[rows]])) if len(rows) else ():
+        for batch in word_ngrams.of(_messages(shard.read(), signed.rows[rows])) if len(rows) else ():
             grams = batch.grams(SHINGLE)
             bounds = np.searchsorted(grams.row, np.arange(len(batch) + 1))
             hashes = [np.unique(grams.hashes[first:last]) for first, last in pairwise(bounds)]

@@ -56,7 +56,7 @@ def test_bands_find_what_is_as_like_as_the_threshold(threshold: float) -> None:
 
 
 def test_components_that_are_compared_apart_change_nothing(monkeypatch):
-    """Small groups and blocks, among them a component larger than a group: half of the rows repeat one another."""
+    """Small groups and blocks; half of the rows repeat one another: a component larger than a group."""
     alike = [" ".join(f"v{n}" for n in range(50)) + f" u{k}" for k in range(150)]
     messages = table([dialogue("Say it.", text) for text in [*texts(), *alike]])["messages"]
     match, similarity = near_duplicates(messages, 0.8)
