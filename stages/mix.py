@@ -1,7 +1,7 @@
 """Choose the mix's members: data.size rows of base by seeded rank, then of extra, after the filters.
 
-Reads data/standardized/ and data/holdout/evaluation.parquet. Writes data/mix/, data/removed.parquet (every row
-that was removed, with its reason), metrics/mix.json and provenance/mix.json.
+Reads data/standardized/ and data/holdout/evaluation.parquet. Writes data/mix/, data/removed.parquet (every
+row that was removed, with its reason), metrics/mix.json and provenance/mix.json.
 
 Run as `python -m stages.mix`.
 """
@@ -28,8 +28,9 @@ from sft.mixing import mix
 from sft.mixing.decontamination import Hits, Texts
 from sft.mixing.filter_pool import filter_pool
 from sft.mixing.mix import RANK, MixParams
-from sft.mixing.pool import REMOVED, Files, Shard, rank_shard
-from stages import paths
+from sft.mixing.pool import Files, Shard, rank_shard
+from sft.mixing.removal import REMOVED
+from stages import paths, scratch
 from stages.cli import run
 
 # Words of a run, for the share of an example that a row holds, and the rows that are looked at for it.
@@ -91,7 +92,8 @@ def main(values: dict[str, Any]) -> None:
     ranked = partial(rank_shard, seed=params.seed, keep_overlap=params.filters.overlap == "keep")
     pool = list(workers.map(ranked, files))
     if params.filters.active:
-        pool = filter_pool(pool, params.filters, params.seed, workers, examples)
+        with scratch.folder() as folder:
+            pool = filter_pool(pool, params.filters, params.seed, workers, folder, examples)
     members = mix.choose_members(pool, params.size)
     compare = partial(exact_and_question_only, examples=Examples(examples))
     written = mix.write(pool, members, Path(paths.MIX), compare, workers)

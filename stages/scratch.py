@@ -27,13 +27,13 @@ def folder() -> Iterator[Path]:
         if left.is_dir():
             _remove(left)
     path = place / uuid.uuid4().hex
-    with kept_work.lock_of(path):  # before the folder is there, for what nobody holds is removed
-        path.mkdir()
-        try:
+    try:
+        with kept_work.lock_of(path):  # before the folder is there, for what nobody holds is removed
+            path.mkdir()
             yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-    Path(kept_work.lock_of(path).lock_file).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        Path(kept_work.lock_of(path).lock_file).unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

@@ -51,18 +51,24 @@ class PoolShard:
 
 
 def filter_pool(
-    pool: Sequence[Shard], params: FilterParams, seed: int, workers: Workers, examples: Examples = None
+    pool: Sequence[Shard],
+    params: FilterParams,
+    seed: int,
+    workers: Workers,
+    scratch: Path,
+    examples: Examples = None,
 ) -> list[Shard]:
     """Apply the filters; return what is left, with what they removed among the removed rows and counts.
 
-    `examples` are the evaluation's, which the filter decontaminate compares with.
+    `examples` are the evaluation's, which the filter decontaminate compares with. `scratch` is a folder that
+    the workers see, for what is needed meanwhile.
     Raises UserError for a filter that the rows cannot answer to.
     """
     scored = params.min_score != "none"
     if scored:
         _check_scores(pool)
     of_filters = [PoolShard(shard.base, shard.extra, scored) for shard in pool]
-    removed = filtered(of_filters, params, seed, examples, workers.map)
+    removed = filtered(of_filters, params, seed, examples, workers.map, scratch)
     on = ["random"] if params.random else params.active
     left = []
     for shard, gone in zip(pool, removed, strict=True):

@@ -13,18 +13,7 @@ import pyarrow.compute as pc
 
 from sft.core.files import read_parquet
 from sft.core.seeded_order import ranks
-
-REMOVED = pa.schema(
-    [
-        ("id", pa.string()),
-        ("part", pa.string()),
-        ("source", pa.string()),
-        ("filter", pa.string()),
-        ("reason", pa.string()),
-        # The row that stays, or the evaluation example, that the row is like.
-        ("match", pa.string()),
-    ]
-)
+from sft.mixing.removal import REMOVED
 
 
 @dataclass
