@@ -195,7 +195,7 @@ def _runs_dvc(process: psutil.Process) -> bool:
 
 
 def _is_shell(process: psutil.Process) -> bool:
-    """Tell whether a process is a shell: one that DVC takes for a stage's command ($SHELL, or else /bin/sh)."""
+    """Tell whether a process is a shell, such as DVC runs a stage by ($SHELL, or else /bin/sh)."""
     try:
         return process.name() in SHELLS
     except psutil.Error:
