@@ -5,6 +5,7 @@ A shard is read, compared, sorted and written by one process, and no other rows 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -88,12 +89,14 @@ def write(
             of_rows = sum(rows for rows, _ in counted)
             one = replace(one, near=partial(held.near, counts=counts, rows=of_rows))
         compared.append(one)
-    for one in compared:
-        one.folder.mkdir(parents=True, exist_ok=True)
     total = [Written() for _ in wanted]
-    results = workers.map(partial(_write_all, wanted=compared, bits=bits), range(1 << bits))
-    for of_shard in tqdm(results, total=1 << bits, desc="writing", unit="shard", delay=2, leave=False):
-        total = [before + new for before, new in zip(total, of_shard, strict=True)]
+    with ExitStack() as stack:
+        compared = [
+            replace(one, folder=stack.enter_context(shards.replacing(one.folder))) for one in compared
+        ]
+        results = workers.map(partial(_write_all, wanted=compared, bits=bits), range(1 << bits))
+        for of_shard in tqdm(results, total=1 << bits, desc="writing", unit="shard", delay=2, leave=False):
+            total = [before + new for before, new in zip(total, of_shard, strict=True)]
     return total
 
 
