@@ -201,7 +201,7 @@ def _shingled(item: tuple[int, Shard, Signed, np.ndarray], folder: Path) -> Cand
             grams = batch.grams(SHINGLE)
             bounds = np.searchsorted(grams.row, np.arange(len(batch) + 1))
             hashes = [np.unique(grams.hashes[first:last]) for first, last in pairwise(bounds)]
-            np.concatenate(hashes).tofile(file)
+            file.write(np.concatenate(hashes).data)
             sizes.append(np.array([len(of) for of in hashes]))
     return Candidates.write(
         folder / f"{number}", signed.read_slots()[rows], signed.read_bands()[:, rows].T, np.concatenate(sizes)
