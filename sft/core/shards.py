@@ -81,6 +81,8 @@ def replacing(folder: Path | str) -> Iterator[Path]:
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         yield temporary
+        for left in temporary.glob(".*.partial"):  # by a process that was killed, whose call was made again
+            left.unlink(missing_ok=True)
         if folder.is_dir():
             shutil.rmtree(folder)
         temporary.replace(folder)
