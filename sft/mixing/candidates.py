@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from sft.mixing.minhash import PERMUTATIONS, banding
 
@@ -55,6 +56,12 @@ class _Mapped:
         """Take what was read out of memory."""
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array as numpy does, but by Arrow's file: numpy's own hides that the disk is full."""
+    with pa.OSFile(str(path), "wb") as file:
+        np.save(file, array)
 
 
 def _reserve(file: int, size: int) -> None:

@@ -91,3 +91,6 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, name: str) -> None:
     arrays = np.zeros((100, PERMUTATIONS), np.uint8), np.zeros((100, 9), np.int64), np.ones(100, int)
     with pytest.raises(OSError, match="No space left"):
         Candidates.write(tmp_path / "0", *arrays)
+    with pytest.raises(OSError, match="No space left") as caught:
+        comparing.save(Path("/dev/full"), arrays[0])
+    assert caught.value.errno == errno.ENOSPC
