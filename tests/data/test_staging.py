@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from sft.core.errors import UserError
 from sft.core.row_schema import MESSAGES, standard_table
 from sft.core.workers import LocalWorkers
-from sft.data import staging
+from sft.data import final_shards, staging
 from sft.data.staged_sources import stage
 from sft.data.staging import PieceWriter, text_of
+from sft.mixing import near_held_out
 
 
 def conversation(number: int, thoughts: int = 0) -> list[dict[str, str]]:
@@ -54,3 +56,15 @@ def test_files_without_rows(tmp_path: Path) -> None:
     assert len(staged[str(tmp_path)].light) == 2
     with pytest.raises(UserError, match=r"none\.parquet: holds no rows\. Check that it is the right file"):
         stage([str(tmp_path / "none.parquet")], tmp_path / "scratch", LocalWorkers())
+
+
+def test_copies_of_a_row_beyond_what_a_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(final_shards, "MOST", 100_000)
+    writer, table = PieceWriter(tmp_path, 0, 0, 0), rows(1_000, 0)
+    for some in (table, *[table.slice(3, 1)] * 100):
+        writer.add(some)
+    writer.flush()
+    wanted = final_shards.Wanted(tmp_path / "base", tuple(writer.pieces), table.schema, np.zeros(0, np.int64))
+    with pytest.raises(UserError, match=rf"^my: 101 copies of one row, of the id {table['id'][3]}: "):
+        final_shards.write([wanted], [0], near_held_out.Held.of(table["messages"]), 0, LocalWorkers())
+    assert not list(tmp_path.glob("*base*"))
