@@ -140,8 +140,8 @@ def _too_many_copies(rows: pa.Table) -> UserError:
     counted = rows.group_by(["id", "source"]).aggregate([([], "count_all")]).sort_by("count_all")
     row = counted.slice(len(counted) - 1).to_pylist()[0]
     return UserError(
-        f"{row['source']}: {row['count_all']:,} copies of one row, of the id {row['id']}: more text than fits "
-        "one file. The mix takes a row once, so leave the copies out."
+        f"{row['source']}: {row['count_all']:,} copies of one row, of the id {row['id']}: more text than one "
+        "file can hold. The mix takes a row once, so leave the copies out."
     )
 
 
