@@ -92,8 +92,8 @@ def split(
     All by the same seeded hash. Raises ParamError where nothing of base is left.
     """
     seed = f"{params.seed}:validation"
-    items = pc.unique(base["item"])
-    shared = items.filter(pa.array(units(seed, items) < params.validation))
+    # Hashed by row: the different items of millions of rows would be in memory once more.
+    shared = pc.unique(base["item"].filter(pa.array(units(seed, base["item"]) < params.validation)))
     chosen = [shared]
     for rows, part in [*((rows, 4) for rows in forms.values()), *((rows, 10) for rows in others)]:
         distinct = rows["item"].filter(_first_of_each(rows["id"]))
