@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sft.modeling.packing import Packed
 
 can_capture_graphs = False  # its forward takes the rows' lengths to the host
+trains_on_several_devices = (
+    False  # it patches the trainer for torchrun in ways that nobody has tried with ours
+)
 
 
 def prepare() -> None:

@@ -1,0 +1,1 @@
+"""Several processes, one a device, that share a stage's work: agreeing, adding up, and who does what."""
