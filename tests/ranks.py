@@ -1,4 +1,4 @@
-"""Ranks on this machine's processor, forked from the test's own process: what it has imported, they have too."""
+"""Ranks on this machine's processor, forked from the test's own process, whose imports they have."""
 
 import multiprocessing
 import os
@@ -12,7 +12,7 @@ COUNT = 2
 
 
 def in_ranks(do: Callable[..., Any], *arguments: Any, count: int = COUNT) -> list[Any]:
-    """Return what `do(ranks, *arguments)` returns in each of `count` ranks; fails where one of them raises."""
+    """Return what `do(ranks, *arguments)` returns in each of `count` ranks; fails where one raises."""
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
         pipes = [context.Pipe(duplex=False) for _ in range(count)]

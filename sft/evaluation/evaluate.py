@@ -119,8 +119,12 @@ def answer(
         messages, tools = conversation({"messages": row["prompt"], "tools": row.get("tools")})
         prompts.append(Prompt(row["item"], prompt_ids(tokenizer, messages, tools)))
     answers: list[list[Answer]] = [[] for _ in prompts]
+    several = sharing is not None and sharing.ranks.count > 1  # then how many are ours is not known yet
     with tqdm(
-        total=len(rows) * params.runs, desc=f"answering {task.name}", unit="answer", mininterval=1
+        total=None if several else len(rows) * params.runs,
+        desc=f"answering {task.name}",
+        unit="answer",
+        mininterval=1,
     ) as progress:
         for batch in generate(
             model,

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from sft.core.errors import ParamError, UserError
-from sft.distributed.ranks import ALONE
+from sft.distributed.ranks import ALONE, Ranks
 from sft.training import micro_batches
 from sft.training.checkpoints import Checkpoints, Interrupted
 from sft.training.train import train
 from tests.ranks import in_ranks
 from tests.training.test_resume import DROPOUT, asked_at
-from tests.training.test_train import LORA, loss_tokens, params, random_rows, trainable
+from tests.training.test_train import LORA, params, random_rows, trainable
 
 ROWS, VALIDATION = random_rows(32), random_rows(5, 1)
 # Sums of float32 in another order: a few units in the last place of a loss near 5, and what they become in
@@ -105,3 +105,62 @@ def test_the_losses_and_the_adapter_are_those_of_one_device(done, tiny):
     alone = run(ALONE, tiny)
     check_close(alone, done[0]["plain"])
     assert len(losses(alone[0])) == 12
+
+
+@pytest.mark.parametrize("name", ["dropout", "memory"])
+def test_what_may_differ_from_one_device_does_so_a_little(done, tiny, name):
+    """Dropout draws other numbers in the second rank; out of memory, steps are cut otherwise."""
+    of_one = losses(run(ALONE, tiny)[0])
+    assert losses(done[0][name][0]) == pytest.approx(of_one, abs=0.2 if name == "dropout" else LOSS)
+    assert name == "memory" or losses(done[0][name][0]) != pytest.approx(of_one, abs=LOSS)
+
+
+def test_16_bits_differ_by_their_rounding(done, tiny):
+    alone = run(ALONE, tiny, dtype="bfloat16")
+    assert losses(done[0]["16 bits"][0]) == pytest.approx(losses(alone[0]), abs=2e-2)
+
+
+def test_out_of_memory_in_one_rank_halves_the_step_of_both(done):
+    """And it says how often once for all; both then cut their steps alike."""
+    of_steps = done[0]["memory"][0]["micro_batch"]
+    assert of_steps["out_of_memory"] == 1 and of_steps["tokens"] <= 50
+
+
+def test_one_rank_that_is_asked_to_stop_stops_both(done):
+    assert done[0]["stopped 6"][0] == done[1]["stopped 6"][0] > 0
+    assert done[0]["stopped 9"][0] == done[1]["stopped 9"][0] > done[0]["stopped 6"][0]
+    # The first has kept the step, with both ranks' random numbers; the second's folder is a copy of it.
+    assert done[0]["stopped 9"][1] == done[0]["stopped 9"][0]
+    assert {"rng_state.pth", "rng_state-1.pth"} <= done[0]["files"] and not done[1]["files"]
+
+
+def test_resumed_it_is_the_same_training_to_the_bit(done):
+    """With the dropout of each rank."""
+    check_equal(done[0]["dropout"], done[0]["resumed"])
+    steps = [done[0][f"stopped {number}"][0] for number in (6, 9)]
+    assert done[0]["resumed"][0]["resumed_at_steps"] == steps and steps[1] < 8
+
+
+def test_ranks_that_come_apart_are_told_of(done):
+    for of_rank in done:
+        assert of_rank["unequal"].startswith("the devices have come to different weights")
+
+
+def test_the_trainer_does_not_hide_the_ranks_from_what_follows(done):
+    assert [of_rank["environment"] for of_rank in done] == [("2", "0"), ("2", "1")]
+
+
+def test_every_rank_has_rows_and_about_as_many_tokens():
+    cut = micro_batches.MicroBatches("rows", 2, ranks=Ranks(0, 4))
+    rows = [{"input_ids": [0] * length, "labels": []} for length in (9, 1, 1, 1, 30, 8, 8, 7)]
+    of_ranks = cut.shares(rows)
+    assert [sum(len(row["input_ids"]) for row in rows) for rows in of_ranks] == [30, 10, 15, 10]
+    assert sorted(id(row) for of_rank in of_ranks for row in of_rank) == sorted(map(id, rows))
+    assert [len(rows) for rows in cut.shares(rows[1:5])] == [1, 1, 1, 1]
+
+
+def test_devices_that_cannot_share_a_step():
+    with pytest.raises(ParamError, match=r"^train\.devices: 5 devices cannot share the 4 rows of a step"):
+        params(devices=5)
+    with pytest.raises(ParamError, match=r"^train\.devices: unsloth trains on one device here, not on 2\. "):
+        params(devices=2, engine="unsloth")
