@@ -29,7 +29,7 @@ SMALL |= {"num_key_value_heads": 2, "head_dim": 32}
 
 @dataclass(frozen=True)
 class Size:
-    """Rows that a device has of a step, one for each row of the table; steps; examples; tokens of an answer."""
+    """A device's rows of a step, for each row of the table; steps; examples; tokens of an answer."""
 
     rows: tuple[int, ...]
     steps: int

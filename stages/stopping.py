@@ -66,6 +66,8 @@ class Request:
         if first and self.waits:
             if sys.stderr.isatty() and not self._say_to:
                 _write("\nfinishing the step under way; a second signal ends it at once")
+        elif self._say_to and self.waits:
+            pass  # from Slurm and systemd, and once more from the launcher, which itself ends ranks at once
         elif not self._timer:
             self._timer = threading.Timer(GRACE, self._give_up)
             self._timer.daemon = True

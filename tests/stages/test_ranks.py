@@ -132,6 +132,21 @@ def test_a_signal_goes_to_all_and_the_first_says_how_far_it_has_come(launch, num
     assert not psutil.Process().children()
 
 
+def test_a_rank_that_gets_the_signal_twice_finishes_its_step():
+    """From Slurm, say, and from its launcher."""
+    request = stopping.Request(say=lambda line: None)
+    request.waits = True
+    request.receive(signal.SIGTERM, None)
+    request.receive(signal.SIGTERM, None)
+    assert request() and str(request.stopped(", at step 3")) == "stopped by SIGTERM, at step 3"
+    alone = stopping.Request()
+    alone.waits = True
+    alone.receive(signal.SIGTERM, None)
+    with pytest.raises(stopping.Stopped):
+        alone.receive(signal.SIGTERM, None)
+    alone.over()
+
+
 def test_more_devices_than_there_are(launch, monkeypatch):
     said = (
         r"^train\.devices: 9 devices are asked for, and there are 8 processor cores here\. Use 8 at most\.$"
