@@ -64,11 +64,8 @@ FILES = {
 
 
 def devices(values: dict[str, Any]) -> int:
-    """Return how many devices evaluate, with that done before which is not to be done in every process."""
-    count = section(values, "evaluate", EvaluateParams).devices
-    if count > 1:
-        loading.resolve(section(values, "model", ModelParams).reference)
-    return count
+    """Return how many devices evaluate."""
+    return section(values, "evaluate", EvaluateParams).devices
 
 
 def main(values: dict[str, Any], which: str, among: Ranks = ALONE) -> None:

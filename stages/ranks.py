@@ -3,7 +3,7 @@
 A stage that is asked for several devices starts itself once for each, with the variables that torchrun
 sets (RANK, WORLD_SIZE, ...), and waits. torchrun itself is not used: it ends a process 30 seconds after a
 signal, in the midst of a step; killed, it leaves its processes running; and it tells of an error at the end
-of some sixty lines of its own. A stage that finds RANK set, by torchrun too, is a rank.
+of some sixty lines of its own. A stage that finds them set, by torchrun too, is a rank.
 
 On several hosts the same command runs on each, with three variables: SFT_HOSTS, how many there are, SFT_HOST,
 the number of this one, and SFT_RENDEZVOUS, an address and port of host 0. None of them decides a result. The
@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.core.errors import ParamError, UserError
+from sft.core.params import section
 from sft.distributed import ranks
 from sft.distributed.ranks import ALONE, PeerLost, Ranks
+from sft.modeling import loading
+from sft.modeling.loading import ModelParams
 from stages import cli, stopping
 
 if TYPE_CHECKING:
@@ -82,21 +85,33 @@ def run(
 
     `name` is the param's, `command` what `python -m` is called with to run the stage.
     """
-    if "RANK" in os.environ:
-        _run_rank(main)
-        return
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
     def start(values: dict[str, Any]) -> None:
         count = devices(values)
-        if count == 1:
+        if processes > 1 and count != processes:
+            raise ParamError(
+                f"{name}: it is {count}, but {processes} processes have been started (WORLD_SIZE)."
+            )
+        if processes > 1:
+            main(values, ranks.join())
+        elif count == 1 and _hosts().count == 1:
             main(values, ALONE)
         else:
-            _launch(count, name, command)
+            _launch(count, name, command, lambda: _fetch_model(values))
 
-    cli.run(start)
+    if processes > 1:
+        _run_rank(start)
+    else:
+        cli.run(start)
 
 
-def _run_rank(main: Callable[[dict[str, Any], Ranks], None]) -> None:
+def _fetch_model(values: dict[str, Any]) -> None:
+    """Have the base model in the cache: not every rank is to fetch it at the same time."""
+    loading.resolve(section(values, "model", ModelParams).reference)
+
+
+def _run_rank(start: Callable[[dict[str, Any]], None]) -> None:
     """Run the stage as one rank: only the first prints, and why it ends a rank tells its launcher."""
     report, launcher, errors = os.environ.get(REPORT), os.environ.get(LAUNCHER), sys.stderr
     if os.environ["RANK"] != "0":
@@ -105,11 +120,11 @@ def _run_rank(main: Callable[[dict[str, Any], Ranks], None]) -> None:
     def say(text: str) -> None:
         if report:
             Path(report).write_text(text, encoding="utf-8")
-        else:  # started by torchrun or srun
+        else:  # started by torchrun
             print(text, file=errors, flush=True)
 
     try:
-        cli.run(lambda values: main(values, ranks.join()), int(launcher) if launcher else None, say)
+        cli.run(start, int(launcher) if launcher else None, say)
         ranks.leave()
         return
     except PeerLost as lost:
@@ -129,14 +144,15 @@ def _run_rank(main: Callable[[dict[str, Any], Ranks], None]) -> None:
     os._exit(status)  # what waits for the other ranks would wait for long
 
 
-def _launch(count: int, name: str, command: tuple[str, ...]) -> None:
-    """Start this host's part of `count` ranks and wait for them.
+def _launch(count: int, name: str, command: tuple[str, ...], prepare: Callable[[], None]) -> None:
+    """Check that there are `count` devices, `prepare`, start this host's part of the ranks, and wait.
 
     Raises UserError where one fails, and Stopped where they have been stopped.
     """
     hosts = _hosts()
     here = count // hosts.count
     _check(count, here, hosts, name)
+    prepare()
     store = _store(hosts) if hosts.number == 0 else None
     port = store.port if store else hosts.port
     with tempfile.TemporaryDirectory() as folder, stopping.deferred() as request:

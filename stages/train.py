@@ -38,12 +38,8 @@ from stages import inputs, paths, ranks, stopping, work
 
 
 def devices(values: dict[str, Any]) -> int:
-    """Return how many devices train, with that done before which is not to be done in every process."""
-    model_params, params = section(values, "model", ModelParams), section(values, "train", TrainParams)
-    if params.devices > 1:
-        train.check_machine(params, model_params)
-        loading.resolve(model_params.reference)
-    return params.devices
+    """Return how many devices train."""
+    return section(values, "train", TrainParams).devices
 
 
 def main(values: dict[str, Any], among: Ranks = ALONE) -> None:

@@ -5,6 +5,7 @@ come to each of them, in the same order. Alone, with one rank, each of them retu
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,4 +152,5 @@ def _all_there() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise PeerLost(str(error)) from error
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise PeerLost(re.sub(r"^\[\S+\] ", "", reason)) from error  # without the place in its source

@@ -54,7 +54,8 @@ def launch(tmp_path, monkeypatch):
 
     def launch(*what, count=None):
         with stopping.handled():
-            ranks._launch(count or len(what), "train.devices", ("fake_stage", str(seen), *what))
+            command = ("fake_stage", str(seen), *what)
+            ranks._launch(count or len(what), "train.devices", command, lambda: None)
 
     launch.seen = lambda rank: dict(
         line.partition("=")[::2] for line in (seen / str(rank)).read_text().splitlines()
@@ -236,7 +237,7 @@ ANSWERS = ("data/answers/baseline.jsonl", "scores/baseline.csv", "metrics/baseli
 
 
 def test_two_devices_answer_what_one_does(repo: Repo, capfd: pytest.CaptureFixture) -> None:
-    """To the byte; what a killed run had finished is used, whichever rank did it."""
+    """To the byte; and one rank's lines are printed, not both's."""
     expected = {path: (repo.path / path).read_bytes() for path in ANSWERS}
     for path in ANSWERS:
         (repo.path / path).unlink()
@@ -247,6 +248,13 @@ def test_two_devices_answer_what_one_does(repo: Repo, capfd: pytest.CaptureFixtu
     assert of_run["devices"] == 2 and of_run["answers"] == 16
     said = capfd.readouterr()
     assert said.out.count("recipe: 2 examples answered") == 1 and "Traceback" not in said.err
+
+    repo.extra_env = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3"}  # as torchrun sets them
+    other = repo.run(sys.executable, "-m", "stages.evaluate", "base", ok=False)
+    assert other.returncode == 1
+    assert other.stderr == (
+        "error: params.yaml: evaluate.devices: it is 2, but 3 processes have been started (WORLD_SIZE).\n"
+    )
 
 
 def children(process: subprocess.Popen, count: int) -> list[psutil.Process]:
