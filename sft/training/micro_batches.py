@@ -103,7 +103,7 @@ class MicroBatches:
 
 
 def tokens_that_fit(
-    loss_of: Callable[[Rows], torch.Tensor], longest: dict[str, Any], trained: int, summed: bool
+    loss_of: Callable[[Rows], torch.Tensor], longest: dict[str, Any], trained: int, summed: bool = False
 ) -> int:
     """Measure how many tokens of packed rows fit the GPU's memory in one forward and backward pass.
 

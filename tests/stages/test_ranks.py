@@ -208,13 +208,17 @@ def test_a_port_that_is_taken(launch, monkeypatch):
 
 def test_a_rank_ends_with_its_launcher(tmp_path):
     """Which may be killed: DVC sees the stage end, and would start it again beside its ranks."""
-    program = """
-import subprocess, sys, time
-rank = "from stages import cli; import os, time; cli.run(lambda _: time.sleep(60), os.getppid(), print)"
-process = subprocess.Popen([sys.executable, "-c", rank], stdout=open(sys.argv[1], "w"))
+    program = '''
+import os, subprocess, sys, time
+rank = """
+import sys, time
+from stages import cli
+cli.run(lambda _: (print("begun"), time.sleep(60)), int(sys.argv[1]), print)
+"""
+process = subprocess.Popen([sys.executable, "-c", rank, str(os.getpid())], stdout=open(sys.argv[1], "w"))
 print(process.pid, flush=True)
 time.sleep(60)
-"""
+'''
     (tmp_path / cli.PARAMS).write_text("{}")
     said = tmp_path / "said"
     launcher = subprocess.Popen(
@@ -226,7 +230,9 @@ time.sleep(60)
     )
     assert launcher.stdout
     rank = psutil.Process(int(launcher.stdout.readline()))
-    time.sleep(1)
+    while not said.exists() or "begun" not in said.read_text():
+        assert launcher.poll() is None
+        time.sleep(0.05)
     launcher.kill()
     launcher.wait()
     psutil.wait_procs([rank], timeout=20)
