@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sft.core.errors import ParamError, UserError
-from sft.distributed.ranks import ALONE, Ranks
+from sft.distributed.ranks import ALONE
 from sft.training import micro_batches
 from sft.training.checkpoints import Checkpoints, Interrupted
 from sft.training.train import train
@@ -16,9 +16,9 @@ from tests.training.test_resume import DROPOUT, asked_at
 from tests.training.test_train import LORA, params, random_rows, trainable
 
 ROWS, VALIDATION = random_rows(32), random_rows(5, 1)
-# Sums of float32 in another order: a few units in the last place of a loss near 5, and what they become in
-# eight steps of AdamW, whose first ones divide small gradients by themselves.
-LOSS, WEIGHT = 5e-6, 2e-4
+# Sums of float32 in another order: some units in the last place of losses near 6 (seen: 1e-6) and of weights of
+# up to 0.3 (seen: 6e-8).
+LOSS, WEIGHT = 5e-6, 1e-6
 
 
 def run(ranks, base, checkpoints=None, lora=LORA, dtype="float32", **changed):
@@ -148,15 +148,6 @@ def test_ranks_that_come_apart_are_told_of(done):
 
 def test_the_trainer_does_not_hide_the_ranks_from_what_follows(done):
     assert [of_rank["environment"] for of_rank in done] == [("2", "0"), ("2", "1")]
-
-
-def test_every_rank_has_rows_and_about_as_many_tokens():
-    cut = micro_batches.MicroBatches("rows", 2, ranks=Ranks(0, 4))
-    rows = [{"input_ids": [0] * length, "labels": []} for length in (9, 1, 1, 1, 30, 8, 8, 7)]
-    of_ranks = cut.shares(rows)
-    assert [sum(len(row["input_ids"]) for row in rows) for rows in of_ranks] == [30, 10, 15, 10]
-    assert sorted(id(row) for of_rank in of_ranks for row in of_rank) == sorted(map(id, rows))
-    assert [len(rows) for rows in cut.shares(rows[1:5])] == [1, 1, 1, 1]
 
 
 def test_devices_that_cannot_share_a_step():
