@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import xxhash
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+# A rank that has answered its share waits for the others. It need not wait for one that is gone: that shows.
+PATIENCE = timedelta(days=1)
 
 
 class PeerLost(Exception):
@@ -112,7 +115,7 @@ def join() -> Ranks:
     ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
     _see_one_gpu(ranks.local_rank)
     with _all_there():
-        distributed.init_process_group(backend())
+        distributed.init_process_group(backend(), timeout=PATIENCE)
     return ranks
 
 

@@ -16,8 +16,8 @@ from tests.training.test_resume import DROPOUT, asked_at
 from tests.training.test_train import LORA, params, random_rows, trainable
 
 ROWS, VALIDATION = random_rows(32), random_rows(5, 1)
-# Sums of float32 in another order: some units in the last place of losses near 6 (seen: 1e-6) and of weights of
-# up to 0.3 (seen: 6e-8).
+# Sums of float32 in another order: some units in the last place of losses near 6 (seen: 1e-6) and of weights
+# of up to 0.3 (seen: 6e-8).
 LOSS, WEIGHT = 5e-6, 1e-6
 
 
