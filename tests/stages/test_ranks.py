@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from sft.core.errors import ParamError, UserError
-from stages import cli, ranks, stopping
+from stages import cli, launch, stopping
 from tests.imports import ROOT
 from tests.pipeline_repo import Repo
 
@@ -42,92 +42,92 @@ WAIT = "time.sleep(60)"
 
 
 @pytest.fixture
-def launch(tmp_path, monkeypatch):
+def start(tmp_path, monkeypatch):
     """Return what runs two such processes, or more, as a stage runs its own."""
     (tmp_path / "fake_stage.py").write_text(FAKE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(ranks, "_cores", lambda: 8)
+    monkeypatch.setattr(launch, "_cores", lambda: 8)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     seen = tmp_path / "seen"
     seen.mkdir()
 
-    def launch(*what, count=None):
+    def start(*what, count=None):
         with stopping.handled():
             command = ("fake_stage", str(seen), *what)
-            ranks._launch(count or len(what), "train.devices", command, lambda: None)
+            launch.launch(count or len(what), "train.devices", command, lambda: None)
 
-    launch.seen = lambda rank: dict(
+    start.seen = lambda rank: dict(
         line.partition("=")[::2] for line in (seen / str(rank)).read_text().splitlines()
     )
-    launch.folder = seen
-    return launch
+    start.folder = seen
+    return start
 
 
-def failure(launch, *what):
-    """Return what is said where ranks do this; none of their processes is left."""
+def failure(start, *what):
+    """Return what is said where ranks do this; within a minute none of their processes is left."""
     before = time.monotonic()
     with pytest.raises(UserError) as caught:
-        launch(*what)
+        start(*what)
     assert time.monotonic() - before < 60
     assert not psutil.Process().children()
     return str(caught.value)
 
 
-def test_what_a_rank_is_told(launch):
-    assert launch("pass", "pass") is None
+def test_what_a_rank_is_told(start):
+    assert start("pass", "pass") is None
     for rank in (0, 1):
-        seen = launch.seen(rank)
+        seen = start.seen(rank)
         assert (seen["RANK"], seen["LOCAL_RANK"], seen["WORLD_SIZE"]) == (str(rank), str(rank), "2")
-        assert seen["MASTER_ADDR"] == "127.0.0.1" and seen["MASTER_PORT"] == launch.seen(0)["MASTER_PORT"]
+        assert seen["MASTER_ADDR"] == "127.0.0.1" and seen["MASTER_PORT"] == start.seen(0)["MASTER_PORT"]
         assert seen["SFT_LAUNCHER"] == str(os.getpid())
         assert seen["OMP_NUM_THREADS"] == "4"  # half of the cores, so that nobody waits for them
 
 
-def test_what_all_ranks_say_alike_is_said_once(launch):
-    said = failure(launch, *["end(1, 'error: params.yaml: train.budget: it is too small.')"] * 2)
+def test_what_all_ranks_say_alike_is_said_once(start):
+    said = failure(start, *["end(1, 'error: params.yaml: train.budget: it is too small.')"] * 2)
     assert said == "params.yaml: train.budget: it is too small."
 
 
-def test_an_error_of_one_rank_comes_first(launch, capsys):
+def test_an_error_of_one_rank_comes_first(start, capsys):
     """And not that of the other, which only lost the one that failed."""
-    said = failure(launch, "time.sleep(0.5); end(75, 'closed')", "end(1, 'Traceback: it was me\\n')")
+    said = failure(start, "time.sleep(0.5); end(75, 'closed')", "end(1, 'Traceback: it was me\\n')")
     assert said.startswith("rank 1 of 2 has failed, as is said above. The others were stopped. ")
     assert capsys.readouterr().err == "Traceback: it was me\n"
 
 
-def test_a_rank_that_is_killed(launch):
-    said = failure(launch, WAIT, "os.kill(os.getpid(), 9)")
+def test_a_rank_that_is_killed(start):
+    said = failure(start, WAIT, "os.kill(os.getpid(), 9)")
     assert said == (
         "rank 1 of 2 was ended by SIGKILL (Linux does that where memory runs out). The others were stopped. "
         "The same command again goes on from what is kept."
     )
 
 
-def test_a_rank_that_does_not_end_is_killed(launch, monkeypatch):
-    monkeypatch.setattr(ranks, "GRACE", 0.5)
+def test_a_rank_that_does_not_end_is_killed(start, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE", 0.5)
     deaf = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"
-    assert failure(launch, deaf, "end(1, 'error: disk')") == "disk"
+    assert failure(start, deaf, "end(1, 'error: disk')") == "disk"
 
 
-def test_the_others_are_on_another_host(launch):
-    said = failure(launch, *["end(75, 'connection closed')"] * 2)
+def test_the_others_are_on_another_host(start):
+    said = failure(start, *["end(75, 'connection closed')"] * 2)
     assert said.startswith(
         "rank 0 of 2 has lost the others (connection closed); the host of one of these says"
     )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_goes_to_all_and_the_first_says_how_far_it_has_come(launch, number):
+def test_a_signal_goes_to_all_and_the_first_says_how_far_it_has_come(start, number):
     def when_both_run():
-        while len(list(launch.folder.iterdir())) < 2:
+        while len(list(start.folder.iterdir())) < 2:
             time.sleep(0.01)
         time.sleep(0.2)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=when_both_run).start()
     with pytest.raises(stopping.Stopped) as caught:
-        launch(WAIT, WAIT)
+        start(WAIT, WAIT)
     assert str(caught.value) == f"{stopping.stopped_by(number)}, at step 0"
     assert caught.value.status == 128 + number
     assert not psutil.Process().children()
@@ -148,31 +148,31 @@ def test_a_rank_that_gets_the_signal_twice_finishes_its_step():
     alone.over()
 
 
-def test_more_devices_than_there_are(launch, monkeypatch):
+def test_more_devices_than_there_are(start, monkeypatch):
     said = (
         r"^train\.devices: 9 devices are asked for, and there are 8 processor cores here\. Use 8 at most\.$"
     )
     with pytest.raises(ParamError, match=said):
-        launch("pass", count=9)
+        start("pass", count=9)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(ParamError, match=r"2 devices are asked for, and there is 1 GPU here\. Use 1 at most"):
-        launch("pass", count=2)
-    assert not list(launch.folder.iterdir())
+        start("pass", count=2)
+    assert not list(start.folder.iterdir())
 
 
-def test_several_hosts(launch, monkeypatch):
+def test_several_hosts(start, monkeypatch):
     """This one is the second of two: its ranks are the third and the fourth."""
     for name, value in {"SFT_HOSTS": "2", "SFT_HOST": "1", "SFT_RENDEZVOUS": "10.0.0.1:29500"}.items():
         monkeypatch.setenv(name, value)
-    launch(*["pass"] * 4)
-    assert sorted(path.name for path in launch.folder.iterdir()) == ["2", "3"]
-    seen = launch.seen(3)
+    start(*["pass"] * 4)
+    assert sorted(path.name for path in start.folder.iterdir()) == ["2", "3"]
+    seen = start.seen(3)
     assert (seen["RANK"], seen["LOCAL_RANK"], seen["WORLD_SIZE"]) == ("3", "1", "4")
     assert (seen["MASTER_ADDR"], seen["MASTER_PORT"]) == ("10.0.0.1", "29500")
     with pytest.raises(ParamError, match=r"train\.devices: 3 devices are not as many on each of 2 hosts"):
-        launch("pass", count=3)
+        start("pass", count=3)
     with pytest.raises(ParamError, match=r"asked for, 9 of them on this host, .* Use 16 at most"):
-        launch("pass", count=18)
+        start("pass", count=18)
 
 
 @pytest.mark.parametrize(
@@ -185,17 +185,17 @@ def test_several_hosts(launch, monkeypatch):
         {"SFT_RENDEZVOUS": "10.0.0.1:99999"},
     ],
 )
-def test_hosts_that_are_not_said(launch, monkeypatch, wrong):
+def test_hosts_that_are_not_said(start, monkeypatch, wrong):
     told = {"SFT_HOSTS": "2", "SFT_HOST": "0", "SFT_RENDEZVOUS": "10.0.0.1:29500"} | wrong
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
         UserError, match=r"on several hosts SFT_HOSTS is how many there are, SFT_HOST the number"
     ):
-        launch("pass", count=2)
+        start("pass", count=2)
 
 
-def test_a_port_that_is_taken(launch, monkeypatch):
+def test_a_port_that_is_taken(start, monkeypatch):
     from torch.distributed import TCPStore
 
     taken = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -203,7 +203,7 @@ def test_a_port_that_is_taken(launch, monkeypatch):
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=r"^SFT_RENDEZVOUS: nobody can listen on 127\.0\.0\.1:\d+ here: "):
-        launch("pass", count=2)
+        start("pass", count=2)
 
 
 def test_a_rank_ends_with_its_launcher(tmp_path):
