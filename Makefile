@@ -13,7 +13,7 @@
 # make clean-cache   what takes disk space, and what frees it; CLEAN="unused converted" removes that
 # make audit   known vulnerabilities of the pinned packages
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
-# make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
+# make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --devices 0,1"
 
 # Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
 #   make repro PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"

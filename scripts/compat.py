@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 
@@ -77,6 +78,29 @@ def sample_as_json(sample: dict[str, Any]) -> str:
     from lm_eval.utils import handle_non_serializable
 
     return json.dumps(sample, default=handle_non_serializable)
+
+
+def run_experiment_in_copy(options: list[str]) -> int:
+    """Call `dvc exp run --temp`, for one experiment only and beside others; return its exit status.
+
+    While it puts down what to run and takes that up, no other that is called by this function begins; and it
+    does not look for more at its end, as DVC's own loop does (WorkspaceQueue.reproduce).
+    """
+    from dvc.cli import main
+    from dvc.repo.experiments.queue.tempdir import TempDirQueue
+    from filelock import FileLock
+
+    beginning = FileLock(".dvc/tmp/experiment-begins.lock")
+
+    def reproduce(queue: Any, copy_paths: Any = None, message: Any = None) -> dict[str, dict[str, str]]:
+        entry, executor = queue.get()
+        beginning.release()
+        result = queue._reproduce_entry(entry, executor, copy_paths=copy_paths, message=message)
+        return dict(result)
+
+    with mock.patch.object(TempDirQueue, "reproduce", reproduce), beginning:
+        # Others have DVC's lock for as long as they need to begin, or to record what has come out.
+        return int(main(["--wait-for-lock", "exp", "run", "--temp", *options]))
 
 
 @contextmanager

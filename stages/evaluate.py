@@ -32,7 +32,7 @@ from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams
 from sft.statistics.gains import gains, sentence
 from sft.tasks.task import TaskParams, tasks_of
-from stages import inputs, paths, same_as_before, work
+from stages import devices, inputs, paths, same_as_before, work
 from stages.cli import run
 
 
@@ -76,6 +76,7 @@ def main(values: dict[str, Any], which: str) -> None:
     for line in too_few(examples, params):
         print(line, flush=True)
 
+    devices.take()
     with clock.phase("load"):
         model = load(model_params, baseline)
     encoded = encode_all(model, tasks, examples, clock)

@@ -32,7 +32,7 @@ from sft.training.mixture import Mix, MixtureParams, weights_of_kinds
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
 from sft.training.train_params import TrainParams
-from stages import inputs, paths, stopping, work
+from stages import devices, inputs, paths, stopping, work
 from stages.cli import run
 
 
@@ -41,6 +41,7 @@ def main(values: dict[str, Any]) -> None:
     model_params = section(values, "model", ModelParams)
     mixture = section(values, "data", MixtureParams)
     params = section(values, "train", TrainParams)
+    devices.take()
     train.check_machine(params, model_params)
     interval = checkpoint_seconds()
     begun = inputs.of("train")
