@@ -48,8 +48,8 @@ def test_two_in_temporary_copies_with_an_empty_download_cache(repo: Repo, tmp_pa
     assert not list((tmp_path / "downloads").rglob("*.partial"))
 
 
-# Python runs this at its start: a process of the stage train waits until two have begun, and again at its end,
-# where it still has its device.
+# Python runs this at its start: a process of the stage train waits there for another one, and again at its
+# end, where it still has its device.
 TOGETHER = """import atexit, os, pathlib, sys, time
 
 def wait(moment):
