@@ -24,7 +24,6 @@ if ! git diff --quiet HEAD; then
 fi
 commit=$(git rev-parse HEAD)
 
-python -m scripts.push
 # Runs the script that comes by standard input in the folder there, with the other arguments as $1, $2, ...
 there() {
   # shellcheck disable=SC2029  # they are to be expanded here; and quoted, for a shell takes them apart there
@@ -36,6 +35,7 @@ mkdir -p "$1" && cd "$1"
 git init --quiet --bare origin.git
 flock --nonblock "$2.lock" true || { echo "error: experiment $2 is running there." >&2; exit 1; }
 THERE
+python -m scripts.push
 git push --quiet --force "$host:$folder/origin.git" "$commit:refs/heads/$name"
 there "$folder" "$name" "$commit" "${SFT_VENV:-}" "${SFT_DEVICES:-}" "$@" <<'THERE'
 set -eu
