@@ -6,7 +6,7 @@
 # ORIGIN is a Git repository that this machine can read and write, COMMIT what the experiment begins with, CLONE a
 # folder for it alone, made if it is not there: stopped at any moment, the same command goes on from the last
 # checkpoint in it. SFT_VENV names a Python environment with the project's packages; without it one is made beside
-# CLONE, for all clones there. The DVC remote is the one that .dvc/config names, with this machine's credentials.
+# CLONE, for all clones there (by make install, again where another commit has other requirements). The DVC remote is the one that .dvc/config names, with this machine's credentials.
 # cluster/slurm.sh and cluster/ssh_start.sh call it.
 set -euo pipefail
 
@@ -31,10 +31,16 @@ if [ -f "$origin/.dvc/config.local" ]; then
 fi
 
 if [ -z "${SFT_VENV:-}" ]; then
-  SFT_VENV=$(dirname "$PWD")/.venv
-  mkdir -p "$SFT_VENV"
-  [ -e .venv ] || ln -s "$SFT_VENV" .venv
-  flock "$SFT_VENV.lock" make install
+  environment=$(dirname "$PWD")/environment
+  mkdir -p "$environment"
+  exec {lock}> "$environment/.lock"
+  flock "$lock"
+  for file in Makefile requirements*.txt constraints*.txt; do  # what is the same keeps its time, and is not made anew
+    cmp --silent "$file" "$environment/$file" || cp "$file" "$environment"
+  done
+  make -C "$environment" install
+  exec {lock}>&-
+  SFT_VENV=$environment/.venv
 fi
 # shellcheck disable=SC1091  # not there when this is checked
 . "$SFT_VENV/bin/activate"

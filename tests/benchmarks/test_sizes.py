@@ -1,4 +1,4 @@
-"""The table of sizes: docs/scaling.md says what the script computes, and the formula fits what was measured."""
+"""The table of sizes: docs/scaling.md has what the script prints, and the formula fits what was measured."""
 
 import re
 

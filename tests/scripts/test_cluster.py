@@ -31,6 +31,11 @@ def test_shellcheck_finds_nothing() -> None:
 def shared(toy: Toy) -> Toy:
     """Return a repository with the recipes and a remote; its commands find programs in `bin` first."""
     shutil.copytree(ROOT / "cluster", toy.path / "cluster")
+    toy.write(
+        "Makefile", "install: requirements.txt\n\tmkdir -p .venv/bin && echo MADE=1 > .venv/bin/activate\n"
+    )
+    toy.write("requirements.txt", "")
+    toy.write("constraints.txt", "")
     (programs := toy.path.parent / "bin").mkdir()
     toy.extra_env["PATH"] = f"{programs}{os.pathsep}{toy.env['PATH']}"
     with toy.here():
@@ -68,7 +73,6 @@ def ssh(shared: Toy, tmp_path: Path) -> Iterator[SSHServer]:
         files = tmp_path / "home/.ssh"
         options = f"-i {files}/id_ed25519 -o UserKnownHostsFile={files}/known_hosts -o IdentitiesOnly=yes"
         program(shared, "ssh", f'exec {client} -F none -p {server.port} {options} -o BatchMode=yes "$@"')
-        shared.extra_env["SFT_VENV"] = sys.prefix
         yield server
 
 
@@ -99,13 +103,13 @@ def test_an_experiment_on_another_machine_by_ssh(shared: Toy, ssh: SSHServer) ->
     assert "changes that are in no commit" in start(ok=False)
     shared.git("checkout", "--quiet", "params.yaml")
 
-    # Its environment is not there; then it is.
+    # Its environment is not there; then it is made.
     shared.extra_env["SFT_VENV"] = "/none"
     assert "experiment mine: started" in start()
     ended()
     said = fetch(1)
     assert "/none/bin/activate" in said and "error: experiment mine failed or was stopped" in said
-    shared.extra_env["SFT_VENV"] = sys.prefix
+    del shared.extra_env["SFT_VENV"]
     with (there / "mine.lock").open() as lock:  # as the run holds it
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "mine: running. Its last line: " in fetch(75)
@@ -114,11 +118,12 @@ def test_an_experiment_on_another_machine_by_ssh(shared: Toy, ssh: SSHServer) ->
     ended()
     assert "experiment mine: here." in fetch(0)
     is_here(shared, "mine", 0.7)
+    assert "MADE" in (there / "environment/.venv/bin/activate").read_text()
 
 
 def test_an_experiment_on_a_slurm_cluster(shared: Toy) -> None:
     """The second job of an array. There is no Slurm here: `srun` is a program that runs what it is given."""
-    program(shared, "srun", 'shift; exec "$@"')
+    program(shared, "srun", 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"')
     (shared.path.parent / "experiments.txt").write_text("a\nb --set-param 'train.learning_rate=0.6'\n")
     (shared.path / ".venv").symlink_to(sys.prefix)  # as `make install` has it
     (shared.path / ".git/info/exclude").write_text(".venv\n")
