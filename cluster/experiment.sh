@@ -6,8 +6,8 @@
 # ORIGIN is a Git repository that this machine can read and write, COMMIT what the experiment begins with, CLONE a
 # folder for it alone, made if it is not there: stopped at any moment, the same command goes on from the last
 # checkpoint in it. SFT_VENV names a Python environment with the project's packages; without it one is made beside
-# CLONE, for all clones there (by make install, again where another commit has other requirements). The DVC remote is the one that .dvc/config names, with this machine's credentials.
-# cluster/slurm.sh and cluster/ssh_start.sh call it.
+# CLONE, for all clones there (by make install, again where another commit has other requirements). The DVC remote is
+# the one that .dvc/config names, with this machine's credentials. cluster/slurm.sh and cluster/ssh_start.sh call it.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then

@@ -32,9 +32,11 @@ if [ "${#words[@]}" -lt 1 ] || [ -z "${words[0]}" ]; then
 fi
 name=${words[0]}
 export SFT_VENV=$SLURM_SUBMIT_DIR/.venv
-git show "$commit:cluster/experiment.sh" > "${TMPDIR:-/tmp}/experiment-$SLURM_JOB_ID.sh"
+script=$(mktemp)
+trap 'rm -f "$script"' EXIT
+git show "$commit:cluster/experiment.sh" > "$script"
 
 # By srun, so that Slurm's SIGTERM reaches the stage, which keeps a checkpoint; it does not know --cpus-per-task by
 # itself. Several hosts for one training: the rendezvous variables of train.devices go here, and --nodes above.
-srun --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash "${TMPDIR:-/tmp}/experiment-$SLURM_JOB_ID.sh" \
+srun --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash "$script" \
   "$SLURM_SUBMIT_DIR" "$commit" "$SLURM_SUBMIT_DIR-$name" "${words[@]}"

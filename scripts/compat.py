@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 from uuid import uuid4
 
 
@@ -98,9 +97,14 @@ def run_experiment_in_copy(options: list[str]) -> int:
         result = queue._reproduce_entry(entry, executor, copy_paths=copy_paths, message=message)
         return dict(result)
 
-    with mock.patch.object(TempDirQueue, "reproduce", reproduce), beginning:
-        # Others have DVC's lock for as long as they need to begin, or to record what has come out.
-        return int(main(["--wait-for-lock", "exp", "run", "--temp", *options]))
+    original = TempDirQueue.reproduce
+    TempDirQueue.reproduce = reproduce
+    try:
+        with beginning:
+            # Others have DVC's lock for as long as they need to begin, or to record what has come out.
+            return int(main(["--wait-for-lock", "exp", "run", "--temp", *options]))
+    finally:
+        TempDirQueue.reproduce = original
 
 
 @contextmanager

@@ -6,8 +6,11 @@ one does both experiments, one after the other, and the other ends without havin
 """
 
 import sys
+from pathlib import Path
 
 from scripts import compat
 
 if __name__ == "__main__":
+    if not Path(".dvc").is_dir():
+        sys.exit("error: there is no .dvc here. Run this in the repository's top folder.")
     sys.exit(compat.run_experiment_in_copy(sys.argv[1:]))

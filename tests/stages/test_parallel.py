@@ -1,6 +1,7 @@
 """Experiments at the same time: what they share stays whole, and each has the results that it has alone."""
 
 import hashlib
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -81,7 +82,9 @@ def test_two_workers_of_a_queue_train_the_same_at_once(workers: Repo, tmp_path: 
     (tmp_path / "site/sitecustomize.py").write_text(TOGETHER)
     (tmp_path / "together").mkdir()
     repo.extra_env |= {"PYTHONPATH": str(tmp_path / "site"), "TOGETHER": str(tmp_path / "together")}
-    repo.extra_env |= {"SFT_DEVICES": "5,7"}  # which are not there: it trains on the processor
+    # On the processor, where there is none of them; on the first GPU, as alone, where there is one.
+    devices = ["0", "0"] if shutil.which("nvidia-smi") else ["5", "7"]
+    repo.extra_env["SFT_DEVICES"] = ",".join(devices)
     for name, dpi in (("a", 41), ("b", 42)):
         # A param of train that changes nothing of what it makes, and one that makes two experiments of it.
         changes = ("-S", "train.max_refused=0.5", "-S", f"plot.dpi={dpi}")
@@ -94,7 +97,7 @@ def test_two_workers_of_a_queue_train_the_same_at_once(workers: Repo, tmp_path: 
         time.sleep(0.3)
     a, b = (outputs(repo, name) for name in "ab")
     assert len(list((tmp_path / "together").glob("*.begun"))) == 2
-    assert sorted(path.read_text() for path in (tmp_path / "together").glob("*.ended")) == ["5", "7"]
+    assert sorted(path.read_text() for path in (tmp_path / "together").glob("*.ended")) == devices
     for path in ("models/adapter", "metrics/train.json", "plots/train_loss.csv"):
         assert a["train"][path] == b["train"][path] == alone["train"][path]
     for name, dpi in (("a", 41), ("b", 42)):
