@@ -14,7 +14,6 @@ import re
 import socket
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,7 +35,7 @@ def take(count: int = 1) -> list[str]:
     devices and takes none itself, so the ranks of one training share those that its stage has taken.
 
     Returns the devices' names, none where the environment names none. Raises UserError where it names what is
-    no device, or fewer than `count`.
+    no device, or fewer than `count`, and where files cannot be locked.
     """
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
@@ -95,10 +94,17 @@ def _acquire(names: list[str], count: int) -> list[str] | None:
     for place, name in enumerate(names):
         if len(taken) < count and name not in taken:
             lock = FileLock(_file(name, names[:place].count(name)), timeout=0, fallback_to_soft=False)
-            with suppress(Timeout):
+            try:
                 lock.acquire()
-                _held.append(lock)
-                taken.append(name)
+            except Timeout:
+                continue
+            except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
+                raise UserError(
+                    f"{lock.lock_file}: cannot be locked ({error}), which {VARIABLE} needs. Set SFT_CACHE to "
+                    "a folder on a disk of this machine."
+                ) from error
+            _held.append(lock)
+            taken.append(name)
     if len(taken) < count:
         _release()
         return None

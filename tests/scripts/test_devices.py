@@ -153,6 +153,16 @@ def test_what_is_no_device(seen, tmp_path, monkeypatch, text: str, count: int, m
     devices.check_there(["0", "GPU-1a4-6f", "GPU-0", "MIG-3d"])
 
 
+def test_a_file_system_without_locks(seen, monkeypatch) -> None:
+    def acquire(*_: object) -> None:
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr(devices.FileLock, "acquire", acquire)
+    monkeypatch.setenv("SFT_DEVICES", "0")
+    with pytest.raises(UserError, match=r"0-0\.lock: cannot be locked \(no locks here\).*Set SFT_CACHE"):
+        devices.take()
+
+
 @pytest.mark.parametrize("stage", [("train",), ("evaluate", "base"), ("evaluate", "adapter")])
 def test_the_stages_that_run_a_model_take_one(built: Repo, stage: tuple[str, ...]) -> None:
     """Before they load anything: the built repository stays as it is."""
