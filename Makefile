@@ -14,7 +14,7 @@
 # make audit   known vulnerabilities of the pinned packages
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make install-ray   Ray beside the rest, on each node of a cluster: standardize and mix there by SFT_RAY, docs/ray.md
-# make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
+# make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --devices 0,1"
 
 # Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
 #   make repro PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"

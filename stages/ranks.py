@@ -21,6 +21,7 @@ from sft.distributed.ranks import ALONE, PeerLost, Ranks
 from sft.modeling import loading
 from sft.modeling.loading import ModelParams
 from stages import cli, launch, stopping
+from stages.devices import take
 from stages.launch import LAUNCHER, LOST, REPORT
 
 LOOK = 5.0  # seconds in which a launcher sees that a rank of its own has ended
@@ -46,7 +47,10 @@ def run(
             )
         if processes > 1:
             main(values, ranks.join())
-        elif count == 1 and launch.hosts_of_environment().count == 1:
+            return
+        hosts = launch.hosts_of_environment().count
+        take(max(1, count // hosts))
+        if count == hosts == 1:
             main(values, ALONE)
         else:
             launch.launch(count, name, command, lambda: _fetch_model(values))

@@ -297,5 +297,6 @@ def test_what_uses_dvc_as_a_library_is_seen_and_a_number_that_is_used_again_is_n
 def test_dvc_s_commands_and_no_others() -> None:
     assert is_dvc(["/usr/bin/python3", "/venv/bin/dvc", "repro"])
     assert is_dvc(["python", "-m", "dvc", "repro"]) and is_dvc(["dvc", "repro"])
+    assert is_dvc(["python", "-m", "scripts.experiment_in_copy", "--name", "a"])
     assert not is_dvc(["python", "-m", "stages.train"])
     assert not is_dvc(["vim", "notes", "dvc"]) and not is_dvc(["grep", "-r", "dvc"])

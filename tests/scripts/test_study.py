@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from scripts.study import set_params
+from scripts.study_runs import set_params
 from sft.core.params import load
 from stages.paths import BASE, EVALUATION, EXTRA, VALIDATION
 from tests.pipeline_repo import Repo, from_cache, ran, wait_for

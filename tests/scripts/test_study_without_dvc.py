@@ -9,7 +9,7 @@ import threading
 import pytest
 from filelock import FileLock
 
-from scripts import study_without_dvc
+from scripts import at_once, study_without_dvc
 from sft.core.errors import UserError
 from sft.study.results import Inputs
 from tests.pipeline_repo import Repo, wait_for
@@ -26,11 +26,13 @@ def test_runs(repo: Repo) -> None:
         result.returncode == 1 and "9M-0: stages.mix failed: error: params.yaml: data.size" in result.stderr
     )
     before = (small / "metrics" / "evaluate.json").stat().st_mtime_ns
-    printed = repo.run(*RUNS, "--jobs", "2").stdout
+    devices = "0,0" if shutil.which("nvidia-smi") else "5,7"
+    printed = repo.run(*RUNS, "--devices", devices).stdout
     assert "100-0: finished\n" in printed and "0.12k-0 ..." in printed
     assert (small / "metrics" / "evaluate.json").stat().st_mtime_ns == before
     assert (large / "models" / "adapter").is_dir() and not (large / "data" / "mix").exists()
-    assert "rows seen" in (large / "log.txt").read_text()
+    log = (large / "log.txt").read_text()
+    assert "rows seen" in log and log.count(f" of SFT_DEVICES={devices}\n") == 2  # trained and evaluated
     # The first run is the repository's own run.
     assert (small / "data/answers/evaluate.jsonl").read_bytes() == (
         repo.path / "data/answers/evaluate.jsonl"
@@ -84,12 +86,12 @@ def test_ctrl_c_begins_no_more_runs(repo: Repo) -> None:
 def test_an_interrupted_study_begins_no_further_stage(tmp_path, monkeypatch) -> None:
     """A run whose stage has ended when Ctrl-C comes, in another thread, does not go on to the next."""
     monkeypatch.setattr(study_without_dvc, "inputs", lambda: Inputs({}, {}))
-    monkeypatch.setattr(study_without_dvc, "_INTERRUPTED", threading.Event())
+    monkeypatch.setattr(at_once, "interrupted", threading.Event())
     commands = []
 
     def ended_and_interrupted(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         commands.append(command[-1])
-        study_without_dvc._INTERRUPTED.set()
+        at_once.interrupted.set()
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(study_without_dvc.subprocess, "run", ended_and_interrupted)
