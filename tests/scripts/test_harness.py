@@ -7,10 +7,11 @@ import argparse
 import contextlib
 import csv
 import functools
-import importlib.util
 import json
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -44,7 +45,7 @@ generation_kwargs: {until: [], max_gen_toks: 8, do_sample: false}
 metric_list: [{metric: exact_match}, {metric: chrf}]
 """
 DATA = "dataset_path: json\ndataset_kwargs: {data_files: own/questions.jsonl}\ntest_split: train\n"
-COMMAND = ("python", "-m", "scripts.harness", "--tasks", "own_choice", "own_answer", "--include-path", "own")
+OPTIONS = ("--tasks", "own_choice", "own_answer", "--include-path", "own")
 
 
 def add_tasks(repo: Repo) -> None:
@@ -65,9 +66,33 @@ def ran(built: Repo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repo, st
     """Run the benchmarks in a copy of the repository; return it and what they printed."""
     pytest.importorskip("lm_eval", reason="lm-eval is not installed: make install-harness")
     repo = built.copy(tmp_path_factory.mktemp("harness") / "repo")
-    repo.extra_env |= {"HF_HOME": str(repo.path.parent / "hub")}
     add_tasks(repo)
-    return repo, repo.run(*COMMAND).stdout
+    return repo, repo.script("harness", *OPTIONS).stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what this process reads through lm-eval out of the user's own cache."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("datasets")
+    with mock.patch.object(datasets.config, "HF_DATASETS_CACHE", folder):
+        yield
+
+
+def lm_eval(folder: Path, env: dict[str, str], *arguments: str) -> None:
+    """Run lm-eval's own command line in this process; of its own tasks, whose files take seconds, without."""
+    from lm_eval import tasks
+    from lm_eval.__main__ import cli_evaluate
+
+    own = functools.partial(tasks.TaskManager, include_defaults=False)
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, env, clear=True),
+        mock.patch.object(tasks, "TaskManager", own),
+        mock.patch.object(sys, "argv", ["lm_eval", *arguments]),
+    ):
+        cli_evaluate()
 
 
 def scores_of(path: Path) -> dict[tuple[str, str], dict[str, float]]:
@@ -88,10 +113,10 @@ def test_the_scores_are_those_of_lm_evals_own_command_line(
     repo, _ = ran
     dtype = load(repo.path / "params.yaml")["model"]["dtype"]
     arguments = f"pretrained=tiny-model,dtype={dtype}{',peft=models/adapter' if model == 'adapter' else ''}"
-    command = ["lm_eval", "--model", "hf", "--model_args", arguments, "--device", "cpu"]
+    command = ["--model", "hf", "--model_args", arguments, "--device", "cpu"]
     command += ["--tasks", "own_choice,own_answer", "--include_path", "own", "--apply_chat_template"]
     command += ["--batch_size", "4", "--log_samples", "--output_path", str(tmp_path)]
-    repo.run(*command)
+    lm_eval(repo.path, repo.env, *command)
     (found,) = tmp_path.glob("*/results_*.json")
     theirs, ours = json.loads(found.read_text())["results"], repo.json("metrics/harness.json")
     compared = 0
@@ -159,7 +184,6 @@ def test_dvc_shows_it_where_it_ran_and_runs_nothing_for_it(ran: tuple[Repo, str]
 def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_path: Path) -> None:
     first, _ = ran
     repo = first.copy(tmp_path / "repo")
-    repo.extra_env |= first.extra_env
     assert "enchmark" not in repo.script("compare", "main", "main~1").stdout
     repo.commit("benchmarks")
     repo.set_params({"train.learning_rate": 0.05, "train.budget": "8 steps"})
@@ -167,7 +191,7 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
     text = repo.script("compare", "main", "workspace").stdout
     assert "No benchmarks of workspace: they ran on another adapter than its dvc.lock has" in text
     before = set((repo.path / "data/harness/cache").iterdir())
-    repo.run(*COMMAND)
+    repo.script("harness", *OPTIONS)
     (new,) = set((repo.path / "data/harness/cache").iterdir()) - before
     assert new.name.startswith("adapter-"), "the base model was scored again"
     text = repo.script("compare", "main", "workspace").stdout
@@ -188,19 +212,12 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
     assert "Not compared: own_choice of workspace, whose examples are not main's" in text
 
 
-def fault(repo: Repo, built_in: bool = False, **options: Any) -> str:
-    """Return what the command would print of a fault; `built_in`: with lm-eval's own tasks."""
+def fault(repo: Repo, **options: Any) -> str:
+    """Return what the command would print of a fault."""
     given = {"tasks": ["own_choice"], "limit": 2, "include_path": "own", "pin": []} | options
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(repo.path))
         stack.enter_context(mock.patch.dict(os.environ, repo.env, clear=True))
-        if not built_in and importlib.util.find_spec(
-            "lm_eval"
-        ):  # reading the 14,000 files of them takes seconds
-            from lm_eval import tasks
-
-            own = functools.partial(tasks.TaskManager, include_defaults=False)
-            stack.enter_context(mock.patch.object(tasks, "TaskManager", own))
         raised = stack.enter_context(pytest.raises(UserError))
         harness.main(load("params.yaml"), argparse.Namespace(**given))
     message = described(raised.value)
@@ -257,7 +274,7 @@ def test_faults_of_tasks_are_sentences(ran: tuple[Repo, str], monkeypatch: pytes
     assert "--include-path nowhere: no such folder" in fault(repo, include_path="nowhere")
     assert "--pin a/b@main: write DATASET@COMMIT" in fault(repo, pin=["a/b@main"])
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: mock.Mock(sha="c0ffee"))
-    assert "data of the hub needs a pin" in (found := fault(repo, built_in=True, tasks=["piqa"]))
+    assert "data of the hub needs a pin" in (found := fault(repo, tasks=["piqa"]))
     assert "--pin baber/piqa@c0ffee" in found
 
 
@@ -322,7 +339,7 @@ def test_data_of_the_hub_is_read_at_its_pin(ran: tuple[Repo, str], tmp_path: Pat
     (repo.path / "own" / "choice.yaml").write_text(task)
     with HubServer(tmp_path / "hub") as hub:
         repo.extra_env |= hub.environment(tmp_path / "cache")
-        command = [*COMMAND[:4], "own_choice", *COMMAND[6:], "--limit", "3"]
+        command = ("python", "-m", "scripts.harness", "--tasks", "own_choice", *OPTIONS[3:], "--limit", "3")
         commit = hub.commit("datasets", "made/questions")
         repo.run(*command, "--pin", f"made/questions@{commit}")
     assert repo.json("provenance/harness.json")["data"] == {"made/questions": commit}
