@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 
 # Before anything imports torch: the threads of two processes on two cores wait longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from tests import made_sources, pipeline_repo
+from tests import made_sources, parsed_yaml, pipeline_repo
 
 if TYPE_CHECKING:
     from sft.modeling.loading import Resolved
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def yaml_parsed_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        parsed_yaml.install(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
