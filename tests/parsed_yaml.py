@@ -1,6 +1,6 @@
-"""DVC in the tests' own process parses a YAML text once, where it would parse dvc.lock dozens of times a command.
+"""DVC in the tests' own process parses a YAML text once, not dozens of times a command.
 
-ruamel.yaml's parser is written in Python, and takes a twentieth of a second for a dvc.lock of the pipeline: more
+ruamel.yaml's parser is written in Python, and takes a twentieth of a second for the pipeline's dvc.lock: more
 than half of what DVC takes in this process.
 """
 

@@ -172,13 +172,13 @@ def test_what_is_written(ran: tuple[Repo, str]) -> None:
 
 def test_dvc_shows_it_where_it_ran_and_runs_nothing_for_it(ran: tuple[Repo, str], built: Repo) -> None:
     repo, _ = ran
-    result = built.run("dvc", "metrics", "diff")
-    assert "harness" not in result.stdout and "failed to load" not in result.stderr
-    result = repo.run("dvc", "metrics", "diff")
-    shown = {line.split()[1] for line in result.stdout.splitlines() if "harness.json" in line}
+    said = built.dvc_here("metrics", "diff")
+    assert "harness" not in said and "failed to load" not in said
+    said = repo.dvc_here("metrics", "diff")
+    shown = {line.split()[1] for line in said.splitlines() if "harness.json" in line}
     assert {"own_choice.acc.adapter", "own_choice.acc.adapter_stderr", "own_answer.chrf.base"} <= shown
     assert repo.changed_stages() == set()
-    assert "Running stage" not in repo.dvc("repro", "--dry")
+    assert "Running stage" not in repo.dvc_here("repro", "--dry")
 
 
 def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_path: Path) -> None:
