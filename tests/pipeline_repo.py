@@ -217,12 +217,7 @@ def run_program(script: Path, folder: Path, env: dict[str, str], *arguments: str
     return None
 
 
-def run_command(
-    original: Callable[..., None],
-    shell: str | None,
-    command: str,
-    **options: Any,
-) -> None:
+def run_command(original: Callable[..., None], shell: str | None, command: str, /, **options: Any) -> None:
     """Run a stage's command as `original`, DVC's own function, does, but in this process."""
     from dvc.stage.exceptions import StageCmdFailedError
 
