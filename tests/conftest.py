@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from tests import made_sources, parsed_yaml, pipeline_repo
+from tests import made_sources, parsed_yaml, pipeline_repo, running_order
 
 if TYPE_CHECKING:
     from sft.modeling.loading import Resolved
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    of_xdist = getattr(config, "workerinput", {"workercount": 1})
+    items[:] = running_order.long_first(items, of_xdist["workercount"])
 
 
 @pytest.fixture(scope="session", autouse=True)

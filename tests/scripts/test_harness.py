@@ -27,6 +27,7 @@ from tests.hub_server import HubServer
 from tests.pipeline_repo import Repo
 from tests.tiny import save_tokenizer
 
+pytestmark = pytest.mark.long
 CHOICES = ["apple", "bread", "cheese", "dough", "egg", "flour", "garlic", "honey"]
 QUESTION = """
 task: own_choice

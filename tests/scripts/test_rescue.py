@@ -219,6 +219,8 @@ def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stoppe
     assert not started.git("status", "--short") and started.clean()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("started", ["/bin/sh"], indirect=True)  # a worker's tasks, whatever shell they have
 def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue of two, its worker killed in the first; and a `--temp` run, killed."""
     for name, rate in (("one", "0.5"), ("two", "0.6")):

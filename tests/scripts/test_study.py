@@ -31,6 +31,7 @@ def test_a_param_is_replaced(tmp_path: Path, value: object) -> None:
     assert load(path) == {"data": {"weights": value}}
 
 
+@pytest.mark.long
 def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     forget(repo, last="evaluate")  # a study draws its own figure
     repo.set_params({"train.max_refused": 0.5})  # a change that is not committed is a part of every run

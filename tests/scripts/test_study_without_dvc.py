@@ -18,6 +18,7 @@ HERE = ("study_without_dvc", "study", "--sizes", "100", "0.12k", "--replicates",
 RUNS = ("python", "-m", f"scripts.{HERE[0]}", *HERE[1:])
 
 
+@pytest.mark.long
 def test_runs(repo: Repo) -> None:
     study = repo.path / "study"
     small, large = study / "100-0", study / "0.12k-0"
@@ -42,7 +43,7 @@ def test_runs(repo: Repo) -> None:
 
     with (repo.path / "sft" / "plotting" / "pipeline.py").open("a") as file:
         file.write("# A remark.\n")
-    printed = repo.script(*HERE).stdout
+    printed = repo.run(*RUNS).stdout
     assert "100-0: finished, by other code or on other data than now\n" in printed
     with FileLock(small / ".lock"):
         held = repo.run(*RUNS, ok=False)

@@ -41,6 +41,7 @@ def killed(repo: Repo, kind: str, expected: Outcome, *moments: Moment, params: d
     return report
 
 
+@pytest.mark.long
 def test_training_killed_twice_goes_on(built: Repo, repo: Repo, tmp_path: Path) -> None:
     undisturbed = built.copy(tmp_path / "undisturbed")
     for each in (undisturbed, repo):
@@ -59,6 +60,7 @@ def test_training_killed_twice_goes_on(built: Repo, repo: Repo, tmp_path: Path) 
     assert 0 < first.went_on_from < second.went_on_from < 150
 
 
+@pytest.mark.long
 def test_an_experiment_killed_and_rescued(built: Repo, repo: Repo) -> None:
     of_all = outcome(built.path)
     forget(repo, "evaluate", last="evaluate")
@@ -70,6 +72,7 @@ def test_an_experiment_killed_and_rescued(built: Repo, repo: Repo) -> None:
     assert report.refused == 0 and report.went_on == 1
 
 
+@pytest.mark.long
 def test_a_temporary_run_killed(built: Repo, repo: Repo) -> None:
     expected = outcome(built.path)
     forget(repo, "standardize", "mix")

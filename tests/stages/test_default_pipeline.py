@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sft.core.params import leaves, load
 from tests.pipeline_repo import ROOT, edit_params, outputs, run_stage
 
@@ -29,6 +31,7 @@ def written(stage: dict[str, Any]) -> Iterator[str]:
             yield out if isinstance(out, str) else next(iter(out))
 
 
+@pytest.mark.long
 def test_every_stage_of_the_default(tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)

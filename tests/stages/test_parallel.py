@@ -68,6 +68,7 @@ def workers(repo: Repo) -> Iterator[Repo]:
             process.kill()
 
 
+@pytest.mark.long
 def test_two_workers_of_a_queue_train_the_same_at_once(workers: Repo, tmp_path: Path) -> None:
     """Both have the same unfinished work to keep, and write the same adapter into DVC's cache."""
     repo, alone = workers, workers.lock()

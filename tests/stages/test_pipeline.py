@@ -15,6 +15,7 @@ def mix_ids(repo: Repo) -> list[str]:
     return pq.read_table(repo.path / "data/mix.parquet")["id"].to_pylist()
 
 
+@pytest.mark.long
 def test_sizes_to_and_fro(repo: Repo) -> None:
     """DVC's run cache must not hand back the mix of another size."""
     small = mix_ids(repo)
@@ -127,6 +128,7 @@ def add_comment(repo: Repo, module: str) -> None:
         file.write("# A remark.\n")
 
 
+@pytest.mark.long
 def test_a_run_from_scratch_elsewhere_gives_the_same(built: Repo, tmp_path: Path) -> None:
     other = built.clone(tmp_path / "another" / "place")
     other.extra_env = {"PYTHONHASHSEED": "7", "SFT_CACHE": str(tmp_path / "downloads")}
