@@ -221,10 +221,12 @@ def run_command(original: Callable[..., None], shell: str | None, command: str, 
     """Run a stage's command as `original`, DVC's own function, does, but in this process."""
     from dvc.stage.exceptions import StageCmdFailedError
 
-    python, option, module, *arguments = shlex.split(command)
-    if (python, option) != ("python", "-m"):  # no stage of the project's, and one that starts quickly
-        return original(shell, command, **options)
-    said = run_stage(Path(options["cwd"]), options["env"], module.removeprefix("stages."), *arguments)
+    match shlex.split(command):
+        case ["python", "-m", module, *arguments] if module.startswith("stages."):
+            folder, env = Path(options["cwd"]), options["env"]
+            said = run_stage(folder, env, module.removeprefix("stages."), *arguments)
+        case _:  # no stage of the project's, and one that starts quickly
+            return original(shell, command, **options)
     if said is not None:
         print(said, file=sys.stderr)
         raise StageCmdFailedError(command, 1)
