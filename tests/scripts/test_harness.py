@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 from transformers import AutoTokenizer
 
-from scripts import harness
+from scripts import harness, harness_tasks
 from sft.core.errors import UserError
 from sft.core.params import load
 from stages.cli import described
@@ -224,6 +224,26 @@ def fault(repo: Repo, **options: Any) -> str:
     message = described(raised.value)
     assert "\n" not in message
     return message
+
+
+@pytest.mark.parametrize(
+    ("names", "include_path", "read"),
+    [(["mine"], "own", [False]), (["mine", "a_group"], "own", [False, True]), (["mine"], None, [True])],
+)
+def test_lm_evals_own_tasks_are_read_where_they_may_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], include_path: str | None, read: list[bool]
+) -> None:
+    """A group or a tag of one's own may have members among them."""
+    tasks = pytest.importorskip("lm_eval.tasks", reason="make install-harness")
+    made = []
+
+    def manager(include_path: str | None = None, include_defaults: bool = True) -> mock.Mock:
+        made.append(include_defaults)
+        return mock.Mock(all_subtasks=["mine"])
+
+    monkeypatch.setattr(tasks, "TaskManager", manager)
+    harness_tasks._manager(names, include_path)
+    assert made == read
 
 
 THINKING = (
