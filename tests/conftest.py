@@ -1,5 +1,6 @@
 """The small repository whose pipeline has run once, and a copy of it for each test that changes it."""
 
+import gc
 import os
 import shutil
 import signal
@@ -30,6 +31,15 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     of_xdist = getattr(config, "workerinput", {"workercount": 1})
     items[:] = running_order.long_first(items, of_xdist["workercount"])
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass by what is imported by now, a million objects that stay.
+
+    To look at them again and again took a fifth of the time of what is written in Python.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,12 +19,6 @@ def transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "transformers.py"
 
 
-@pytest.fixture(autouse=True)
-def frozen() -> None:
-    yield
-    gc.unfreeze()
-
-
 def test_what_is_imported_is_not_looked_at(transformers: Path) -> None:
     transformers.write_text(IMPORTED)
     before = gc.get_freeze_count()
