@@ -81,16 +81,24 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def lm_eval(folder: Path, env: dict[str, str], *arguments: str) -> None:
-    """Run lm-eval's own command line in this process; of its own tasks, whose files take seconds, without."""
+@contextlib.contextmanager
+def without_its_own_tasks() -> Iterator[None]:
+    """Have lm-eval know the tasks of the folder that is named, not its own, whose files take five seconds."""
     from lm_eval import tasks
-    from lm_eval.__main__ import cli_evaluate
 
     own = functools.partial(tasks.TaskManager, include_defaults=False)
+    with mock.patch.object(tasks, "TaskManager", own):
+        yield
+
+
+def lm_eval(folder: Path, env: dict[str, str], *arguments: str) -> None:
+    """Run lm-eval's own command line in this process."""
+    from lm_eval.__main__ import cli_evaluate
+
     with (
         contextlib.chdir(folder),
         mock.patch.dict(os.environ, env, clear=True),
-        mock.patch.object(tasks, "TaskManager", own),
+        without_its_own_tasks(),
         mock.patch.object(sys, "argv", ["lm_eval", *arguments]),
     ):
         cli_evaluate()
@@ -288,9 +296,9 @@ def test_without_lm_eval(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_faults_of_tasks_are_sentences(ran: tuple[Repo, str], monkeypatch: pytest.MonkeyPatch) -> None:
     repo, _ = ran
-    assert "own_choise: lm-eval has no such task or a YAML file under own" in (
-        found := fault(repo, tasks=["own_choise"])
-    )
+    with without_its_own_tasks():
+        found = fault(repo, tasks=["own_choise"])
+    assert "own_choise: lm-eval has no such task or a YAML file under own" in found
     assert "The nearest: own_choice" in found
     assert "--include-path nowhere: no such folder" in fault(repo, include_path="nowhere")
     assert "--pin a/b@main: write DATASET@COMMIT" in fault(repo, pin=["a/b@main"])
