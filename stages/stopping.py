@@ -95,8 +95,8 @@ class Request:
 _request = Request()
 
 
-# What a process that the stage forks ends by, as any other does. Not by a handler in Python: that may be called
-# too late, when a wait has begun for a lock that nobody releases; multiprocessing's Pool then waits for ever.
+# What a process that the stage forks ends by, as any other does. Not by a handler in Python: it may be called
+# too late, when a wait has begun for a lock that nobody releases. multiprocessing's Pool then waits for ever.
 _ENDING = {signal.SIGTERM, signal.SIGHUP}
 _masks = threading.local()  # of the thread that forks
 

@@ -281,7 +281,7 @@ def test_two_windows_are_two_conversations(browser: BrowserContext, address: str
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_light_and_dark(browser: BrowserContext, address: str, scheme: Scheme) -> None:
     user = Kitchen(browser, address, width=375, scheme=scheme)
-    user.begin("rice, leeks", compare="tiny")
+    user.begin("rice, leeks", compare="base")
     user.streams()
     user.done(1, 2)
     size = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
