@@ -56,8 +56,6 @@ class Request:
     def receive(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: end at once, but in `deferred`, where the second signal does that."""
         if os.getpid() != self._process:  # one of the processes forked by the stage, which ends them itself
-            if number != signal.SIGINT:
-                os._exit(128 + number)
             return
         first = not self.number
         if first:
@@ -101,6 +99,31 @@ class Request:
 
 
 _request = Request()
+
+
+# What a process that the stage forks ends by, as any other does. Not by a handler in Python: it may be called
+# too late, when a wait has begun for a lock that nobody releases. multiprocessing's Pool then waits for ever.
+_ENDING = {signal.SIGTERM, signal.SIGHUP}
+_masks = threading.local()  # of the thread that forks
+
+
+def _before_fork() -> None:
+    """Hold these signals back until the new process has its handling of them."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_a_fork() -> None:
+    for number in _ENDING:
+        if signal.getsignal(number) == _request.receive:
+            signal.signal(number, signal.SIG_DFL)
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_a_fork)
 
 
 @contextmanager

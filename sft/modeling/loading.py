@@ -12,6 +12,7 @@ from sft.core.params import Params, Text
 from sft.fetch.uri import Address, parse
 from sft.modeling import cpu_speed, weights
 from sft.modeling.chat_template import end_of_turn
+from sft.modeling.first_import import import_transformers
 from sft.modeling.gpu_memory import fits_the_gpu
 from sft.modeling.quiet import quiet
 from sft.modeling.weights import LOCAL, stored_dtype
@@ -96,6 +97,7 @@ def load_tokenizer(resolved: Resolved) -> Any:
     is never that token: a model trained with it masked would not learn to stop.
     Raises UserError where the model has no fast tokenizer, chat template, end-of-turn or padding token.
     """
+    import_transformers()
     from transformers import AutoTokenizer
 
     with quiet(), readable(resolved, "tokenizer"):

@@ -80,6 +80,7 @@ def test_smollm2_is_converted_once_and_no_longer_quantized(smollm2, no_network):
     assert (smollm2.path / "model.safetensors").stat().st_mtime_ns == before.st_mtime_ns
 
 
+@pytest.mark.full  # a conversion of the embedded model takes 20 s; tests/modeling/test_gguf.py has a tiny one
 def test_a_damaged_conversion_is_made_anew(smollm2, tmp_path, no_network, monkeypatch, capsys):
     """1 MiB of noise, which would give ROUGE 0 and a likelihood that is no number.
 

@@ -14,9 +14,11 @@ from sft.core.errors import UserError
 from sft.study.results import Inputs
 from tests.pipeline_repo import Repo, wait_for
 
-RUNS = ("python", "-m", "scripts.study_without_dvc", "study", "--sizes", "100", "0.12k", "--replicates", "1")
+HERE = ("study_without_dvc", "study", "--sizes", "100", "0.12k", "--replicates", "1")
+RUNS = ("python", "-m", f"scripts.{HERE[0]}", *HERE[1:])
 
 
+@pytest.mark.long
 def test_runs(repo: Repo) -> None:
     study = repo.path / "study"
     small, large = study / "100-0", study / "0.12k-0"
@@ -37,7 +39,7 @@ def test_runs(repo: Repo) -> None:
     assert (small / "data/answers/evaluate.jsonl").read_bytes() == (
         repo.path / "data/answers/evaluate.jsonl"
     ).read_bytes()
-    assert repo.run(*RUNS).stdout == "100-0: finished\n0.12k-0: finished\n"
+    assert repo.script(*HERE).stdout == "100-0: finished\n0.12k-0: finished\n"
     text = repo.script("compare", "study/100-0", "study/0.12k-0").stdout
     assert "| data.size 100 | study/100-0 | " in text and "| data.size 0.12k | study/0.12k-0 | " in text
 
@@ -52,13 +54,13 @@ def test_runs(repo: Repo) -> None:
     # Other params are another study: nothing of the old one is taken for theirs, and nothing is lost.
     params = (small / "params.yaml").read_text()
     repo.set_params({"train.learning_rate": 1e-3})
-    fault = repo.run(*RUNS, ok=False)
+    fault = repo.script(*HERE, ok=False)
     assert fault.returncode == 1 and "study-base: a run of other params." in fault.stderr
     assert (small / "params.yaml").read_text() == params
-    fault = repo.run(*RUNS, "--condition", "train.bugdet=3 steps", ok=False)
+    fault = repo.script(*HERE, "--condition", "train.bugdet=3 steps", ok=False)
     assert fault.stderr == "error: params.yaml: train.bugdet: no such param. Is it misspelt?\n"
     shutil.rmtree(repo.path / "data" / "holdout")
-    assert repo.run(*RUNS, ok=False).stderr.startswith("error: data/holdout: no such folder.")
+    assert repo.script(*HERE, ok=False).stderr.startswith("error: data/holdout: no such folder.")
 
 
 def test_ctrl_c_begins_no_more_runs(repo: Repo) -> None:

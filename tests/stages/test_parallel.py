@@ -73,6 +73,7 @@ def workers(repo: Repo) -> Iterator[Repo]:
             process.kill()
 
 
+@pytest.mark.long
 def test_two_workers_of_a_queue_train_the_same_at_once(workers: Repo, tmp_path: Path) -> None:
     """Both have the same work to keep, write the same adapter into DVC's cache, and see one device each."""
     repo, alone = workers, workers.lock()
