@@ -100,7 +100,7 @@ def evaluation(work: Path, model: str, reference: str, size: Size, devices: int)
     for name, count in (("one device", 1), ("all devices", devices)):
         print(f"evaluation: {name} ...", file=sys.stderr, flush=True)
         figures[name] = generate_speed.stage(folder, reference, "auto", count, size.examples, size.new_tokens)
-        lines = (folder / BASELINE_ANSWERS).read_text(encoding="utf-8").splitlines()
+        lines = (folder / BASELINE_ANSWERS).read_text(encoding="utf-8").rstrip("\n").split("\n")
         records = [json.loads(line) for line in lines]
         answers[name] = [record["prediction"] for record in records if record["run"] is not None]
     same = sum(one == other for one, other in zip(*answers.values(), strict=True))
