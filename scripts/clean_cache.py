@@ -55,6 +55,7 @@ def parts() -> dict[str, Part]:
             lambda: [
                 *(temporary / "exps").glob("tmp*"),
                 *(temporary / "exps/standalone").glob("tmp*"),
+                *_inside(temporary / "scratch"),
                 *cache_use.CACHE.glob("pull-*"),
                 *kept_work.of_finished(),
             ],

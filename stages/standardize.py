@@ -1,7 +1,7 @@
 """Turn the pinned sources into standardized rows, and hold out evaluation and validation items.
 
-Reads data.base, data.extra and the tasks' sources. Writes data/standardized/ (base.parquet, extra.parquet,
-rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet), metrics/standardize.json and
+Reads data.base, data.extra and the tasks' sources. Writes data/standardized/ (base and extra, folders of
+shards; rejects.jsonl), data/holdout/ (evaluation.parquet, validation.parquet), metrics/standardize.json and
 provenance/standardize.json.
 
 Run as `python -m stages.standardize`.

@@ -1,6 +1,7 @@
 """The small repository whose pipeline has run once, and a copy of it for each test that changes it."""
 
 import gc
+import importlib.util
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from tests import made_sources, parsed_yaml, pipeline_repo, running_order
+from tests import made_sources, pipeline_repo, running_order
 
 if TYPE_CHECKING:
     from sft.modeling.loading import Resolved
@@ -45,7 +46,10 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def yaml_parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        parsed_yaml.install(patch)
+        if importlib.util.find_spec("dvc"):  # the tests of a GPU need none
+            from tests import parsed_yaml
+
+            parsed_yaml.install(patch)
         yield
 
 

@@ -5,15 +5,17 @@ begin with the n bits of k, in the order of ids. So all shards behind one anothe
 no pass sorts more than a shard, and two folders can be joined by id shard by shard.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sft.core import files
 from sft.core.errors import MissingFile, UserError
-from sft.core.files import read_parquet, replacing
 
 # What a shard may have in memory: some copies of it are made at once, by each core.
 BYTES = 1 << 27
@@ -65,13 +67,43 @@ def path_of(folder: Path | str, number: int) -> Path:
     return Path(folder) / f"{number:03}.parquet"
 
 
+@contextmanager
+def replacing(folder: Path | str) -> Iterator[Path]:
+    """Yield an empty folder to write all shards into, which then takes the place of `folder`.
+
+    So neither what a stopped process has written passes for whole, nor do shards of an earlier run stay. What
+    a killed process left is removed first. Raises UserError where the disk is full or cannot be written.
+    """
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.partial")  # one name: other processes write into it
+    try:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for left in temporary.glob(".*.partial"):  # by a process that was killed, whose call was made again
+            left.unlink(missing_ok=True)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):  # of something else that is read or written meanwhile
+            raise
+        raise UserError(
+            f"{folder}: cannot be written: {error.strerror or error}. "
+            "Free disk space or check permissions, then run again."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write(path: Path, table: pa.Table) -> None:
     """Write a shard; the same rows give the same bytes.
 
     By zstd's first level, and without a dictionary for texts, which are hardly ever the same.
     """
     leaves = (leaf for leaf in _leaves(table.schema) if leaf.rpartition(".")[2] not in _DISTINCT)
-    with replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         pq.write_table(
             table,
             temporary,
@@ -105,7 +137,7 @@ def paths(folder: Path | str) -> list[Path]:
 def tables(folder: Path | str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield a folder's shards, one at a time; raises as `paths` and `sft.core.files.read_parquet` do."""
     for path in paths(folder):
-        yield read_parquet(path, list(columns) if columns is not None else None)
+        yield files.read_parquet(path, list(columns) if columns is not None else None)
 
 
 def read(folder: Path | str, columns: Sequence[str] | None = None) -> pa.Table:

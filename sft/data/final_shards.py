@@ -5,6 +5,7 @@ A shard is read, compared, sorted and written by one process, and no other rows 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,17 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from sft.core import shards
+from sft.core.errors import UserError
 from sft.core.row_schema import HOLDOUT_ONLY
 from sft.core.workers import Workers
 from sft.data.evaluation_pool import CHOICES
-from sft.data.staging import SEQ, Piece, rows_of_shard
+from sft.data.staging import SEQ, Piece, rows_of_shard, text_of
 
 # Of how many rows, roughly, it is counted how often they have what held-out rows have; ids are hashes, so the
 # first shards are as good as any.
 COUNTED = 1 << 17
+# Bytes that a column of one shard can hold: its offsets have 32 bits. Only copies of a row come to so many.
+MOST = (1 << 31) - 1
 
 
 class Near(Protocol):
@@ -88,12 +92,14 @@ def write(
             of_rows = sum(rows for rows, _ in counted)
             one = replace(one, near=partial(held.near, counts=counts, rows=of_rows))
         compared.append(one)
-    for one in compared:
-        one.folder.mkdir(parents=True, exist_ok=True)
     total = [Written() for _ in wanted]
-    results = workers.map(partial(_write_all, wanted=compared, bits=bits), range(1 << bits))
-    for of_shard in tqdm(results, total=1 << bits, desc="writing", unit="shard", delay=2, leave=False):
-        total = [before + new for before, new in zip(total, of_shard, strict=True)]
+    with ExitStack() as stack:
+        compared = [
+            replace(one, folder=stack.enter_context(shards.replacing(one.folder))) for one in compared
+        ]
+        results = workers.map(partial(_write_all, wanted=compared, bits=bits), range(1 << bits))
+        for of_shard in tqdm(results, total=1 << bits, desc="writing", unit="shard", delay=2, leave=False):
+            total = [before + new for before, new in zip(total, of_shard, strict=True)]
     return total
 
 
@@ -109,6 +115,8 @@ def _write_all(number: int, wanted: Sequence[Wanted], bits: int) -> list[Written
 
 def _write(number: int, wanted: Wanted, bits: int) -> Written:
     rows = _rows(number, wanted, bits)
+    if text_of(rows) > MOST:
+        raise _too_many_copies(rows)
     written = Written()
     if wanted.near is not None and len(rows):
         alone = np.flatnonzero(pc.equal(rows["id"], rows["item"]))
@@ -126,6 +134,15 @@ def _write(number: int, wanted: Wanted, bits: int) -> Written:
     unwanted = [name for name in (*HOLDOUT_ONLY, CHOICES, SEQ) if name in rows.column_names]
     shards.write(shards.path_of(wanted.folder, number), rows.drop_columns(unwanted).combine_chunks())
     return written
+
+
+def _too_many_copies(rows: pa.Table) -> UserError:
+    counted = rows.group_by(["id", "source"]).aggregate([([], "count_all")]).sort_by("count_all")
+    row = counted.slice(len(counted) - 1).to_pylist()[0]
+    return UserError(
+        f"{row['source']}: {row['count_all']:,} copies of one row, of the id {row['id']}: more text than one "
+        "file can hold. The mix takes a row once, so leave the copies out."
+    )
 
 
 def _rows(number: int, wanted: Wanted, bits: int) -> pa.Table:

@@ -26,6 +26,7 @@ from sft.data.staging import SEQ, SOURCE_SHIFT, TEXT, Piece, PieceWriter, fetch
 
 # What is kept in memory of every row, besides its number; of a file's rows only ids are different.
 LIGHT = ("id", "item", "task", "question", "related", "kind")
+_KIND = pa.dictionary(pa.int16(), pa.string())
 # Files unpack to some times what they take, where they do not say.
 _UNPACKED = 4
 _ROWS = 16_384
@@ -258,9 +259,8 @@ def _read_whole(job: _Job, folder: Path, bits: int) -> _Read:
 def _joined(source: Source, read: list[_Read]) -> Staged:
     ids = pa.chunked_array([chunk for part in read for chunk in part.ids.chunks], pa.string())
     rows = len(ids)
-    kind = pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(rows, np.int8)), pa.array([sources.kind_of(source.name)])
-    )
+    number = pa.array(np.zeros(rows, np.int16))
+    kind = pa.DictionaryArray.from_arrays(number, pa.array([sources.kind_of(source.name)]))
     columns = {
         "id": ids,
         "item": ids,
@@ -292,7 +292,7 @@ def _stage_rows(source: Source, number: int, folder: Path, bits: int) -> Staged:
     seq = [writer.add(pa.Table.from_batches([batch])) for batch in batches(table, _ROWS, TEXT)]
     writer.flush()
     columns = table.select(LIGHT).append_column(SEQ, pa.array(np.concatenate([np.zeros(0, np.int64), *seq])))
-    columns = columns.set_column(LIGHT.index("kind"), "kind", columns["kind"].dictionary_encode())
+    columns = columns.set_column(LIGHT.index("kind"), "kind", columns["kind"].cast(_KIND))
     return Staged(
         columns,
         source.resolved,

@@ -11,16 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sft.core import shards
 from sft.core.errors import UserError
+from sft.core.row_schema import SCHEMA
+from sft.data.arrays import is_list, is_text
+from sft.data.batch_sizes import written_out
 
 SEQ = "seq"
-# Text of a piece, which is sorted at once, and the bits of ids that its batches stand for.
+# Text of a piece, which is sorted at once.
 TEXT = 1 << 26
 # Parts of a number in `seq`: of the source, of the part of its files, of the row in it.
 _PART_BITS, _ROW_BITS = 24, 32
 SOURCE_SHIFT = _PART_BITS + _ROW_BITS
+_SMALL = set(SCHEMA.names) - {"messages", "tools"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class PieceWriter:
         begin = ((self.source << _PART_BITS | self.part) << _ROW_BITS) + self.rows
         seq = np.arange(begin, begin + len(table), dtype=np.int64)
         self.rows += len(table)
-        size = text_of(table["messages"])
+        size = text_of(table)
         self.size += size
         self._waiting_size += size
         self._waiting.append(table.append_column(SEQ, pa.array(seq)))
@@ -87,6 +92,8 @@ class PieceWriter:
             return
         table = pa.concat_tables(self._waiting, promote_options="permissive").combine_chunks()
         self._waiting, self._waiting_size = [], 0
+        if not len(table):  # a part that is empty, or rejects only
+            return
         first, second = shards.keys(table["id"])
         order = np.lexsort((table[SEQ].to_numpy(), second, first))
         ends = np.searchsorted(
@@ -114,15 +121,30 @@ class PieceWriter:
         self.pieces.append(Piece(path, self.source, self.bits))
 
 
-def text_of(messages: pa.ChunkedArray | pa.Array) -> int:
-    """Return the bytes of the texts of conversations."""
-    total = 0
-    for chunk in messages.chunks if isinstance(messages, pa.ChunkedArray) else [messages]:
-        content = chunk.flatten().field("content")
-        if len(content):
-            offsets = np.frombuffer(content.buffers()[1], np.int32)
-            total += int(offsets[content.offset + len(content)] - offsets[content.offset])
-    return total
+def text_of(table: pa.Table) -> int:
+    """Return the bytes of what makes rows large: their messages, tools and kept columns, but not roles."""
+    names = [name for name in table.column_names if name not in _SMALL]
+    return sum(_bytes_of(chunk) for name in names for chunk in table[name].chunks)
+
+
+def _bytes_of(array: pa.Array) -> int:
+    """Return the bytes of an array's values; of texts without their offsets, so however it is cut."""
+    kind = array.type
+    if array.null_count == len(array):
+        return 0
+    if pa.types.is_dictionary(kind):
+        return written_out(array)
+    if is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return pc.sum(pc.binary_length(array)).as_py()
+    if is_list(kind):
+        return _bytes_of(array.flatten())
+    if pa.types.is_struct(kind):
+        return sum(
+            _bytes_of(inner)
+            for field, inner in zip(kind, array.flatten(), strict=True)
+            if field.name != "role"
+        )
+    return array.nbytes
 
 
 def of_shard(piece_tables: Sequence[pa.Table], number: int, bits: int) -> pa.Table:

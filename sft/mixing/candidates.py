@@ -1,12 +1,15 @@
 """Comparing candidates for near-duplicates exactly, in the order of preference, by what is in files."""
 
 import mmap
+import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from sft.mixing.minhash import PERMUTATIONS, banding
 
@@ -31,8 +34,8 @@ class Candidates:
     @classmethod
     def write(cls, path: Path, slots: np.ndarray, bands: np.ndarray, shingles: np.ndarray) -> "Candidates":
         """Write slots and bands, a row each; of shingles, which are in a file, each row has so many."""
-        np.ascontiguousarray(slots).tofile(f"{path}.slots")
-        np.ascontiguousarray(bands).tofile(f"{path}.bands")
+        Path(f"{path}.slots").write_bytes(np.ascontiguousarray(slots).data)
+        Path(f"{path}.bands").write_bytes(np.ascontiguousarray(bands).data)
         return cls(path, np.concatenate([[0], np.cumsum(shingles)]))
 
 
@@ -45,7 +48,7 @@ class _Mapped:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         with path.open("r+b") if path else tempfile.TemporaryFile(dir=folder) as file:
             if path is None:
-                file.truncate(size)
+                _reserve(file.fileno(), size)
             self._map = mmap.mmap(file.fileno(), size) if size else None
         self.values: np.ndarray = np.frombuffer(self._map or b"", dtype).reshape(shape)
 
@@ -53,6 +56,20 @@ class _Mapped:
         """Take what was read out of memory."""
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array as numpy does, but by Arrow's file: numpy's own hides that the disk is full."""
+    with pa.OSFile(str(path), "wb") as file:
+        np.save(file, array)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Make a file of this size. A full disk is an OSError here, but ends a process that writes to the map."""
+    if size and sys.platform == "linux":
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
 
 
 class _Group:

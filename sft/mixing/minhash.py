@@ -76,13 +76,13 @@ def sign(messages: pa.ChunkedArray, threshold: float, path: Path) -> Signed:
             bounds = np.searchsorted(grams.row, np.append(worded, len(batch))).astype(np.uint64)
             found = RMinHash.digest_matrix_from_flat_token_hashes(grams.hashes, bounds, PERMUTATIONS, SEED)
             matrix = np.array(found.to_rows(), np.uint32).reshape(len(worded), PERMUTATIONS)
-            matrix.astype(np.uint8).tofile(file)
+            file.write(matrix.astype(np.uint8).data)  # not tofile, which hides that the disk is full
             banded = matrix[:, : bands * width].reshape(-1, bands, width)
             keys.append(banded.astype(np.uint64) @ factors)
             rows.append((worded + start).astype(np.int32))
             start += len(batch)
     signed.rows = np.concatenate(rows)
-    np.ascontiguousarray(np.concatenate(keys).T).tofile(signed.bands)
+    signed.bands.write_bytes(np.ascontiguousarray(np.concatenate(keys).T).data)
     return signed
 
 

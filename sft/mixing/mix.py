@@ -106,15 +106,15 @@ def write(
     schema = _schema(pool)
     each = len(pool) >> bits  # shards of the pool in one of the mix
     jobs = [(number, members[number * each : (number + 1) * each]) for number in range(1 << bits)]
-    folder.mkdir(parents=True, exist_ok=True)
     ids, sources, kinds, compared = xxhash.xxh3_128(), Counter[str](), Counter[str](), Counter[str]()
-    shard = partial(_write_shard, folder=folder, schema=schema, compare=compare)
-    results = workers.map(shard, jobs)
-    for written in tqdm(results, total=len(jobs), desc="writing", unit="shard", delay=2, leave=False):
-        ids.update("".join(written.ids.to_pylist()).encode())
-        sources.update(written.sources)
-        kinds.update(written.kinds)
-        compared.update(written.compared)
+    with shards.replacing(folder) as temporary:
+        shard = partial(_write_shard, folder=temporary, schema=schema, compare=compare)
+        results = workers.map(shard, jobs)
+        for written in tqdm(results, total=len(jobs), desc="writing", unit="shard", delay=2, leave=False):
+            ids.update("".join(written.ids.to_pylist()).encode())
+            sources.update(written.sources)
+            kinds.update(written.kinds)
+            compared.update(written.compared)
     return Mix(ids.hexdigest(), dict(sorted(sources.items())), dict(sorted(kinds.items())), compared)
 
 

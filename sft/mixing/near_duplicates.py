@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from sft.mixing import word_ngrams
-from sft.mixing.candidates import Candidates, compare
+from sft.mixing.candidates import Candidates, compare, save
 from sft.mixing.minhash import SHINGLE, Signed, banding, shared, sign
 
 # What has the signature of Workers.map: it calls a function on each item, in processes or here.
@@ -139,7 +139,7 @@ def _messages(table: pa.Table, rows: np.ndarray) -> pa.ChunkedArray:
 
 def _band(band: int, signed: list[Signed], folder: Path) -> Path:
     path = folder / f"band{band}.npy"
-    np.save(path, np.stack(shared(band, signed)))
+    save(path, np.stack(shared(band, signed)))
     return path
 
 
@@ -187,7 +187,7 @@ def _groups(rows: np.ndarray, places: np.ndarray, component: np.ndarray, folder:
     paths = []
     for number, members in enumerate(np.split(order, bounds)):
         paths.append(folder / f"group{number}.npy")
-        np.save(paths[-1], members)
+        save(paths[-1], members)
     return paths
 
 
@@ -201,7 +201,7 @@ def _shingled(item: tuple[int, Shard, Signed, np.ndarray], folder: Path) -> Cand
             grams = batch.grams(SHINGLE)
             bounds = np.searchsorted(grams.row, np.arange(len(batch) + 1))
             hashes = [np.unique(grams.hashes[first:last]) for first, last in pairwise(bounds)]
-            np.concatenate(hashes).tofile(file)
+            file.write(np.concatenate(hashes).data)
             sizes.append(np.array([len(of) for of in hashes]))
     return Candidates.write(
         folder / f"{number}", signed.read_slots()[rows], signed.read_bands()[:, rows].T, np.concatenate(sizes)

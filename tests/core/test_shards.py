@@ -47,6 +47,29 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     assert again.read_bytes() == shards.path_of(tmp_path / "mix", 0).read_bytes()
 
 
+def test_shards_take_the_place_of_others_once_they_are_all_there(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "mix", pa.table({"id": [IDS[0]]})
+    with shards.replacing(folder) as new:
+        for number in range(4):
+            shards.write(shards.path_of(new, number), rows)
+    with pytest.raises(ZeroDivisionError), shards.replacing(folder) as new:
+        shards.write(shards.path_of(new, 0), rows)
+        raise ZeroDivisionError
+    assert len(shards.paths(folder)) == 4 and [path.name for path in tmp_path.iterdir()] == ["mix"]
+    shards.write(shards.path_of(tmp_path / ".mix.partial", 1), rows)  # of a process that was killed
+    with shards.replacing(folder) as new:
+        (new / ".000.parquet.node.1.partial").write_text("of one that was killed, whose call was made again")
+        shards.write(shards.path_of(new, 0), rows)
+    assert [path.name for path in folder.iterdir()] == ["000.parquet"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    expected = pytest.raises(UserError, match=r"mix: cannot be written: Not a directory")
+    with expected, shards.replacing(tmp_path / "data" / "mix"):
+        pass
+
+
 @pytest.mark.parametrize("gone", ["000", "001", "002", "003"])
 def test_a_folder_that_is_not_whole(tmp_path: Path, gone: str) -> None:
     for number in range(4):

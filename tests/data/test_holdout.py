@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from sft.core import shards
 from sft.core.errors import UserError
 from sft.core.files import read_parquet
 from sft.core.params import load
@@ -289,7 +290,7 @@ def test_nothing_of_the_real_items_held_out_is_left_to_train_on(tmp_path, monkey
     params["data"]["extra"] = [uri for uri in params["data"]["extra"] if "french" not in uri]
     monkeypatch.chdir(tmp_path)
     standardize.main(params)
-    base, extra = (read_parquet(f"data/standardized/{name}.parquet") for name in ("base", "extra"))
+    base, extra = (shards.read(f"data/standardized/{name}") for name in ("base", "extra"))
     validation, evaluation = (
         read_parquet(f"data/holdout/{name}.parquet") for name in ("validation", "evaluation")
     )

@@ -1,6 +1,8 @@
 """Near-duplicates are the pairs that comparing every row with every other finds, no fewer and no more."""
 
+import errno
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from sft.mixing import candidates as comparing
 from sft.mixing import near_duplicates as module
 from sft.mixing import word_ngrams
-from sft.mixing.minhash import PERMUTATIONS, SHINGLE, banding
+from sft.mixing.candidates import Candidates
+from sft.mixing.minhash import PERMUTATIONS, SHINGLE, banding, sign
 from sft.mixing.near_duplicates import near_duplicates
 from tests.tiny import dialogue, table
 
@@ -76,3 +79,18 @@ def test_nothing_alike_and_nothing_at_all():
     for rows in (messages, messages.slice(0, 0)):
         match, similarity = near_duplicates(rows, 0.8)
         assert match.tolist() == [-1] * len(rows) and not similarity.any()
+
+
+@pytest.mark.parametrize("name", ["slots", "bands"])
+def test_a_full_disk_is_told_as_such(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"0.{name}").symlink_to("/dev/full")
+    messages = table([dialogue("Say it.", text) for text in texts()])["messages"]
+    with pytest.raises(OSError, match="No space left") as caught:
+        sign(messages, 0.8, tmp_path / "0")
+    assert caught.value.errno == errno.ENOSPC
+    arrays = np.zeros((100, PERMUTATIONS), np.uint8), np.zeros((100, 9), np.int64), np.ones(100, int)
+    with pytest.raises(OSError, match="No space left"):
+        Candidates.write(tmp_path / "0", *arrays)
+    with pytest.raises(OSError, match="No space left") as caught:
+        comparing.save(Path("/dev/full"), arrays[0])
+    assert caught.value.errno == errno.ENOSPC

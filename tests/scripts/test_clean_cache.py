@@ -173,10 +173,11 @@ def test_what_ended_and_killed_processes_left(here: Repo, tmp_path: Path) -> Non
     left = [Path(".dvc/cache/pull-abc/entry"), tmp_path / "downloads/pypi/sft-pypi-abc/some.whl"]
     ended = [Path(".dvc/tmp/work/evaluate", name) for name in ("1-0/answers", "1-0.finished", "2-0.finished")]
     stopped = [Path(".dvc/tmp/work/train", name) for name in ("3-0/state", "3-0.lock")]
+    ended.append(Path(".dvc/tmp/scratch/abc/000.arrow"))
     for file in [*left, *ended, *stopped]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(bytes(1 << 20))
-    assert [clean_cache.size(clean_cache.parts()[name].paths()) >> 20 for name in CLEANED] == [4, 1, 2]
+    assert [clean_cache.size(clean_cache.parts()[name].paths()) >> 20 for name in CLEANED] == [5, 1, 2]
     clean_cache.clean(["temporary"])
     assert not any(file.exists() for file in [left[0], *ended]) and all(file.exists() for file in stopped)
     clean_cache.clean(["checkpoints", "downloads"])

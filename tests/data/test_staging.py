@@ -1,0 +1,70 @@
+"""Rows on their way to the shards: how much of them waits in memory, and parts without any."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sft.core.errors import UserError
+from sft.core.row_schema import MESSAGES, standard_table
+from sft.core.workers import LocalWorkers
+from sft.data import final_shards, staging
+from sft.data.staged_sources import stage
+from sft.data.staging import PieceWriter, text_of
+from sft.mixing import near_held_out
+
+
+def conversation(number: int, thoughts: int = 0) -> list[dict[str, str]]:
+    told = {"reasoning": "x" * thoughts} if thoughts else {}
+    return [{"role": "user", "content": f"{number}"}, {"role": "assistant", "content": "yes", **told}]
+
+
+def rows(thoughts: int, kept: int) -> pa.Table:
+    table = standard_table(pa.array([conversation(n, thoughts) for n in range(10)], MESSAGES), "my")
+    return table.append_column("kept", pa.array([{"a": ["y" * kept]}] * 10))
+
+
+def test_all_that_makes_rows_large_is_counted_however_they_are_cut() -> None:
+    table = rows(1_000, 2_000)
+    assert text_of(table) == 10 * (1 + 3 + 1_000 + 2_000)
+    assert text_of(pa.concat_tables([table.slice(0, 3), table.slice(3)])) == text_of(table)
+    encoded = pa.array(["y" * 50] * 10).dictionary_encode()
+    assert text_of(table.set_column(table.column_names.index("kept"), "kept", encoded)) >= 10 * 1_054
+
+
+@pytest.mark.parametrize(("thoughts", "kept"), [(1_000, 0), (0, 1_000)])
+def test_pieces_of_long_thoughts_or_of_long_kept_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thoughts: int, kept: int
+) -> None:
+    monkeypatch.setattr(staging, "TEXT", 9_000)
+    writer = PieceWriter(tmp_path, 0, 0, 0)
+    for _ in range(3):
+        writer.add(rows(thoughts, kept))
+    writer.flush()
+    assert len(writer.pieces) == 3
+
+
+def test_files_without_rows(tmp_path: Path) -> None:
+    table = pa.table({"prompt": ["Who?", "Where?"], "completion": ["I.", "Here."]})
+    pq.write_table(table, tmp_path / "some.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "none.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "nothing.parquet")
+    (tmp_path / "scratch").mkdir()
+    staged = stage([str(tmp_path)], tmp_path / "scratch", LocalWorkers())
+    assert len(staged[str(tmp_path)].light) == 2
+    with pytest.raises(UserError, match=r"none\.parquet: holds no rows\. Check that it is the right file"):
+        stage([str(tmp_path / "none.parquet")], tmp_path / "scratch", LocalWorkers())
+
+
+def test_copies_of_a_row_beyond_what_a_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(final_shards, "MOST", 100_000)
+    writer, table = PieceWriter(tmp_path, 0, 0, 0), rows(1_000, 0)
+    for some in (table, *[table.slice(3, 1)] * 100):
+        writer.add(some)
+    writer.flush()
+    wanted = final_shards.Wanted(tmp_path / "base", tuple(writer.pieces), table.schema, np.zeros(0, np.int64))
+    with pytest.raises(UserError, match=rf"^my: 101 copies of one row, of the id {table['id'][3]}: "):
+        final_shards.write([wanted], [0], near_held_out.Held.of(table["messages"]), 0, LocalWorkers())
+    assert not list(tmp_path.glob("*base*"))
