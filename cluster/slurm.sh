@@ -37,6 +37,6 @@ trap 'rm -f "$script"' EXIT
 git show "$commit:cluster/experiment.sh" > "$script"
 
 # By srun, so that Slurm's SIGTERM reaches the stage, which keeps a checkpoint; it does not know --cpus-per-task by
-# itself. Several hosts for one training: the rendezvous variables of train.devices go here, and --nodes above.
+# itself. One training on several hosts: docs/several-gpus.md.
 srun --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash "$script" \
   "$SLURM_SUBMIT_DIR" "$commit" "$SLURM_SUBMIT_DIR-$name" "${words[@]}"
