@@ -14,11 +14,13 @@
 # make audit   known vulnerabilities of the pinned packages
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make install-ray   Ray beside the rest, on each node of a cluster: standardize and mix there by SFT_RAY, docs/ray.md
-# make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --replicates 3"
+# make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --devices 0,1"
 
 # Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
 #   make repro PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
+# Python compiles a module when it is first imported: all 22,000 files of the packages would take pip half a minute.
+PIP_INSTALL := .venv/bin/python -m pip install --no-compile
 # Python 3.11 or 3.12.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null && echo $$p && break; done)
 REQUIREMENTS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
@@ -118,7 +120,7 @@ install: $(STAMP)
 $(STAMP): requirements.txt requirements-cpu.txt requirements-app.txt requirements-model.txt constraints.txt constraints-gpu.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install $(PIP_ARGS) -r $(REQUIREMENTS) -c $(CONSTRAINTS)
+	$(PIP_INSTALL) $(PIP_ARGS) -r $(REQUIREMENTS) -c $(CONSTRAINTS)
 	@touch $@
 
 # lm-eval is no part of the pipeline, so `make repro` does without it.
@@ -126,7 +128,7 @@ HARNESS_STAMP := .venv/installed-harness
 install-harness: install $(HARNESS_STAMP)
 
 $(HARNESS_STAMP): requirements-harness.txt $(STAMP)
-	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-harness.txt -c $(CONSTRAINTS)
+	$(PIP_INSTALL) $(PIP_ARGS) -r requirements-harness.txt -c $(CONSTRAINTS)
 	@touch $@
 
 # Nor is Ray, which only a cluster needs.
@@ -134,12 +136,12 @@ RAY_STAMP := .venv/installed-ray
 install-ray: install $(RAY_STAMP)
 
 $(RAY_STAMP): requirements-ray.txt $(STAMP)
-	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-ray.txt -c $(CONSTRAINTS)
+	$(PIP_INSTALL) $(PIP_ARGS) -r requirements-ray.txt -c $(CONSTRAINTS)
 	@touch $@
 
 TEST_STAMP := .venv/installed-test
 install-test: install $(TEST_STAMP)
 
 $(TEST_STAMP): requirements-test.txt requirements-ray.txt $(STAMP)
-	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements-test.txt -r requirements-ray.txt -c $(CONSTRAINTS)
+	$(PIP_INSTALL) $(PIP_ARGS) -r requirements-test.txt -r requirements-ray.txt -c $(CONSTRAINTS)
 	@touch $@

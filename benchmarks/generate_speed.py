@@ -94,21 +94,29 @@ def prepare(folder: Path, reference: str) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "data" / "holdout" / "evaluation.parquet")
 
 
-def stage(folder: Path, reference: str, size: int | str) -> dict[str, Any]:
+def stage(
+    folder: Path,
+    reference: str,
+    size: int | str,
+    devices: int = 1,
+    examples: int = EXAMPLES,
+    new_tokens: int = NEW_TOKENS,
+) -> dict[str, Any]:
     """Run the evaluate stage on the base model and take its figures for the long answers."""
     params = {
         "model": {"reference": reference, "dtype": "bfloat16", "load_in_4bit": False},
         "evaluate": {
-            "examples": EXAMPLES,
-            "likelihood_examples": EXAMPLES,
+            "examples": examples,
+            "likelihood_examples": examples,
             "runs": 3,
             "seed": 42,
             "temperature": 0.7,
             "batch_size": size,
+            "devices": devices,
         },
         "tasks": {
             task: {"source": "none", "holdout": 0, "max_new_tokens": tokens, "metrics": []}
-            for task, tokens in (("question", 8), ("recipe", NEW_TOKENS))
+            for task, tokens in (("question", 8), ("recipe", new_tokens))
         },
     }
     (folder / "params.yaml").write_text(json.dumps(params))

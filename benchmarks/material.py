@@ -60,8 +60,11 @@ CONTROL = ["begin_of_text", "end_of_text", "reserved_0", "reserved_1", "finetune
 CONTROL += ["start_header_id", "end_header_id", "eom_id", "eot_id"]
 
 
-def llama_3b(folder: Path) -> Path:
-    """Save the Llama-3.2-3B architecture with seeded random weights, in bfloat16, and its tokenizer."""
+def llama_3b(folder: Path, **changed: Any) -> Path:
+    """Save the Llama-3.2-3B architecture with seeded random weights, in bfloat16, and its tokenizer.
+
+    `changed` values of its config make another one, such as one small enough for a processor.
+    """
     if (folder / "tokenizer.json").exists():
         return folder
     import torch
@@ -69,7 +72,7 @@ def llama_3b(folder: Path) -> Path:
 
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model: Any = LlamaForCausalLM(LlamaConfig(**LLAMA_3B, dtype="bfloat16"))
+        model: Any = LlamaForCausalLM(LlamaConfig(**{**LLAMA_3B, **changed}, dtype="bfloat16"))
     model = model.to(torch.bfloat16)
     model.save_pretrained(folder)
     del model

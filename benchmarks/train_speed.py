@@ -97,7 +97,7 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str] | None 
 
 
 def stage_params(
-    reference: str, engine: str, four_bit: bool, rows: int, same_order: bool, steps: int
+    reference: str, engine: str, four_bit: bool, rows: int, same_order: bool, steps: int, devices: int = 1
 ) -> dict[str, Any]:
     """Make params.yaml for the train stage: `steps` steps of `rows` rows, else the study's values."""
     return {
@@ -106,6 +106,7 @@ def stage_params(
         "train": {
             "engine": engine,
             "seed": 42,
+            "devices": devices,
             "budget": f"{steps} steps",
             "batch_size": rows,
             "micro_batch": "auto",
@@ -135,10 +136,17 @@ def stage_params(
 
 
 def stage(
-    folder: Path, reference: str, engine: str, four_bit: bool, rows: int, same_order: bool, steps: int
+    folder: Path,
+    reference: str,
+    engine: str,
+    four_bit: bool,
+    rows: int,
+    same_order: bool,
+    steps: int,
+    devices: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Run the train stage itself and take its own figures."""
-    params = stage_params(reference, engine, four_bit, rows, same_order, steps)
+    params = stage_params(reference, engine, four_bit, rows, same_order, steps, devices)
     (folder / "params.yaml").write_text(json.dumps(params))  # JSON is YAML
     run(["-m", "stages.train"], folder)
     record = json.loads((folder / PROVENANCE_TRAIN).read_text())

@@ -79,6 +79,34 @@ def sample_as_json(sample: dict[str, Any]) -> str:
     return json.dumps(sample, default=handle_non_serializable)
 
 
+def run_experiment_in_copy(options: list[str]) -> int:
+    """Call `dvc exp run --temp`, for one experiment only and beside others; return its exit status.
+
+    While it puts down what to run and takes that up, no other that is called by this function begins; and it
+    does not look for more at its end, as DVC's own loop does (WorkspaceQueue.reproduce).
+    """
+    from dvc.cli import main
+    from dvc.repo.experiments.queue.tempdir import TempDirQueue
+    from filelock import FileLock
+
+    beginning = FileLock(".dvc/tmp/experiment-begins.lock")
+
+    def reproduce(queue: Any, copy_paths: Any = None, message: Any = None) -> dict[str, dict[str, str]]:
+        entry, executor = queue.get()
+        beginning.release()
+        result = queue._reproduce_entry(entry, executor, copy_paths=copy_paths, message=message)
+        return dict(result)
+
+    original = TempDirQueue.reproduce
+    TempDirQueue.reproduce = reproduce
+    try:
+        with beginning:
+            # Others have DVC's lock for as long as they need to begin, or to record what has come out.
+            return int(main(["--wait-for-lock", "exp", "run", "--temp", *options]))
+    finally:
+        TempDirQueue.reproduce = original
+
+
 @contextmanager
 def dvc_repository(folder: Path | str) -> Iterator[Any]:
     """Yield DVC's own view of a repository, and keep other DVC commands out of it until the block ends."""

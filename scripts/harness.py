@@ -145,7 +145,12 @@ def score(
     )
     try:
         return simple_evaluate(
-            lm, tasks=tasks.objects, limit=limit, apply_chat_template=True, use_cache=answers
+            lm,
+            tasks=tasks.objects,
+            task_manager=tasks.manager,  # else it reads all its tasks' files anew
+            limit=limit,
+            apply_chat_template=True,
+            use_cache=answers,
         )
     except (*_UNFIT, jinja2.TemplateError) as error:
         raise UserError(

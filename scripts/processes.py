@@ -20,6 +20,7 @@ CACHE = "SFT_CACHE"  # where the download cache is: sft/fetch/cache.py
 # The modules whose programs write outputs, or read what is in the caches.
 STAGES = "stages."
 PROGRAMS = (STAGES, "app.chat", "app.recipe", "scripts.study", "scripts.harness")
+IN_COPY = "scripts.experiment_in_copy"
 SHELLS = {"sh", "dash", "bash", "zsh", "ksh", "fish"}
 # How long a stage may take to save where it is, once it was told to stop.
 PATIENCE = 60.0  # seconds
@@ -123,8 +124,11 @@ def pids_of_git(root: Path) -> list[int]:
 
 
 def is_dvc(words: list[str]) -> bool:
-    """Tell whether a command line is DVC's: `dvc ...`, `python .../dvc ...` or `python -m dvc ...`."""
-    return any(Path(word).name == "dvc" for word in words[:2]) or _module(words) == "dvc"
+    """Tell whether a command line is DVC's: `dvc ...`, `python .../dvc ...` or `python -m dvc ...`.
+
+    Also our own script that calls DVC's command in its own process.
+    """
+    return any(Path(word).name == "dvc" for word in words[:2]) or _module(words) in ("dvc", IN_COPY)
 
 
 def _module(words: list[str]) -> str:

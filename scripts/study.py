@@ -1,15 +1,16 @@
 """A controlled comparison: sizes x replicates x conditions, each a plain `dvc exp run`, and a report.
 
     python -m scripts.study [--sizes 100k 200k 300k] [--replicates 5] [--condition PARAM=VALUE ...]
-        [--out study]
+        [--devices 0,1] [--out study]
     python -m scripts.study --from FOLDER ...       # report on results that are there already
 
 A condition is what else its runs change in params.yaml; --condition may be given several times, and
 --replicates then takes a number for each. Without it there are two: params.yaml as it is, and one full epoch.
-Runs go one after another in a temporary copy, so the workspace stays as it is; each is an experiment,
-study-NAME, named after what it changes, and takes the place of an earlier one of that name. Interrupt it
-whenever you like: started again, it takes finished runs as they are, and finished stages of the others from
-DVC's run cache.
+Each run is done in a temporary copy, so the workspace stays as it is, and is an experiment, study-NAME, named
+after what it changes, that takes the place of an earlier one of that name. They go one after another, or with
+--devices one on each of these GPUs at a time. The others are done where one fails. Interrupt it whenever you
+like: started again, it takes finished runs as they are, and finished stages of the others from DVC's run
+cache.
 
 Writes OUT/report.md, OUT/table.csv, OUT/curves.png, and for each run OUT/runs/NAME with its params, metrics,
 provenance and scores by example (no texts, so that it can be published): `--from OUT/runs/*` makes the same
@@ -19,27 +20,24 @@ report.
 import argparse
 import gzip
 import json
-import shutil
-import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from scripts.compat import experiment_reference
+from scripts import at_once
 from scripts.results import INPUTS, Source
-from scripts.revisions import git, succeeds
+from scripts.study_runs import run_all
 from sft.core.errors import UserError
 from sft.core.files import replacing, write_csv, write_json, write_text
-from sft.core.params import load, parse
+from sft.core.params import load
 from sft.plotting.study import Curves, Point, scaling
 from sft.statistics.gains import as_counted
 from sft.study import analysis, report
 from sft.study.conclusion import conclusion
-from sft.study.plan import Run, applied, condition, plan
+from sft.study.plan import condition, plan
 from sft.study.results import Result
 from sft.study.wording import condition_name
-from stages.cli import PARAMS, PIPELINE, described
+from stages.cli import PARAMS, described
 from stages.paths import (
     METRICS_EVALUATE,
     METRICS_MIX,
@@ -62,6 +60,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["100k", "200k", "300k"])
     parser.add_argument("--replicates", nargs="+", type=int, default=[5])
     parser.add_argument("--condition", nargs="+", action="append", metavar="PARAM=VALUE")
+    at_once.add_option(parser)
     parser.add_argument("--from", nargs="+", metavar="FOLDER", dest="folders")
     parser.add_argument("--out", type=Path, default=Path("study"))
     arguments = parser.parse_args()
@@ -80,7 +79,7 @@ def main() -> None:
             conditions = [condition(values, texts) for texts in arguments.condition or [[], *epoch]]
             runs = plan(values, arguments.sizes, arguments.replicates, conditions)
             _check_free(arguments.out, {run.name for run in runs})
-            commits = run_all(runs, values)
+            commits = run_all(runs, values, at_once.share(arguments.devices))
             sources = {name: Source.of(commit) for name, commit in commits.items()}
         _check_free(arguments.out, set(sources))
         write(arguments.out, {name: replace(source, name=name) for name, source in sources.items()})
@@ -88,46 +87,6 @@ def main() -> None:
         sys.exit(f"error: {described(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: start it again and it goes on from here")
-
-
-def run_all(runs: list[Run], values: dict[str, Any]) -> dict[str, str]:
-    """Do the runs one after another; return the commit of each one's experiment."""
-    if not shutil.which("dvc"):
-        raise UserError("dvc is not on the PATH. Activate the environment: . .venv/bin/activate")
-    head = git("rev-parse", "HEAD").strip()
-    commits = {}
-    for number, run in enumerate(runs, 1):
-        name = f"study-{run.name}"
-        ref, new = (experiment_reference(head, known) for known in (name, f"{name}-new"))
-        if finished(ref, applied(values, run.changes)):
-            print(f"[{number}/{len(runs)}] {run.name}: finished", flush=True)
-        else:
-            print(f"[{number}/{len(runs)}] {run.name} ...", flush=True)
-            changes = [change for param, value in run.changes.items() for change in set_params(param, value)]
-            git("update-ref", "-d", new)  # left over from a run that was killed
-            if subprocess.run(["dvc", "exp", "run", "--temp", "--name", f"{name}-new", *changes]).returncode:
-                raise UserError(f"{run.name} failed, see above. Mend it and run this command again.")
-            git("update-ref", ref, new)  # only now: an earlier result is kept until there is another
-            git("update-ref", "-d", new)
-        commits[run.name] = git("rev-parse", ref).strip()
-    return commits
-
-
-def finished(ref: str, params: dict[str, Any]) -> bool:
-    """Tell whether there is an experiment of these params and the workspace's own code."""
-    if not succeeds("rev-parse", "--quiet", "--verify", ref):
-        return False
-    if parse(git("show", f"{ref}:{PARAMS}"), f"{PARAMS} of {ref}") != params:
-        return False
-    stages = load(PIPELINE)["stages"].values()
-    inputs = {path for stage in stages for path in stage.get("deps", [])}
-    outputs = {
-        path if isinstance(path, str) else next(iter(path))
-        for stage in stages
-        for kind in ("outs", "metrics", "plots")
-        for path in stage.get(kind, [])
-    }
-    return succeeds("diff", "--quiet", ref, "--", PIPELINE, *sorted(inputs - outputs))
 
 
 def write(out: Path, sources: dict[str, Source]) -> None:
@@ -187,17 +146,6 @@ def _check_free(out: Path, names: set[str]) -> None:
         raise UserError(
             f"{out / 'runs'}: {others[0]} is not of this study. Choose another --out, or remove it first."
         )
-
-
-def set_params(param: str, value: Any) -> list[str]:
-    """Return DVC's arguments that give a param its value.
-
-    DVC merges a mapping into the one that is there, unless that is replaced by something else before.
-    """
-    if not isinstance(value, dict):
-        return [f"--set-param={param}={value if isinstance(value, str) else json.dumps(value)}"]
-    entries = ", ".join(f"{key}: {json.dumps(of)}" for key, of in value.items())  # keys without quotes
-    return [f"--set-param={param}=none", f"--set-param={param}={{{entries}}}"]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A study's runs on a machine without DVC: conditions x sizes x replicates, through the stages.
 
     python -m scripts.study_without_dvc FOLDER --sizes 100k 300k --replicates 5
-        [--condition PARAM=VALUE ...] [--jobs 4]
+        [--condition PARAM=VALUE ...] [--devices 0,1 | --jobs 4]
 
 A condition is what else its runs change in params.yaml; --condition may be given several times, and
 --replicates then takes a number for each. Reads params.yaml, data/standardized/ and data/holdout/ of the
@@ -20,18 +20,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from scripts import at_once
 from scripts.compat import folder_hash
 from scripts.results import INPUTS
 from sft.core.errors import UserError
@@ -54,9 +53,6 @@ from stages.paths import (
 ROOT = Path(__file__).resolve().parent.parent
 STANDARDIZED = tuple(str(Path(file).parent) for file in (BASE, EVALUATION))  # the folders
 
-# Ctrl-C ends the stages too: a thread whose stage it ended must begin no other run before `main` hears of it.
-_INTERRUPTED = threading.Event()
-
 
 def main() -> None:
     """Run the base model's evaluation once, then every run that is not finished."""
@@ -65,7 +61,11 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", required=True)
     parser.add_argument("--replicates", nargs="+", type=int, default=[3])
     parser.add_argument("--condition", nargs="+", action="append", metavar="PARAM=VALUE")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on one GPU together")
+    where = parser.add_mutually_exclusive_group()
+    at_once.add_option(where)
+    where.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time, all on what there is: one GPU, or none"
+    )
     arguments = parser.parse_args()
     try:
         values = load(PARAMS)
@@ -74,26 +74,16 @@ def main() -> None:
         for name in STANDARDIZED:
             if not Path(name).is_dir():
                 raise UserError(f"{name}: no such folder. Run the stage that writes it, standardize, first.")
+        jobs = arguments.jobs if arguments.devices is None else at_once.share(arguments.devices)
         at: Path = arguments.folder.resolve()
         base = at.with_name(f"{at.name}-base")
         with held(base):
             prepared(base, values)
             if not finished(base, METRICS_BASELINE, values):
                 run_stages(base, values, [("stages.evaluate", "base")])
-        pool = ThreadPoolExecutor(max(1, arguments.jobs))
-        try:
-            jobs = [pool.submit(do, at / run.name, applied(values, run.changes), base) for run in runs]
-            faults = [fault for fault in (job.exception() for job in jobs) if fault]
-        except KeyboardInterrupt:
-            _INTERRUPTED.set()
-            raise
-        finally:  # on Ctrl-C, which the stages' processes got too
-            pool.shutdown(cancel_futures=True)
-        for fault in faults:
-            if not isinstance(fault, UserError):
-                raise fault
-        if faults:
-            raise UserError("\n".join(map(str, faults)))
+        at_once.run(
+            [partial(do, at / run.name, applied(values, run.changes), base) for run in runs], max(1, jobs)
+        )
     except UserError as error:
         sys.exit(f"error: {described(error)}")
     except KeyboardInterrupt:
@@ -102,7 +92,7 @@ def main() -> None:
 
 def do(folder: Path, params: dict[str, Any], base: Path) -> None:
     """Do one run's stages, if it is not finished and nothing was interrupted."""
-    if _INTERRUPTED.is_set():
+    if at_once.interrupted.is_set():
         return
     with held(folder):
         prepared(folder, params)
@@ -173,13 +163,13 @@ def run_stages(folder: Path, params: dict[str, Any], stages: list[tuple[str, ...
     log = folder / "log.txt"
     with log.open("w", encoding="utf-8") as file:
         for stage in stages:
-            if _INTERRUPTED.is_set():
+            if at_once.interrupted.is_set():
                 raise UserError(f"{folder}: interrupted.")
             command = [sys.executable, "-m", *stage]
             environment = {**os.environ, "PYTHONPATH": path}
             done = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file)
             if done.returncode == -signal.SIGINT:
-                _INTERRUPTED.set()
+                at_once.interrupted.set()
             if done.returncode:
                 last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
                 raise UserError(

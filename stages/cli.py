@@ -43,12 +43,17 @@ def _how_to_get(path: Path) -> str:
     return "Check the path."
 
 
-def run(main: Callable[[dict[str, Any]], None]) -> None:
+def run(
+    main: Callable[[dict[str, Any]], None],
+    launcher: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:
     """Call `main` with params.yaml; a fault that the user can mend exits with status 1 and says so.
 
-    So does what stops it, with the status that a shell gives to the signal.
+    So does what stops it, with the status that a shell gives to the signal. `launcher` and `say` are those
+    of a rank (stages/ranks.py).
     """
-    with stopping.handled() as request:
+    with stopping.handled(launcher, say) as request:
         try:
             _run(main)
         except stopping.Stopped as stopped:

@@ -3,7 +3,8 @@
 Reads data/holdout/evaluation.parquet, and models/adapter/ with scores/baseline.csv for the adapter. Writes
 metrics/NAME.json, the scores by example to scores/NAME.csv, every answer with its scores to
 data/answers/NAME.jsonl and what describes the run to provenance/NAME.json, NAME being baseline or evaluate;
-for the adapter also plots/gain.csv, its differences from the base model.
+for the adapter also plots/gain.csv, its differences from the base model. With `evaluate.devices` it runs in
+as many processes, which share the examples; the first of them writes and prints.
 
 Run as `python -m stages.evaluate base` or `python -m stages.evaluate adapter`.
 """
@@ -16,6 +17,7 @@ from sft.core import provenance
 from sft.core.files import json_lines, read_parquet, read_text, write_csv, write_json, write_text
 from sft.core.kept_results import KeptResults
 from sft.core.params import mapping, section
+from sft.distributed.ranks import ALONE, Ranks
 from sft.evaluation import gain_table, scores_file, summary
 from sft.evaluation.account import account, answers_in_words, table
 from sft.evaluation.all_tasks import (
@@ -32,8 +34,7 @@ from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams
 from sft.statistics.gains import gains, sentence
 from sft.tasks.task import TaskParams, tasks_of
-from stages import inputs, paths, same_as_before, work
-from stages.cli import run
+from stages import inputs, paths, ranks, same_as_before, work
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Files:
     provenance: str
 
 
-KEPT = "finished.jsonl"  # answers and likelihoods, while the stage runs
+KEPT = "finished{}.jsonl"  # answers and likelihoods, while the stage runs; of ranks but the first -1, -2, ...
 FILES = {
     "base": Files(
         "baseline",
@@ -62,7 +63,12 @@ FILES = {
 }
 
 
-def main(values: dict[str, Any], which: str) -> None:
+def devices(values: dict[str, Any]) -> int:
+    """Return how many devices evaluate."""
+    return section(values, "evaluate", EvaluateParams).devices
+
+
+def main(values: dict[str, Any], which: str, among: Ranks = ALONE) -> None:
     """Load the model, answer and score the examples, and write what came of it."""
     files = FILES[which]
     begun = inputs.of(files.stage)
@@ -84,17 +90,32 @@ def main(values: dict[str, Any], which: str) -> None:
     examples = {task: of.examples for task, of in encoded.items()}
     if before is not None:
         same_as_before.check_examples(examples, params.examples, before)
-    with work.folder(begun, {"model": model.base.revision or work.content(model.base.path)}) as folder:
-        kept = KeptResults(folder / KEPT, begun.check if begun else lambda: None)
-        for line in going_on(encoded, params, kept):
+    others = {"model": model.base.revision or work.content(model.base.path)}
+    with work.folder(begun if among.local_rank == 0 else None, others) as folder:
+        folder = among.gather(folder)[among.rank - among.local_rank]  # the host's
+        own = folder / KEPT.format(f"-{among.rank}" if among.rank else "")
+        kept = KeptResults(own, begun.check if begun else lambda: None)
+        for line in going_on(encoded, params, kept, among):
             print(line, flush=True)
-        likely = likelihood_all(model, examples, encoded, clock, kept)
-        answered = answer_all(model, tasks, examples, params, clock, kept)
+        likely = likelihood_all(model, examples, encoded, clock, kept, among)
+        answered = answer_all(model, tasks, examples, params, clock, kept, among)
+        if not among.first:
+            return
         records = score_all(tasks, examples, likely, answered, clock)
         by_example = scores_file.as_csv(records, model.base.revision)
         scores = scores_file.parse(by_example, files.scores)
         metrics = summary.metrics(scores, tasks)
-        of_run = account(model.model, model.base, model_params.dtype, answered, encoded, clock, records, kept)
+        of_run = account(
+            model.model,
+            model.base,
+            model_params.dtype,
+            answered,
+            encoded,
+            clock,
+            records,
+            kept,
+            params.devices,
+        )
 
         write_text(files.answers, json_lines(records))
         write_text(files.scores, by_example)
@@ -128,4 +149,10 @@ if __name__ == "__main__":
     choice = sys.argv[1] if len(sys.argv) == 2 else ""
     if choice not in FILES:
         sys.exit("usage: python -m stages.evaluate base|adapter")
-    run(lambda values: main(values, choice))
+    ranks.run(
+        lambda values, among: main(values, choice, among),
+        devices,
+        "evaluate.devices",
+        "stages.evaluate",
+        choice,
+    )

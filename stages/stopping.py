@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -33,35 +33,39 @@ class Stopped(KeyboardInterrupt):
 class Request:
     """Whether a stage has been asked to end, and by what: the first that asked counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self.number = 0
         self.why = ""
         self.waits = False  # whether the stage ends at a moment of its own choice
         self._process = os.getpid()
         self._timer: threading.Timer | None = None
         self._said = False
+        self._say_to = say
 
     def __call__(self) -> bool:
         """Tell whether the stage has been asked to end."""
         return bool(self.number)
 
     def stopped(self, where: str = "") -> Stopped:
-        """Return what is to be raised; `where` says how far the stage has come."""
-        return Stopped(self.number, f"{self.why}{where}")
+        """Return what is to be raised; `where` says how far the stage has come.
+
+        A rank that was not asked itself ends with the one that was.
+        """
+        return Stopped(self.number or signal.SIGTERM, f"{self.why or 'stopped with another rank'}{where}")
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: end at once, but in `deferred`, where the second signal does that."""
         if os.getpid() != self._process:  # one of the processes forked by the stage, which ends them itself
-            if number != signal.SIGINT:
-                os._exit(128 + number)
             return
         first = not self.number
         if first:
-            self.number, self.why = number, self.why or f"stopped by {_name(number)}"
+            self.number, self.why = number, self.why or stopped_by(number)
             _write_to_nowhere_if_nobody_reads()
         if first and self.waits:
-            if sys.stderr.isatty():
+            if sys.stderr.isatty() and not self._say_to:
                 _write("\nfinishing the step under way; a second signal ends it at once")
+        elif self._say_to and self.waits:
+            pass  # from Slurm and systemd, and once more from the launcher, which itself ends ranks at once
         elif not self._timer:
             self._timer = threading.Timer(GRACE, self._give_up)
             self._timer.daemon = True
@@ -91,17 +95,45 @@ class Request:
     def _say(self, line: str) -> None:
         if not self._said:
             self._said = True
-            _write(line)
+            (self._say_to or _write)(line)
 
 
 _request = Request()
 
 
+# What a process that the stage forks ends by, as any other does. Not by a handler in Python: it may be called
+# too late, when a wait has begun for a lock that nobody releases. multiprocessing's Pool then waits for ever.
+_ENDING = {signal.SIGTERM, signal.SIGHUP}
+_masks = threading.local()  # of the thread that forks
+
+
+def _before_fork() -> None:
+    """Hold these signals back until the new process has its handling of them."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_a_fork() -> None:
+    for number in _ENDING:
+        if signal.getsignal(number) == _request.receive:
+            signal.signal(number, signal.SIG_DFL)
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_a_fork)
+
+
 @contextmanager
-def handled() -> Iterator[Request]:
-    """Turn the signals into Stopped inside, and DVC's end too; a signal that is ignored stays ignored."""
+def handled(launcher: int | None = None, say: Callable[[str], None] | None = None) -> Iterator[Request]:
+    """Turn the signals into Stopped inside, and DVC's end too; a signal that is ignored stays ignored.
+
+    A rank looks at its `launcher` instead, a process's number, which looks at DVC; `say` has its last word.
+    """
     global _request
-    _request = request = Request()
+    _request = request = Request(say)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -110,7 +142,10 @@ def handled() -> Iterator[Request]:
         if handler is not signal.SIG_IGN:
             signal.signal(number, request.receive)
     over = threading.Event()
-    if stage := os.environ.get("DVC_STAGE"):  # which DVC sets
+    if launcher:
+        above = psutil.Process(launcher) if os.getppid() == launcher else None
+        threading.Thread(target=_watch, args=(request, over, above), daemon=True).start()
+    elif stage := os.environ.get("DVC_STAGE"):  # which DVC sets
         dvc = starter(stage)
         if dvc or orphaned(stage):
             threading.Thread(target=_watch, args=(request, over, dvc), daemon=True).start()
@@ -200,6 +235,11 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def stopped_by(number: int) -> str:
+    """Say what signal has stopped a stage."""
+    return f"stopped by {_name(number)}"
 
 
 def _name(number: int) -> str:

@@ -3,7 +3,8 @@
 Reads data/mix/ and data/holdout/validation.parquet. Writes models/adapter/, metrics/train.json, the
 record of the run provenance/train.json, and the loss curves plots/train_loss.csv and
 plots/validation_loss.csv. Stopped or killed, it goes on from its last checkpoint when it is run again on the
-same inputs; the environment variable SFT_CHECKPOINT_SECONDS says how many seconds there are between two.
+same inputs; the environment variable SFT_CHECKPOINT_SECONDS says how many seconds there are between two. With
+`train.devices` it runs in as many processes, of which the first writes and prints.
 
 Run as `python -m stages.train`.
 """
@@ -22,6 +23,7 @@ from sft.core import provenance
 from sft.core.errors import ParamError, UserError
 from sft.core.files import read_parquet, write_csv, write_json
 from sft.core.params import section
+from sft.distributed.ranks import ALONE, Ranks
 from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams
 from sft.modeling.position_limit import position_limit
@@ -33,11 +35,15 @@ from sft.training.stored_rows import COLUMNS, ShardRows, TableRows
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
 from sft.training.train_params import TrainParams
-from stages import inputs, paths, stopping, work
-from stages.cli import run
+from stages import inputs, paths, ranks, stopping, work
 
 
-def main(values: dict[str, Any]) -> None:
+def devices(values: dict[str, Any]) -> int:
+    """Return how many devices train."""
+    return section(values, "train", TrainParams).devices
+
+
+def main(values: dict[str, Any], among: Ranks = ALONE) -> None:
     """Tokenize the budget's rows, load the model, train, and write the adapter and the account."""
     model_params = section(values, "model", ModelParams)
     mixture = section(values, "data", MixtureParams)
@@ -57,17 +63,26 @@ def main(values: dict[str, Any]) -> None:
     with clock.phase("tokenize"):  # before the model is loaded, for it may fork processes
         reading, validation = tokenize(mix, tokenizer, params)
     others = {"model": base.revision or work.content(base.path)}
-    with work.folder(begun, others) as folder:  # until the last output is written
+    with work.folder(begun if among.first else None, others) as folder:  # until the last output is written
         checkpoints = Checkpoints(folder, interval=interval, check=begun.check if begun else lambda: None)
         with clock.phase("load"):
             model = engine.load(base, model_params, params.lora, params.max_length, params.seed)
         with clock.phase("train"), stopping.deferred() as checkpoints.stopping:
             try:
                 logs = train.train(
-                    model, tokenizer, reading.rows, validation.rows, params, model_params.dtype, checkpoints
+                    model,
+                    tokenizer,
+                    reading.rows,
+                    validation.rows,
+                    params,
+                    model_params.dtype,
+                    checkpoints,
+                    among,
                 )
             except Interrupted as at:
                 raise checkpoints.stopping.stopped(how_far(at)) from None
+        if not among.first:
+            return
         with clock.phase("save"):
             adapter.save(model, paths.ADAPTER, model_params.reference, base.revision)
             write_csv(paths.TRAIN_LOSS, [dict(entry) for entry in logs.steps])
@@ -153,4 +168,4 @@ def tokenize(mix: Mix, tokenizer: Any, params: TrainParams) -> tuple[Reading, Re
 
 
 if __name__ == "__main__":
-    run(main)
+    ranks.run(main, devices, "train.devices", "stages.train")

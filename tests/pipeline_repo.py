@@ -13,7 +13,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -144,7 +146,7 @@ class Repo:
         with contextlib.ExitStack() as changed:
             changed.enter_context(contextlib.chdir(self.path))
             changed.enter_context(mock.patch.dict(os.environ, self.env, clear=True))
-            changed.enter_context(mock.patch.object(run, "_run", run_command))
+            changed.enter_context(mock.patch.object(run, "_run", partial(run_command, run._run)))
             changed.enter_context(contextlib.redirect_stdout(printed))
             changed.enter_context(contextlib.redirect_stderr(printed))
             for handler in logging.getLogger("dvc").handlers:  # which hold the streams of DVC's import
@@ -215,13 +217,16 @@ def run_program(script: Path, folder: Path, env: dict[str, str], *arguments: str
     return None
 
 
-def run_command(_: str | None, command: str, *, cwd: str, env: dict[str, str], **__: Any) -> None:
-    """Run a stage's command as DVC's own function of this place does, but in this process."""
+def run_command(original: Callable[..., None], shell: str | None, command: str, /, **options: Any) -> None:
+    """Run a stage's command as `original`, DVC's own function, does, but in this process."""
     from dvc.stage.exceptions import StageCmdFailedError
 
-    python, option, module, *arguments = shlex.split(command)
-    assert (python, option) == ("python", "-m")
-    said = run_stage(Path(cwd), env, module.removeprefix("stages."), *arguments)
+    match shlex.split(command):
+        case ["python", "-m", module, *arguments] if module.startswith("stages."):
+            folder, env = Path(options["cwd"]), options["env"]
+            said = run_stage(folder, env, module.removeprefix("stages."), *arguments)
+        case _:  # no stage of the project's, and one that starts quickly
+            return original(shell, command, **options)
     if said is not None:
         print(said, file=sys.stderr)
         raise StageCmdFailedError(command, 1)

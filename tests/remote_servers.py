@@ -98,10 +98,12 @@ class SSHServer:
     `home` is made for a client's HOME: with the key, and with the server in known_hosts. With `bytes_left`
     set, that many bytes more are written to files or read from them. Then a write is cut short and refused,
     as where a disk is full ("full"), or the connection is lost ("lost"), according to `ends`.
+
+    With an `environment` commands are run, too, by a shell that has it, in `folder`, which is not their root.
     """
 
-    def __init__(self, folder: Path, home: Path) -> None:
-        self.folder, self.home = folder, home
+    def __init__(self, folder: Path, home: Path, environment: dict[str, str] | None = None) -> None:
+        self.folder, self.home, self.environment = folder, home, environment
         self.bytes_left: int | None = None
         self.ends = "full"
 
@@ -110,6 +112,7 @@ class SSHServer:
         (self.home / ".ssh").mkdir(parents=True)
         self.host_key, client = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
         client.write_private_key(str(self.home / ".ssh" / "id_ed25519"))
+        (self.home / ".ssh" / "id_ed25519").chmod(0o600)  # else OpenSSH does not use it
         client.write_public_key(str(self.home / "authorized_keys"))
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -124,6 +127,10 @@ class SSHServer:
     @property
     def url(self) -> str:
         return f"ssh://tester@127.0.0.1:{self._server.get_port()}/remote"
+
+    @property
+    def port(self) -> int:
+        return self._server.get_port()
 
     def trust(self, host_key: asyncssh.SSHKey) -> None:
         """Put a host's key for this server into known_hosts."""
@@ -164,4 +171,21 @@ class SSHServer:
             server_host_keys=[self.host_key],
             authorized_client_keys=str(self.home / "authorized_keys"),
             sftp_factory=Files,
+            process_factory=self._run if self.environment is not None else None,
+            encoding=None,
         )
+
+    async def _run(self, process: asyncssh.SSHServerProcess) -> None:
+        command = subprocess.Popen(
+            ["bash", "-c", process.command or "exit 1"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        await process.redirect(command.stdin, command.stdout, command.stderr)
+        await process.stdout.drain()  # until the command has closed them
+        await process.stderr.drain()
+        process.exit(await asyncio.to_thread(command.wait))
+        await process.wait_closed()

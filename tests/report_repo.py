@@ -50,7 +50,7 @@ def branch(repo: Repo, name: str, start: str, tuned: str, **params: object) -> N
     metrics = repo.json(METRICS_EVALUATE)
     metrics["average"]["rouge1"] = 0.1 * len(name)
     write(repo, METRICS_EVALUATE, json.dumps(metrics))
-    repo.dvc("commit", "--force")
+    repo.dvc_here("commit", "--force")
     repo.commit(name)
 
 

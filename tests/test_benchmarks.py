@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks import default_values
+from benchmarks import default_values, devices_speed
 from benchmarks.material import SMOLLM2, conversations, llama_tokenizer, turns, workspace
 from benchmarks.train_speed import stage_params
 from sft.core.files import write_parquet
@@ -51,6 +51,40 @@ def test_the_stages_take_the_params():
 def test_the_train_stage_reads_their_mix(tmp_path, monkeypatch):
     monkeypatch.chdir(workspace(tmp_path / "workspace", SMOLLM2))
     assert read_mix(MixtureParams(weights="proportional")).in_mix == {"benchmark": 2000}
+
+
+def test_one_device_against_several(tmp_path, monkeypatch):
+    """Equal work on each device is compared for speed, the same steps for their losses."""
+    ran = []
+
+    def train(folder, reference, engine, four_bit, rows, same_order, steps, devices):
+        ran.append((rows, devices))
+        losses = {(24, 1): [5.0, 4.0], (48, 1): [3.0, 2.0], (48, 2): [3.0, 2.0 + 2**-10]}[rows, devices]
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+        lines = ["step,loss", *(f"{step},{loss}" for step, loss in enumerate(losses, 1))]
+        (folder / paths.TRAIN_LOSS).write_text("\n".join(lines))
+        return {"": {"tokens_per_second": {(24, 1): 100.0, (48, 1): 104.0, (48, 2): 195.0}[rows, devices]}}
+
+    def evaluate(folder, reference, size, devices, examples, new_tokens):
+        said = ["a", "b", "c", "d" if devices == 1 else "e"]
+        records = [{"run": 0, "prediction": text} for text in said] + [{"run": None}]
+        (folder / "data/answers").mkdir(parents=True, exist_ok=True)
+        (folder / paths.BASELINE_ANSWERS).write_text("\n".join(map(json.dumps, records)))
+        return {"tokens_per_second": 50.0 * devices}
+
+    monkeypatch.setattr(devices_speed, "workspace", lambda folder, _: folder)
+    monkeypatch.setattr(devices_speed.train_speed, "stage", train)
+    monkeypatch.setattr(devices_speed.generate_speed, "prepare", lambda *_: None)
+    monkeypatch.setattr(devices_speed.generate_speed, "stage", evaluate)
+    size = devices_speed.SIZES["llama"]
+    trained = devices_speed.training(tmp_path, "llama", "", 24, size.steps, 2)
+    answered = devices_speed.evaluation(tmp_path, "llama", "", size, 2)
+    assert ran == [(24, 1), (48, 1), (48, 2)]
+    assert (trained["speed_up"], trained["largest_difference_of_a_loss"]) == (1.95, 2**-10)
+    assert (answered["speed_up"], answered["same_answers"]) == (2.0, 0.75)
+    printed = devices_speed.table({"devices": 2, "training": [trained], "evaluation": answered})
+    assert printed[2] == "| 24 rows a device | 100 | 195 | 1.95 | 9.8e-04 |"
+    assert printed[-1] == "| | 50 | 100 | 2.00 | 75.0% |"
 
 
 TASKS = ("recipe", "definition", "dialogue", "question")

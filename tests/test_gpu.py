@@ -510,6 +510,132 @@ def test_a_4_bit_model_is_answered_with_in_16_bit(base):
     assert (of_16 - of_4).abs().max() < 0.05 * of_4.abs().max()
 
 
+IN_RANKS = """
+import json, os, sys
+from pathlib import Path
+settings = json.loads(sys.argv[1])
+from sft.training import engines
+engines.prepare("trl")
+import torch
+from torch import distributed
+from sft.distributed import ranks
+if settings["shared"]:  # of one card NCCL takes one rank only
+    os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+    ranks.backend = lambda: "gloo"
+among = ranks.join() if "RANK" in os.environ else ranks.ALONE
+from sft.core.kept_results import KeptResults
+from sft.core.provenance import Clock
+from sft.evaluation.all_tasks import Model, answer_all, encode_all, likelihood_all
+from sft.evaluation.evaluate import EvaluateParams
+from sft.modeling.loading import load_model, load_tokenizer, resolve, stop_token_ids
+from sft.training.checkpoints import Checkpoints, Interrupted
+from sft.training.train import train
+from tests.tiny import dialogue, task
+from tests.training.test_train import LORA, params, random_rows, trainable
+
+base, dtype, steps = resolve(settings["base"]), settings["dtype"], 24
+lora = LORA.model_copy(update={"dropout": settings["dropout"]})
+changed = params(steps=steps, batch_size=8, micro_batch="auto", gradient_checkpointing="auto", lora=lora)
+rows, validation = random_rows(8 * steps), random_rows(6, 1)
+logs = None
+if settings["kept"]:  # and the second rank asks to stop in the midst of it
+    own = Path(settings["kept"]) / str(among.rank)
+    own.mkdir(parents=True)
+    asked = iter(range(10**6))
+    stopping = (lambda: next(asked) > 17) if among.rank else (lambda: False)
+    try:
+        kept = Checkpoints(own, stopping)
+        train(*trainable(base, lora, dtype), rows, validation, changed, dtype, kept, among)
+    except Interrupted as at:
+        logs = at.step
+    assert logs
+kept = Checkpoints(own) if settings["kept"] else None
+model, tokenizer = trainable(base, lora, dtype)
+logs = train(model, tokenizer, rows, validation, changed, dtype, kept, among)
+trained = b"".join(
+    p.detach().cpu().numpy().tobytes() for p in model.parameters() if p.requires_grad
+)
+
+tokenizer, plain = load_tokenizer(base), load_model(base, dtype).eval()
+asked = Model(plain, tokenizer, sorted({*stop_token_ids(tokenizer, plain), *range(20)}), base)
+tasks = [task("question", max_new_tokens=24)]
+examples = {"question": [
+    {"id": str(n), "item": str(n), "prompt": dialogue(f"question {n} " * (n % 9 + 1), "")[:1],
+     "references": [f"answer {n}"], "tools": None}
+    for n in range(60)
+]}
+wanted = EvaluateParams(examples=60, likelihood_examples=60, runs=3, seed=42, temperature=0.7,
+                        batch_size="auto", devices=among.count)
+clock, none = Clock(), KeptResults()
+encoded = encode_all(asked, tasks, examples, clock)
+likely = likelihood_all(asked, examples, encoded, clock, none, among)
+answered = answer_all(asked, tasks, examples, wanted, clock, none, among)
+said = {
+    "losses": [entry["loss"] for entry in [*logs.steps, *logs.validation]],
+    "graphs": logs.micro_batch["graphs"],
+    "resumed": logs.resumed_at_steps,
+    "trained": trained.hex(),
+    "devices": torch.cuda.device_count(),
+    "nats": [one.nats for one in likely["question"].references],
+    "texts": [answer.text for _, answers in answered["question"] for answer in answers],
+}
+ranks.leave()
+print(json.dumps(said))
+"""
+
+
+def in_ranks(base, folder, count, dtype, dropout=0.0, kept=None):
+    """Return what each of so many ranks makes, on cards of their own where there are as many."""
+    from torch.distributed import TCPStore
+
+    settings = {"base": base.reference, "dtype": dtype, "dropout": dropout, "kept": kept and str(kept)}
+    settings["shared"] = torch.cuda.device_count() < count
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    processes = []
+    for rank in range(count):
+        env = {**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
+        if count > 1:
+            env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+            env["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        with (folder / f"errors-{rank}").open("w") as errors:
+            command = [sys.executable, "-c", IN_RANKS, json.dumps(settings)]
+            processes.append(
+                subprocess.Popen(
+                    command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
+            )
+    printed = [process.communicate(timeout=300)[0] for process in processes]
+    for rank, process in enumerate(processes):
+        assert process.returncode == 0, (folder / f"errors-{rank}").read_text()[-3000:]
+    return [json.loads(text.splitlines()[-1]) for text in printed]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_two_ranks_do_what_one_does(base, tmp_path, dtype):
+    """On two cards through NCCL; with a single one they share it, and gloo carries the gradients."""
+    (alone,), two = in_ranks(base, tmp_path, 1, dtype), in_ranks(base, tmp_path, 2, dtype)
+    print(dtype, "cards", torch.cuda.device_count(), "graphs", [one["graphs"] for one in two])
+    assert two[0]["trained"] == two[1]["trained"] and two[0]["losses"] == two[1]["losses"]
+    assert all(one["graphs"] > 0 and one["devices"] == 1 for one in two)
+    assert two[0]["losses"] == pytest.approx(alone["losses"], rel=5e-3)
+    assert two[0]["texts"] == two[1]["texts"] and len(alone["texts"]) == 180
+    same = sum(one == other for one, other in zip(alone["texts"], two[0]["texts"], strict=True))
+    print("same answers", same, "of 180")
+    assert same >= 178  # 99%: in 16 bits scores can tie
+    assert two[0]["nats"] == pytest.approx(alone["nats"], rel=1e-3)
+
+
+def test_two_ranks_that_are_stopped_go_on_to_the_same_bits(base, tmp_path):
+    """With dropout, whose numbers are each rank's own."""
+    whole = in_ranks(base, tmp_path, 2, "bfloat16", 0.1)
+    resumed = in_ranks(base, tmp_path, 2, "bfloat16", 0.1, tmp_path / "kept")
+    assert len(resumed[0]["resumed"]) == 1 and not whole[0]["resumed"]
+    for one, other in zip(whole, resumed, strict=True):
+        assert one["trained"] == other["trained"] and one["losses"] == other["losses"]
+
+
 STREAMING = """
 import json, sys
 import torch

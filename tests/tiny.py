@@ -1,13 +1,13 @@
-"""Tiny models and tables that the tests make for themselves."""
+"""Tiny models and tables that the tests make for themselves.
+
+What loads torch is imported where it is used: many tests, and processes that they start, do without.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sft.core import shards
 from sft.core.row_schema import MESSAGES, standard_table, take_rows
@@ -21,6 +21,9 @@ TEMPLATE = """{%- for message in messages %}
 
 
 def save_tokenizer(folder, control, template=TEMPLATE, merges=(), **special):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
     fast = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, list(merges)))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -37,6 +40,9 @@ def save_model(folder, control=("<|endoftext|>",), spread: float = 0.02, hidden:
     `spread` is the standard deviation of the weights: with a larger one the model is surer of its tokens.
     `hidden` is its width.
     """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     vocabulary = save_tokenizer(folder, control, **{"eos_token": "<|endoftext|>", **special})
     torch.manual_seed(0)
     config = LlamaConfig(

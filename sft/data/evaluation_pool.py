@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sft.core.errors import ParamError
 from sft.core.row_schema import MESSAGES, take_rows
-from sft.core.seeded_order import order, units
+from sft.core.seeded_order import order, ranks
 from sft.data.tool_calls import calls_as_text
 from sft.tasks.metric_names import MULTIPLE_CHOICE, TOOL_CALL
 from sft.tasks.task import Task
@@ -91,7 +91,7 @@ def _examples(rows: pa.Table, task: Task, seed: int, fetch: Fetch) -> list[dict]
     The prompt is all that comes before the reference (`_reference`). A row without one is no example.
     """
     rows = of_form(rows, task)
-    held = _held(pc.unique(rows["item"]), task, seed)
+    held = _held(rows["item"], task, seed)
     marked = rows["task"].null_count < len(rows)
     columns = ["messages", "tools", "id", "item", "question"]
     columns += [CHOICES] if MULTIPLE_CHOICE in task.metrics else []
@@ -132,19 +132,20 @@ def _examples(rows: pa.Table, task: Task, seed: int, fetch: Fetch) -> list[dict]
     return list(examples.values())
 
 
-def _held(items: pa.Array, task: Task, seed: int) -> pa.Array:
-    """Return the items that are held out for a task: those with the lowest hashes."""
-    numbers = units(f"{seed}:evaluation", items)
+def _held(items: pa.ChunkedArray, task: Task, seed: int) -> pa.Array:
+    """Return the items that are held out for a task, of all items of its rows: by the lowest hashes."""
+    # Not by the items themselves, of which there may be millions: different ones have different hashes.
+    hashes, first = np.unique(ranks(f"{seed}:evaluation", items), return_index=True)
     count = task.holdout
-    if isinstance(count, int) and count > len(items):
+    if isinstance(count, int) and count > len(hashes):
         raise ParamError(
             f"tasks.{task.name}.holdout: {count:,} items are asked for, and {task.source} has "
-            f"{len(items):,}. Ask for fewer, or for a share of them such as 0.2."
+            f"{len(hashes):,}. Ask for fewer, or for a share of them such as 0.2."
         )
     if isinstance(count, float):
-        floor = min(FEWEST_ITEMS, len(items) // 5) if count else 0
-        count = max(int((numbers < count).sum()), floor)
-    return items.take(pa.array(np.argsort(numbers, kind="stable")[:count]))
+        floor = min(FEWEST_ITEMS, len(hashes) // 5) if count else 0
+        count = max(int((hashes / 2.0**64 < count).sum()), floor)
+    return items.take(pa.array(first[:count])).combine_chunks()
 
 
 def _reference(messages: list[dict], marked: bool, calling: bool) -> int | None:

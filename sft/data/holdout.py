@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params, Share
 from sft.core.row_schema import HOLDOUT_ONLY, SCHEMA
-from sft.core.seeded_order import order, units
+from sft.core.seeded_order import order, ranks, units
 from sft.core.shards import keys
 
 
@@ -51,13 +51,24 @@ def given_away(items: pa.Array | pa.ChunkedArray, tables: Iterable[pa.Table]) ->
     items = pc.unique(items)
     parts = [items]
     for rows in tables:
-        parts.append(_flat(rows["related"].filter(pc.is_in(rows["item"], value_set=items))))
+        if rows["related"].null_count < len(rows):
+            parts.append(_flat(rows["related"].filter(pc.is_in(rows["item"], value_set=items))))
     return pc.unique(pa.concat_arrays(parts))
 
 
 def without(rows: pa.Table, held: pa.Array) -> pa.Table:
     """Return the rows whose item is not among `held`, nor anything else that they give away."""
-    return rows.filter(pa.array(~gives_away(rows, held)))
+    return under(rows, ~gives_away(rows, held))
+
+
+def under(rows: pa.Table, mask: np.ndarray) -> pa.Table:
+    """Return the rows under a mask; where items are the ids, both stay in the memory once only."""
+    pairs = zip(rows["id"].chunks, rows["item"].chunks, strict=False)
+    if rows["item"].num_chunks != rows["id"].num_chunks or not all(one.equals(other) for one, other in pairs):
+        return rows.filter(pa.array(mask))
+    place = rows.column_names.index("item")
+    found = rows.remove_column(place).filter(pa.array(mask))
+    return found.add_column(place, rows.schema.field("item"), found["id"])
 
 
 def gives_away(rows: pa.Table, held: pa.Array) -> np.ndarray:
@@ -96,9 +107,10 @@ def split(
     shared = pc.unique(base["item"].filter(pa.array(units(seed, base["item"]) < params.validation)))
     chosen = [shared]
     for rows, part in [*((rows, 4) for rows in forms.values()), *((rows, 10) for rows in others)]:
-        distinct = rows["item"].filter(_first_of_each(rows["id"]))
-        wanted = min(params.validation_per_task, max(len(distinct) // part, min(1, len(distinct) - 1)))
-        chosen.append(_enough(seed, distinct, wanted))
+        distinct = first_of_each(rows["id"])
+        size = int(distinct.sum())
+        wanted = min(params.validation_per_task, max(size // part, min(1, size - 1)))
+        chosen.append(_enough(seed, rows["item"], distinct, wanted))
     items = pc.unique(pa.concat_arrays(chosen))
     tables = [base, extra, *forms.values()]
     held, by_share = given_away(items, tables), given_away(shared, tables)
@@ -106,30 +118,39 @@ def split(
     parts = [_of_task(rows.select(columns), name) for name, rows in forms.items()] + [base.select(columns)]
     validation = pa.concat_tables(parts, promote_options="permissive")
     validation = validation.filter(pc.is_in(validation["item"], value_set=items))
-    validation = validation.filter(_first_of_each(validation["id"]))
+    validation = validation.filter(pa.array(first_of_each(validation["id"])))
     left = Split(without(base, held), without(extra, held), validation, 0)
     for rows, after in ((base, left.base), (extra, left.extra)):
-        left.for_validation_per_task += len(without(rows, by_share)) - len(after)
+        left.for_validation_per_task += int((~gives_away(rows, by_share)).sum()) - len(after)
     if not len(left.base):
         raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
     return left
 
 
-def _enough(seed: str, items: pa.ChunkedArray, wanted: int) -> pa.Array:
+def _enough(seed: str, items: pa.ChunkedArray, distinct: np.ndarray, wanted: int) -> pa.Array:
     """Return the first items by seeded hash that have `wanted` rows; `items` are those of all rows.
 
-    One with which they would have more than half of the rows is passed over.
+    Only `distinct` rows count. An item with which they would have more than half of the rows is passed over.
     """
-    counted = pc.value_counts(items)
-    unique, counts = counted.field("values"), counted.field("counts").to_numpy()
-    chosen: list[int] = []
-    for place in order(seed, unique):
-        held = int(counts[chosen].sum())
-        if held >= wanted:
-            break
-        if held + counts[place] <= len(items) // 2:
-            chosen.append(place)
-    return unique.take(pa.array(chosen, pa.int64()))
+    hashes = ranks(seed, items)
+    size, looked = int(distinct.sum()), 1_000 + 10 * wanted
+    while True:  # the lowest hashes do, but where items are passed over
+        few = distinct
+        if looked < len(hashes):
+            few = distinct & (hashes <= np.partition(hashes, looked)[looked])
+        counted = pc.value_counts(items.filter(pa.array(few)))
+        unique, counts = counted.field("values"), counted.field("counts").to_numpy()
+        chosen: list[int] = []
+        held = 0
+        for place in order(seed, unique):
+            if held >= wanted:
+                break
+            if held + counts[place] <= size // 2:
+                chosen.append(place)
+                held += int(counts[place])
+        if held >= wanted or looked >= len(hashes):
+            return unique.take(pa.array(chosen, pa.int64()))
+        looked *= 100
 
 
 def _of_task(rows: pa.Table, name: str) -> pa.Table:
@@ -137,13 +158,10 @@ def _of_task(rows: pa.Table, name: str) -> pa.Table:
     return rows.set_column(rows.column_names.index("task"), "task", pa.repeat(name, len(rows)))
 
 
-def _first_of_each(ids: pa.ChunkedArray) -> pa.Array:
-    """Tell of each row whether it is its id's first."""
-    halves = keys(ids)  # of millions of texts as Python objects the memory would be three times as large
-    rows = np.lexsort(halves)
-    one, other = (half[rows] for half in halves)
-    new = np.ones(len(rows), bool)
-    new[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
-    first = np.zeros(len(ids), bool)
-    first[rows[new]] = True
-    return pa.array(first)
+def first_of_each(ids: pa.ChunkedArray) -> np.ndarray:
+    """Mark each id's first row."""
+    one, other = keys(ids)
+    order = np.lexsort((other, one))  # which keeps the order of equal ones
+    first = np.ones(len(ids), bool)
+    first[order[1:]] = (one[order[1:]] != one[order[:-1]]) | (other[order[1:]] != other[order[:-1]])
+    return first

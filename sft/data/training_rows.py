@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from sft.core.errors import ParamError
 from sft.data.contamination import EXACT, Matches
 from sft.data.evaluation_pool import of_form
-from sft.data.holdout import given_away, gives_away
+from sft.data.holdout import given_away, gives_away, under
 from sft.tasks.task import Task
 
 
@@ -39,7 +39,7 @@ def clean_all(
         held = gives_away(table, items)
         found = matches(uri).of(~held)
         out = held | found.exact
-        clean[uri] = Clean(table.filter(pa.array(~out)), out, int(held.sum()), found.counts())
+        clean[uri] = Clean(under(table, ~out), out, int(held.sum()), found.counts())
     return clean
 
 
@@ -63,8 +63,11 @@ def forms(tables: dict[str, pa.Table], clean: dict[str, Clean], tasks: list[Task
     of_task = {}
     for task in tasks:
         source = clean[task.source]
-        ids = pc.unique(of_form(tables[task.source], task)["id"])
-        of_task[task.name] = source.rows.filter(pc.is_in(source.rows["id"], value_set=ids))
+        of_task[task.name] = source.rows
+        form = of_form(tables[task.source], task)
+        if len(form) < len(tables[task.source]):  # else all rows have it
+            found = pc.is_in(source.rows["id"], value_set=pc.unique(form["id"]))
+            of_task[task.name] = source.rows.filter(found)
         if not len(of_task[task.name]):
             raise ParamError(
                 f"tasks.{task.name}.source: no row of the task is left of {task.source} to train on. "

@@ -1,4 +1,4 @@
 """Scores of a model on the tasks: answers, the metrics of answers, and their summary.
 
-It may use core, tasks, statistics, generation and modeling.
+It may use core, tasks, distributed, statistics, generation and modeling.
 """

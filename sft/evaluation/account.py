@@ -26,6 +26,7 @@ def account(
     clock: provenance.Clock,
     records: Sequence[dict[str, Any]],
     kept: KeptResults,
+    devices: int = 1,
 ) -> dict[str, Any]:
     """Return what describes the run: what was answered, how fast, on what, and by which packages.
 
@@ -40,7 +41,7 @@ def account(
         flops = sum(cost.generating(len(prompt.ids), [a.tokens for a in given]) for prompt, given in pairs)
         return {
             "tokens_per_second": round(sum(a.tokens for _, given in pairs for a in given) / seconds, 1),
-            "model_flop_utilisation": utilisation(flops, seconds, provenance.device_name(), dtype),
+            "model_flop_utilisation": utilisation(flops / devices, seconds, provenance.device_name(), dtype),
         }
 
     answers = [a for pairs in answered.values() for _, given in pairs for a in given]
@@ -67,6 +68,7 @@ def account(
         **speed(list(answered)),
         "seconds": clock.seconds,
         "peak_memory_gib": provenance.peak_memory_gib(),
+        "devices": devices,
         "device": provenance.device_name(),
         "versions": provenance.versions(),
     }

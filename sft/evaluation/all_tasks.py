@@ -1,5 +1,6 @@
 """One model on all tasks: encoding, likelihoods, answers and scores, each with its seconds on a clock."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sft.core.errors import UserError
 from sft.core.kept_results import ANSWERS, LIKELIHOODS, KeptResults
 from sft.core.provenance import Clock
+from sft.distributed.ranks import ALONE, Ranks
+from sft.distributed.shares import Sharing
 from sft.evaluation.evaluate import EvaluateParams, Example, answer, check_finite, score
 from sft.modeling.loading import Resolved
 from sft.tasks.metric_names import BITS_PER_BYTE
@@ -102,22 +105,35 @@ def likelihood_all(
     encoded: dict[str, Encoded],
     clock: Clock,
     kept: KeptResults,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Likely]:
-    """Take every example's likelihoods: before the answers, so that damaged weights are told of at once."""
-    from sft.evaluation.likelihood import likelihoods, right_choices
+    """Take every example's likelihoods: before the answers, so that damaged weights are told of at once.
 
-    found = {}
+    Of several `ranks` each takes a part of them, and all return all.
+    """
+    from sft.evaluation.likelihood import of_sums, right_choices, sums
+
+    found, sharing, own = {}, Sharing(ranks), {}
+    lots = {
+        task: (rows.references, [one for of in rows.choices for one in of]) for task, rows in encoded.items()
+    }
     with _phase(clock, kept, "likelihood"):
-        for task, rows in encoded.items():
-            of_references = likelihoods(model.model, model.tokenizer, rows.references, kept)
+        for task, of_task in lots.items():
+            own[task] = [sums(model.model, model.tokenizer, lot, kept, sharing) for lot in of_task]
+            here = of_sums(of_task[0], own[task][0])
             check_finite(
                 [
                     {"task": task, "id": row["id"], BITS_PER_BYTE: one.bits_per_byte}
-                    for row, one in zip(examples[task], of_references, strict=True)
+                    for row, one in zip(examples[task], here, strict=True)
                 ]
             )
-            flat = [one for of in rows.choices for one in of]
-            in_turn = iter(likelihoods(model.model, model.tokenizer, flat, kept))
+        of_ranks = ranks.gather(own)
+        for task, rows in encoded.items():
+            of_references, of_all_choices = (
+                of_sums(lot, [sum(nats) for nats in zip(*(one[task][part] for one in of_ranks), strict=True)])
+                for part, lot in enumerate(lots[task])
+            )
+            in_turn = iter(of_all_choices)
             of_choices = [[next(in_turn) for _ in of] for of in rows.choices]
             found[task] = Likely(
                 of_references, right_choices(examples[task], of_choices) if of_choices else []
@@ -132,16 +148,29 @@ def answer_all(
     params: EvaluateParams,
     clock: Clock,
     kept: KeptResults,
+    ranks: Ranks = ALONE,
 ) -> "Answered":
-    """Answer every task's first examples."""
-    answered = {}
+    """Answer every task's first examples; of several `ranks` each answers a part, and all return all."""
+    answered, sharing = {}, Sharing(ranks)
     for task in tasks:
         with _phase(clock, kept, f"answer_{task.name}"):
             chosen = examples[task.name][: params.examples]
             answered[task.name] = answer(
-                model.model, model.tokenizer, model.stop_ids, task, chosen, params, kept
+                model.model, model.tokenizer, model.stop_ids, task, chosen, params, kept, sharing
             )
-    return answered
+    of_ranks = ranks.gather((answered, clock.seconds, kept.used))
+    kept.used = sum((used for _, _, used in of_ranks), Counter())
+    for name in answered:  # as long as the slowest has taken
+        clock.seconds[f"answer_{name}"] = max(seconds[f"answer_{name}"] for _, seconds, _ in of_ranks)
+    return {name: _of_all([one[name] for one, _, _ in of_ranks]) for name in answered}
+
+
+def _of_all(of_ranks: "list[list[tuple[Prompt, list[Answer]]]]") -> "list[tuple[Prompt, list[Answer]]]":
+    """Put a task's answers together: all of an example's are one rank's."""
+    return [
+        (in_ranks[0][0], next((answers for _, answers in in_ranks if answers), []))
+        for in_ranks in zip(*of_ranks, strict=True)
+    ]
 
 
 @contextmanager
@@ -153,11 +182,14 @@ def _phase(clock: Clock, kept: KeptResults, name: str) -> Iterator[None]:
     clock.add(name, kept.seconds - before)
 
 
-def going_on(encoded: dict[str, Encoded], params: EvaluateParams, kept: KeptResults) -> list[str]:
+def going_on(
+    encoded: dict[str, Encoded], params: EvaluateParams, kept: KeptResults, ranks: Ranks = ALONE
+) -> list[str]:
     """Say how much of the work has been done by a run that was stopped; empty where none was."""
     answers = sum(len(of.examples[: params.examples]) for of in encoded.values()) * params.runs
     likelihoods = sum(len(of.references) + sum(map(len, of.choices)) for of in encoded.values())
-    done, likely = kept.there(ANSWERS), kept.there(LIKELIHOODS)
+    there = ranks.gather([kept.there(ANSWERS), kept.there(LIKELIHOODS)])
+    done, likely = (sum(counts) for counts in zip(*there, strict=True))
     if not (done or likely):
         return []
     return [

@@ -13,6 +13,7 @@ from sft.core.errors import ParamError, UserError
 from sft.core.kept_results import KeptResults
 from sft.core.params import Count, Integer, Number, Params
 from sft.core.row_schema import conversation
+from sft.distributed.shares import Sharing
 from sft.evaluation.metrics import OF_TEXTS, READERS
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS, MULTIPLE_CHOICE, TOOL_CALL
 from sft.tasks.task import Task
@@ -26,7 +27,8 @@ Example = dict[str, Any]  # a row of the pool: see EXAMPLES in sft.data.holdout
 
 class EvaluateParams(Params):
     """`evaluate`: examples a task that are answered, and how many have the likelihood of their references
-    taken, those answered in any case; decoding runs and their seed, temperature, prompts in a batch.
+    taken, those answered in any case; decoding runs and their seed, temperature, prompts in a batch, and
+    the devices that share the examples.
     """
 
     examples: Count
@@ -35,6 +37,7 @@ class EvaluateParams(Params):
     seed: Integer
     temperature: Number
     batch_size: Literal["auto"] | Count
+    devices: Count
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -101,10 +104,11 @@ def answer(
     rows: list[Example],
     params: EvaluateParams,
     kept: KeptResults | None = None,
+    sharing: Sharing | None = None,
 ) -> list[tuple["Prompt", list["Answer"]]]:
     """Answer a task's examples in every run; return each example's prompt and its answers, run by run.
 
-    Those that `kept` has are not generated again.
+    Those that `kept` has are not generated again; of those that are other ranks' by `sharing` there are none.
     `likelihood.encoded` has told before which examples the chat template refuses.
     """
     from sft.generation.generate import Answer, Prompt, generate
@@ -115,8 +119,12 @@ def answer(
         messages, tools = conversation({"messages": row["prompt"], "tools": row.get("tools")})
         prompts.append(Prompt(row["item"], prompt_ids(tokenizer, messages, tools)))
     answers: list[list[Answer]] = [[] for _ in prompts]
+    several = sharing is not None and sharing.ranks.count > 1  # then how many are ours is not known yet
     with tqdm(
-        total=len(rows) * params.runs, desc=f"answering {task.name}", unit="answer", mininterval=1
+        total=None if several else len(rows) * params.runs,
+        desc=f"answering {task.name}",
+        unit="answer",
+        mininterval=1,
     ) as progress:
         for batch in generate(
             model,
@@ -129,6 +137,7 @@ def answer(
             max_new_tokens=task.max_new_tokens,
             batch_size=params.batch_size,
             kept=kept,
+            sharing=sharing,
         ):
             for given in batch:
                 answers[given.prompt].append(given)

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from sft.core.errors import UserError
 from sft.core.kept_results import LIKELIHOODS, KeptResults, key_of
 from sft.core.row_schema import conversation
+from sft.distributed.shares import Sharing
 from sft.evaluation import tool_calls
 from sft.modeling.chat_template import (
     EMPTY_THOUGHT,
@@ -126,7 +127,6 @@ def _named(task: Task, example: dict[str, Any]) -> Iterator[None]:
         ) from error
 
 
-@torch.inference_mode()
 def likelihoods(
     model: Any, tokenizer: Any, rows: Sequence[Encoded], kept: KeptResults | None = None
 ) -> list[Likelihood]:
@@ -134,13 +134,27 @@ def likelihoods(
 
     What `kept` has is not computed, and what is computed it keeps, batch by batch.
     """
-    kept = kept or KeptResults()
-    sums = [0.0] * len(rows)
-    for places in _batches([len(row.ids) for row in rows]):
+    return of_sums(rows, sums(model, tokenizer, rows, kept or KeptResults(), Sharing()))
+
+
+def of_sums(rows: Sequence[Encoded], nats: Sequence[float]) -> list[Likelihood]:
+    """Return the likelihoods whose summed nats are these."""
+    return [Likelihood(total, len(row.counted), row.bytes) for total, row in zip(nats, rows, strict=True)]
+
+
+@torch.inference_mode()
+def sums(
+    model: Any, tokenizer: Any, rows: Sequence[Encoded], kept: KeptResults, sharing: Sharing
+) -> list[float]:
+    """Return each answer's summed nats, 0 for those that are other ranks' by `sharing`, batch by batch."""
+    found = [0.0] * len(rows)
+    batches = _batches([len(row.ids) for row in rows])
+    weights = [len(places) * max(len(rows[n].ids) for n in places) for places in batches]
+    for places in (batches[place] for place in sharing.own(weights)):
         key = key_of([[rows[n].ids, rows[n].counted.start, rows[n].counted.stop] for n in places])
         if (before := kept.get(LIKELIHOODS, key)) is not None:
             for n, nats in zip(places, before, strict=True):
-                sums[n] = nats
+                found[n] = nats
             continue
         start = time.perf_counter()
         longest = max(len(rows[n].ids) for n in places)
@@ -153,10 +167,10 @@ def likelihoods(
         for row, n in enumerate(places):
             targets = torch.tensor(rows[n].counted)
             scores = logits[row, (targets - 1).to(model.device)].float()
-            sums[n] = cross_entropy(scores, ids[row, targets].to(model.device), reduction="sum").item()
-        if all(math.isfinite(sums[n]) for n in places):  # else the weights are to be mended
-            kept.put(LIKELIHOODS, key, [sums[n] for n in places], time.perf_counter() - start)
-    return [Likelihood(nats, len(row.counted), row.bytes) for nats, row in zip(sums, rows, strict=True)]
+            found[n] = cross_entropy(scores, ids[row, targets].to(model.device), reduction="sum").item()
+        if all(math.isfinite(found[n]) for n in places):  # else the weights are to be mended
+            kept.put(LIKELIHOODS, key, [found[n] for n in places], time.perf_counter() - start)
+    return found
 
 
 def right_choices(examples: Sequence[dict[str, Any]], choices: Sequence[Sequence[Likelihood]]) -> list[float]:

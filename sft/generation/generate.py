@@ -6,6 +6,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from sft.core.kept_results import ANSWERS, KeptResults, key_of
+from sft.distributed.shares import Sharing
 from sft.generation import graph_decoder, transformers_generate
 from sft.generation.decoding import decode, until_stop
 from sft.generation.interface import BatchSize, Completion, Generator, Request
@@ -55,11 +56,13 @@ def generate(
     max_new_tokens: int,
     batch_size: BatchSize,
     kept: KeptResults | None = None,
+    sharing: Sharing | None = None,
 ) -> Iterator[list[Answer]]:
     """Yield the answers as they are generated, `batch_size` prompts of similar length and all runs at a time.
 
     A prompt is read once for all of its runs. `temperature` 0 is greedy, so runs are equal. What `kept` has
-    is not generated, and what is generated it keeps, group by group of the generator's.
+    is not generated, and what is generated it keeps, group by group of the generator's. `sharing` says which
+    of these are this rank's: it answers no others.
     Raises UserError where `batch_size` prompts do not fit the GPU's memory.
     """
     by_length = sorted(range(len(prompts)), key=lambda n: (-len(prompts[n].ids), prompts[n].item))
@@ -67,8 +70,10 @@ def generate(
         Request(n, prompts[n].ids, [key(seed, run, prompts[n].item) for run in range(runs)])
         for n in by_length
     ]
-    kept, generator = kept or KeptResults(), generator_for(model)
-    for group in generator.groups(model, requests, batch_size):
+    kept, generator, sharing = kept or KeptResults(), generator_for(model), sharing or Sharing()
+    groups = generator.groups(model, requests, batch_size, sharing.ranks.count)
+    weights = [sum(len(request.ids) + runs * max_new_tokens for request in group) for group in groups]
+    for group in (groups[place] for place in sharing.own(weights)):
         asked = [astuple(request) for request in group]
         name = key_of(asked, stop_ids, temperature, max_new_tokens)
         if (before := kept.get(ANSWERS, name)) is not None:

@@ -140,9 +140,12 @@ class SlotDecoder:
         self.active[begun] = True
 
 
-def groups(model: Any, requests: list[Request], batch_size: BatchSize) -> list[list[Request]]:
-    """Keep all requests together: which texts share a step depends on when the others have ended."""
-    return [requests] if requests else []
+def groups(model: Any, requests: list[Request], batch_size: BatchSize, ranks: int = 1) -> list[list[Request]]:
+    """Keep a rank's requests together: which texts share a step depends on when the others have ended.
+
+    Of several ranks each gets as many, of similar lengths.
+    """
+    return [group for rank in range(ranks) if (group := requests[rank::ranks])]
 
 
 @torch.inference_mode()

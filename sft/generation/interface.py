@@ -35,8 +35,10 @@ class Generator(Protocol):
         """Tell whether it can generate with this model, where and as it is loaded."""
         ...
 
-    def groups(self, model: Any, requests: list[Request], batch_size: BatchSize) -> list[list[Request]]:
-        """Divide the requests into groups, each of which `generate` is called with on its own.
+    def groups(
+        self, model: Any, requests: list[Request], batch_size: BatchSize, ranks: int
+    ) -> list[list[Request]]:
+        """Divide the requests into groups, each of which `generate` is called with on its own, in some rank.
 
         A group is what comes out the same to the bit whether other groups are generated or not: so what of
         them is finished can be kept. Of a part of a group that is not so: in 16 bits the last bits of a

@@ -18,8 +18,8 @@ def usable(model: Any) -> bool:
     return True
 
 
-def groups(model: Any, requests: list[Request], batch_size: BatchSize) -> list[list[Request]]:
-    """Divide the requests into batches."""
+def groups(model: Any, requests: list[Request], batch_size: BatchSize, ranks: int = 1) -> list[list[Request]]:
+    """Divide the requests into batches, the same for any number of ranks: so the texts are the same."""
     size = AUTO[model.device.type] if batch_size == "auto" else batch_size
     return [requests[start : start + size] for start in range(0, len(requests), size)]
 

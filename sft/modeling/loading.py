@@ -12,6 +12,8 @@ from sft.core.params import Params, Text
 from sft.fetch.uri import Address, parse
 from sft.modeling import cpu_speed, weights
 from sft.modeling.chat_template import end_of_turn
+from sft.modeling.first_import import import_transformers
+from sft.modeling.gpu_memory import fits_the_gpu
 from sft.modeling.quiet import quiet
 from sft.modeling.weights import LOCAL, stored_dtype
 
@@ -95,6 +97,7 @@ def load_tokenizer(resolved: Resolved) -> Any:
     is never that token: a model trained with it masked would not learn to stop.
     Raises UserError where the model has no fast tokenizer, chat template, end-of-turn or padding token.
     """
+    import_transformers()
     from transformers import AutoTokenizer
 
     with quiet(), readable(resolved, "tokenizer"):
@@ -139,7 +142,7 @@ def load_model(
     With `load_in_4bit` the weights are stored as 4-bit NF4 and computed in `dtype`. `attention` is the name
     that transformers' attention interface knows the implementation by.
     A line says so where bfloat16 is slow. Raises UserError for a device, a dtype or a quantization that
-    this machine has not, and for weights that are damaged or no safetensors.
+    this machine has not, for weights that are damaged, no safetensors, or too large for the GPU.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -159,7 +162,7 @@ def load_model(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, dtype),
         )
-    with quiet(), readable(resolved, "model"):
+    with quiet(), readable(resolved, "model"), fits_the_gpu(resolved.reference, load_in_4bit):
         model: Any = AutoModelForCausalLM.from_pretrained(
             resolved.path,
             dtype=getattr(torch, dtype),
@@ -168,7 +171,7 @@ def load_model(
             **LOCAL,
             **options,
         )
-    return model if load_in_4bit else model.to(device)
+        return model if load_in_4bit else model.to(device)
 
 
 def expanded(model: Any) -> Any:

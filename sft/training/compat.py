@@ -3,13 +3,37 @@
 tests/training/test_compat.py touches each, and says what to look at when a new version has moved it.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+
+RANDOM_STATE = "rng_state.pth"  # in a trainer's checkpoint
+
+# By these accelerate takes a process for one of several, whose batches it divides and whose model it wraps.
+DISTRIBUTED = (
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "PMI_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+)
+
+
+@contextmanager
+def as_one_process() -> Iterator[None]:
+    """Have the trainer take itself for the only one inside: the ranks' work is divided and added up by us."""
+    there = {name: os.environ.pop(name) for name in DISTRIBUTED if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(there)
 
 
 def use_one_gpu(config: Any) -> None:
@@ -40,6 +64,13 @@ def save_state(trainer: Any, folder: Path) -> None:
     trainer._save_scaler(str(folder))
     trainer._save_rng_state(str(folder))
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
+
+
+def random_state(trainer: Any) -> bytes:
+    """Return the state of all random numbers, as `save_state` writes it and the trainer reads it again."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer._save_rng_state(folder)
+        return (Path(folder) / RANDOM_STATE).read_bytes()
 
 
 def without_input_casting(model: Any) -> AbstractContextManager[None]:
@@ -82,6 +113,13 @@ def add(totals: "list[torch.Tensor]", terms: "list[torch.Tensor]") -> None:
     import torch
 
     torch._foreach_add_(totals, terms)
+
+
+def copy(targets: "list[torch.Tensor]", sources: "list[torch.Tensor]") -> None:
+    """Copy each of `sources` into its place in `targets`, in one launch."""
+    import torch
+
+    torch._foreach_copy_(targets, sources)
 
 
 def leave_new_memory_as_it_is() -> None:

@@ -39,6 +39,11 @@ def capturable_tokens(model: Any, dtype: str, micro_batches: MicroBatches) -> in
     return third >> low_bits << low_bits
 
 
+def _capture_mode() -> str:
+    """Return which threads' calls spoil a capture: not NCCL's, which looks after its own all the time."""
+    return "thread_local" if torch.distributed.is_initialized() else "global"
+
+
 class GraphRunner:
     """Passes over micro-batches of at most `limit` tokens, and `most_rows` rows of at most `longest` tokens.
 
@@ -151,7 +156,7 @@ class GraphRunner:
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=self.pool):
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode=_capture_mode()):
                 self._pass(packed)
         except RuntimeError as error:  # out of memory too: the pass itself was made before
             torch.cuda.set_stream(stream)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sft.distributed.ranks import ALONE, Ranks
 from sft.training import compat
 from sft.training.checkpoints import Checkpoints, Interrupted, Progress
 from sft.training.micro_batches import MicroBatches
@@ -23,14 +24,16 @@ class ValidationStopped(Exception):
 class Keeper:
     """What keeps one run's progress in `checkpoints`, and what it goes on from, `before` and its `folder`.
 
-    `begin` says how the run cuts its steps; the trainer then asks to `save` and `load`.
+    `begin` says how the run cuts its steps; the trainer then asks to `save` and `load`. Of several `ranks`
+    the first keeps the checkpoints, with the random numbers of all of them, and says when; the others' folder
+    is for what they get of it.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None) -> None:
-        self.checkpoints = checkpoints
+    def __init__(self, checkpoints: Checkpoints | None, ranks: Ranks = ALONE) -> None:
+        self.checkpoints, self.ranks = checkpoints, ranks
         self.folder: Path | None = None
         self.before: Progress | None = None
-        if checkpoints and (found := checkpoints.newest()):
+        if checkpoints and (found := _shared(checkpoints.newest(), checkpoints.folder, ranks)):
             self.folder, self.before = found
         self.stopped = False
         self._began = time.perf_counter()
@@ -65,15 +68,20 @@ class Keeper:
 
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 keeper._stepping = True
-                if keeper._stopping():
+                stopping, due = keeper.ranks.any(keeper.asked_to_stop(), keeper._due())
+                if stopping:
                     control.should_save = control.should_training_stop = keeper.stopped = True
-                elif keeper.checkpoints and keeper.checkpoints.due():
+                elif due:
                     control.should_save = True
 
         return WhenToSave()
 
+    def asked_to_stop(self) -> bool:
+        """Tell whether this rank has been asked to stop."""
+        return self.checkpoints is not None and self.checkpoints.stopping()
+
     def check_in_validation(self) -> None:
-        """Raise ValidationStopped where training is to stop."""
+        """Raise ValidationStopped, in all ranks, where training is to stop."""
         if self._stopping():
             raise ValidationStopped
 
@@ -89,12 +97,21 @@ class Keeper:
         """Write a checkpoint of the trainer's state after its last step."""
         from safetensors.torch import save_file
 
+        if not self.checkpoints:
+            return
+        others: list[bytes] = []
+        if self.ranks.count > 1:
+            self.ranks.check_equal([p for _, p in _trained(trainer.model)])
+            others = self.ranks.gather(compat.random_state(trainer))[1:]
+
         def write(folder: Path) -> None:
             weights = {name: p.detach().cpu().contiguous() for name, p in _trained(trainer.model)}
             save_file(weights, folder / WEIGHTS)
             compat.save_state(trainer, folder)
+            for rank, state in enumerate(others, 1):
+                (folder / _random_state_of(rank)).write_bytes(state)
 
-        if self.checkpoints:
+        if self.ranks.first:
             self.checkpoints.save(self._progress(trainer), write)
 
     def load(self, trainer: Any, folder: Path) -> None:
@@ -137,7 +154,11 @@ class Keeper:
         )
 
     def _stopping(self) -> bool:
-        return self.checkpoints is not None and self.checkpoints.stopping()
+        """Tell whether training is to stop: the same in all ranks, each of which has to ask."""
+        return self.ranks.any(self.asked_to_stop())[0]
+
+    def _due(self) -> bool:
+        return self.checkpoints is not None and self.ranks.first and self.checkpoints.due()
 
     def _check_before_the_first_step(self, state: Any) -> None:
         """Raise Interrupted where training is to stop, and no step of this run is to be saved."""
@@ -147,6 +168,27 @@ class Keeper:
 
 def _trained(model: Any) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _shared(found: tuple[Path, Progress] | None, folder: Path, ranks: Ranks) -> tuple[Path, Progress] | None:
+    """Have all ranks go on from what the first has found: the others, on any host, get it in `folder`.
+
+    There it is as the trainer reads it, with the rank's own random numbers.
+    """
+    if ranks.count == 1:
+        return found
+    files = {path.name: path.read_bytes() for path in found[0].iterdir()} if found and ranks.first else {}
+    files, progress = ranks.from_first((files, found[1] if found else None))
+    if progress is None or ranks.first:
+        return found
+    files[compat.RANDOM_STATE] = files[_random_state_of(ranks.rank)]
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder, progress
+
+
+def _random_state_of(rank: int) -> str:
+    return f"rng_state-{rank}.pth"
 
 
 def _going_on(before: Progress) -> str:

@@ -9,6 +9,7 @@ from sft.modeling.labels import Rows, loss_tokens
 from sft.modeling.packing import pack
 from sft.training import compat
 from sft.training.chunked_loss import Loss
+from sft.training.gradient_sum import GradientSum
 from sft.training.keeper import Keeper, ValidationStopped
 from sft.training.micro_batches import MicroBatches
 
@@ -44,10 +45,10 @@ def packed_trainer(
 ) -> Any:
     """Make the trainer class; `deterministic` has a GPU add up gradients in the same order every time.
 
-    A step's loss is the mean of `loss` over all of its loss tokens, however it is cut, and so is the
-    validation loss. What else a step is (optimizer, schedule, clipping, loss scaling, logs) is the
-    SFTTrainer's. Passes of `captured_tokens` at most, in rows of `longest` tokens at most, are replayed as
-    CUDA graphs. `keeper` saves and loads checkpoints.
+    A step's loss is the mean of `loss` over all of its loss tokens, however it is cut and shared out to
+    ranks, and so is the validation loss. What else a step is (optimizer, schedule, clipping, loss scaling,
+    logs) is the SFTTrainer's. Passes of `captured_tokens` at most, in rows of `longest` tokens at most, are
+    replayed as CUDA graphs. `keeper` saves and loads checkpoints.
     """
     import torch
     from trl import SFTTrainer
@@ -56,6 +57,7 @@ def packed_trainer(
 
     class PackedTrainer(compat.with_checkpoints(SFTTrainer, keeper.save, keeper.load)):  # type: ignore[misc]
         graph_runner: GraphRunner | None = None
+        gradient_sum: GradientSum | None = None
 
         def training_step(
             self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -64,9 +66,14 @@ def packed_trainer(
                 model.train()
             rows: Rows = inputs["rows"]
             count = sum(loss_tokens(row["labels"]) for row in rows)
-            if captured_tokens:
-                return self.captured_step(model, rows, count)
+            step = self.captured_step if captured_tokens else self.step
+            if micro_batches.ranks.count == 1:
+                return step(model, rows, count)
+            # Before the step, which may fill the memory.
+            self.gradient_sum = self.gradient_sum or GradientSum(micro_batches.ranks, model)
+            return self.gradient_sum(step(model, rows, count))
 
+        def step(self, model: Any, rows: Rows, count: int) -> torch.Tensor:
             def forward_backward(part: Rows) -> torch.Tensor:
                 packed = pack(part, self.args.device)
                 with self.accelerator.autocast():
@@ -118,10 +125,14 @@ def packed_trainer(
 
             @torch.no_grad()
             def forward(part: Rows) -> torch.Tensor:
-                keeper.check_in_validation()
+                if not part or keeper.asked_to_stop():
+                    return torch.zeros((), device=self.args.device)
                 with self.accelerator.autocast():
                     return loss(model, pack(part, self.args.device)) / count
 
-            return micro_batches.run(rows, forward, lambda: None), None, None
+            total = micro_batches.run(rows, forward, lambda: None)
+            keeper.check_in_validation()
+            micro_batches.ranks.add(total)
+            return total, None, None
 
     return PackedTrainer

@@ -81,6 +81,7 @@ class TrainProvenance:
     micro_batch: MicroBatchLog
     peak_memory_gib: float
     engine: str
+    devices: int
     device: str
     base_model: BaseModel
     versions: dict[str, str]
@@ -106,6 +107,7 @@ def record(
         params.batch_size,
         model,
         model_params.dtype,
+        params.devices,
     )
     rows_in_mix = len(mix.rows)
     return TrainProvenance(
@@ -135,6 +137,7 @@ def record(
         micro_batch=logs.micro_batch,
         peak_memory_gib=provenance.peak_memory_gib(),
         engine=params.engine,
+        devices=params.devices,
         device=provenance.device_name(),
         base_model=BaseModel(model_params.reference, base.revision, base.weights),
         versions=provenance.versions(),
@@ -165,7 +168,8 @@ def lines(
         said.append(f"resumed     at step {at}; the seconds are those of all its runs, up to there")
     if recorded.steady.tokens_per_second:
         used = recorded.steady.model_flop_utilisation
-        of_peak = f", {used:.0%} of the card's peak" if used else ""
+        cards = "card's" if params.devices == 1 else "cards'"
+        of_peak = f", {used:.0%} of the {cards} peak" if used else ""
         said.append(f"steady      {recorded.steady.tokens_per_second:,} tokens/s{of_peak}")
     said.append(f"rows seen   {distinct:,} of {rows:,} rows of the mix ({distinct / rows:.2%})")
     said += [f"{'':<12}{line}" for line in kinds_read.summary(recorded.kinds)]

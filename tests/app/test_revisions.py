@@ -40,11 +40,11 @@ def test_any_revision_s_adapter_comes_through_dvc(here: Repo) -> None:
     first = folder_bytes(here.path / ADAPTER)
     commit = here.git("rev-parse", "HEAD").strip()
     here.git("tag", "v1")
-    here.dvc("exp", "run", "--name", "other-seed", "--set-param", "train.seed=7", "train")
+    here.dvc_here("exp", "run", "--name", "other-seed", "--set-param", "train.seed=7", "train")
     other = folder_bytes(here.path / ADAPTER)
     assert other != first
     here.git("checkout", "--quiet", "--force", "HEAD")
-    here.dvc("checkout", "--force")
+    here.dvc_here("checkout", "--force")
     status = here.git("status", "--porcelain")
 
     for name, expected in (("v1", first), (commit[:9], first), ("main", first), ("other-seed", other)):

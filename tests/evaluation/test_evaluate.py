@@ -25,7 +25,9 @@ TASKS = [
     made("dialogue", max_new_tokens=4, holdout=1.0),
     made("question", max_new_tokens=5, holdout=1.0),
 ]
-PARAMS = EvaluateParams(examples=3, likelihood_examples=4, runs=2, seed=42, temperature=0.7, batch_size=2)
+PARAMS = EvaluateParams(
+    examples=3, likelihood_examples=4, runs=2, seed=42, temperature=0.7, batch_size=2, devices=1
+)
 
 
 @pytest.fixture(scope="module")

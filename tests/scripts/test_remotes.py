@@ -118,23 +118,23 @@ def test_a_run_beyond_the_lock_and_an_experiment_reach_another_clone(repo: Repo,
     repo.git("clone", "--quiet", "--bare", ".", "../origin")
     repo.git("remote", "add", "origin", "../origin")
     shorter = ("exp", "run", "mix", "-S", "data.filters.min_words=3")
-    assert ran(repo.dvc(*shorter, "--name", "shorter")) == ["mix"]
+    assert ran(repo.dvc_here(*shorter, "--name", "shorter")) == ["mix"]
     mixed = repo.lock()["mix"]["data/mix"]
-    repo.dvc("exp", "push", "origin", "shorter")
+    repo.dvc_here("exp", "push", "origin", "shorter")
     within(repo, push)
 
     clone = Repo(repo.path.parent / "origin", repo.wheels).clone(repo.path.parent / "clone")
     clone.extra_env = repo.extra_env
     within(clone, pull)
     assert clone.changed_stages() == set()
-    output = clone.dvc(*shorter)
+    output = clone.dvc_here(*shorter)
     assert (ran(output), from_cache(output)) == ([], ["mix"])
     assert clone.lock()["mix"]["data/mix"] == mixed
     assert clone.json("metrics/mix.json") == repo.json("metrics/mix.json")
 
     clone.git("reset", "--quiet", "--hard")
-    clone.dvc("exp", "pull", "origin", "shorter")
-    clone.dvc("exp", "apply", "shorter")
+    clone.dvc_here("exp", "pull", "origin", "shorter")
+    clone.dvc_here("exp", "apply", "shorter")
     assert clone.lock()["mix"]["data/mix"] == mixed
     assert clone.json("metrics/mix.json") == repo.json("metrics/mix.json")
 

@@ -144,7 +144,7 @@ def test_killed_after_the_commit(changed: Toy) -> None:
 
 def test_killed_while_an_experiment_is_applied(changed: Toy) -> None:
     changed.git("stash", "push", "--quiet", "--include-untracked")
-    changed.dvc(*EXP_RUN)
+    changed.dvc_here(*EXP_RUN)
     changed.git("reset", "--quiet", "--hard")
     changed.git("stash", "pop", "--quiet", "--index")
     changed.git("tag", "before", changed.git("stash", "create").strip())
@@ -197,7 +197,7 @@ def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stoppe
     merge = started.git("commit-tree", "HEAD^{tree}", "-m", "merge", *parents).strip()
     started.git("reset", "--soft", merge)
     started.path.with_name("store").mkdir()
-    started.dvc("remote", "add", "--local", "--default", "store", str(started.path.with_name("store")))
+    started.dvc_here("remote", "add", "--local", "--default", "store", str(started.path.with_name("store")))
     dvc = start(started, *EXP_RUN)
     before = started.run("git", "status", "--porcelain", ok=False).stdout, started.git("rev-parse", "HEAD")
     with started.here(), pytest.raises(UserError, match=rf"process {dvc.pid}: .*dvc exp run --name mine"):
@@ -219,10 +219,14 @@ def test_a_command_that_runs_is_left_alone_and_a_stage_without_its_dvc_is_stoppe
     assert not started.git("status", "--short") and started.clean()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("started", ["/bin/sh"], indirect=True)  # a worker's tasks, whatever shell they have
 def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue of two, its worker killed in the first; and a `--temp` run, killed."""
     for name, rate in (("one", "0.5"), ("two", "0.6")):
-        started.dvc("exp", "run", "--queue", "--name", name, "--set-param", f"train.learning_rate={rate}")
+        started.dvc_here(
+            "exp", "run", "--queue", "--name", name, "--set-param", f"train.learning_rate={rate}"
+        )
     start(started, "queue", "start")
     for process in processes(started):
         process.kill()
@@ -234,7 +238,7 @@ def test_temporary_copies_and_tasks_of_dead_workers(started: Toy, monkeypatch: p
     assert "Queued again, for the worker was dead: one. Go on: dvc queue start" in text
     assert "Go on: dvc exp run --temp -n mine -S train.learning_rate=0.7" in text
     assert not list((started.path / ".dvc/tmp/exps").rglob("tmp*/.dvc"))
-    status = started.dvc("queue", "status")
+    status = started.dvc_here("queue", "status")
     assert status.count("Queued") == 2 and "Running" not in status, LOOK_AT.format("queue/celery.py")
 
     # Two workers at once run them under their names, as they were queued, and as if one after the other.
@@ -297,5 +301,6 @@ def test_what_uses_dvc_as_a_library_is_seen_and_a_number_that_is_used_again_is_n
 def test_dvc_s_commands_and_no_others() -> None:
     assert is_dvc(["/usr/bin/python3", "/venv/bin/dvc", "repro"])
     assert is_dvc(["python", "-m", "dvc", "repro"]) and is_dvc(["dvc", "repro"])
+    assert is_dvc(["python", "-m", "scripts.experiment_in_copy", "--name", "a"])
     assert not is_dvc(["python", "-m", "stages.train"])
     assert not is_dvc(["vim", "notes", "dvc"]) and not is_dvc(["grep", "-r", "dvc"])

@@ -60,14 +60,14 @@ def test_what_cannot_be_had_stays_and_is_said(toy: Toy) -> None:
 
 
 def test_a_clone_restores_from_the_remote(toy: Toy, tmp_path: Path) -> None:
-    toy.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    toy.dvc_here("remote", "add", "--default", "store", str(tmp_path / "store"))
     toy.commit("remote")
-    toy.dvc("push")
+    toy.dvc_here("push")
     clone = Toy(toy.clone(tmp_path / "clone").path, toy.wheels)
     assert "As dvc.lock has them: the outputs of check, mix, train, evaluate, plot." in restored(clone)
     assert clone.clean()
     # A remote that cannot be read (here: its package is missing): said, and nothing that is here is lost.
-    clone.dvc("remote", "modify", "--local", "store", "url", "gs://bucket")
+    clone.dvc_here("remote", "modify", "--local", "store", "url", "gs://bucket")
     shutil.rmtree(clone.path / ".dvc/cache")
     text = restored(clone)
     assert "Not all could be fetched from the remote `store`: " in text

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from scripts.study import set_params
+from scripts.study_runs import set_params
 from sft.core.params import load
 from stages.paths import BASE, EVALUATION, EXTRA, VALIDATION
 from tests.pipeline_repo import Repo, from_cache, ran, wait_for
+from tests.shortened import forget
 
 STUDY = (
     *("python", "-m", "scripts.study", "--sizes", "60", "90", "--replicates", "1"),
@@ -31,8 +32,10 @@ def test_a_param_is_replaced(tmp_path: Path, value: object) -> None:
     assert load(path) == {"data": {"weights": value}}
 
 
+@pytest.mark.long
 def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
-    repo.set_params({"plot.dpi": 41})  # a change that is not committed is a part of every run
+    forget(repo, last="evaluate")  # a study draws its own figure
+    repo.set_params({"train.max_refused": 0.5})  # a change that is not committed is a part of every run
     before = (repo.path / "params.yaml").read_bytes()
     kept = repo.path / "kept.log"
     with kept.open("w") as file:
@@ -63,7 +66,7 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     assert all(0 < int(row["distinct_rows_seen"]) <= int(row["data.size"]) for row in table)
     for name in NAMES:
         run = repo.path / "study" / "runs" / name
-        assert json.loads((run / "params.yaml").read_text())["plot"]["dpi"] == 41
+        assert json.loads((run / "params.yaml").read_text())["train"]["max_refused"] == 0.5
         written = {path.name for path in (run / "metrics").iterdir()}
         assert written == {"mix.json", "train.json", "evaluate.json"}
         assert repo.json(f"study/runs/{name}/metrics/mix.json")["rows"] == int(name.split("-")[-2])
@@ -87,7 +90,7 @@ def test_a_study_killed_half_way_goes_on(repo: Repo) -> None:
     assert fault.returncode == 1 and "evaluate.csv: cannot be read" in fault.stderr
 
     # Other code is another study; but what the change does not concern comes from the run cache.
-    with (repo.path / "sft" / "plotting" / "pipeline.py").open("a") as file:
+    with (repo.path / "sft" / "mixing" / "mix.py").open("a") as file:
         file.write("# A remark.\n")
     fault = repo.run(*STUDY[:5], "9M", *STUDY[6:], "--out", "other", ok=False)
     printed = fault.stdout

@@ -9,14 +9,16 @@ import threading
 import pytest
 from filelock import FileLock
 
-from scripts import study_without_dvc
+from scripts import at_once, study_without_dvc
 from sft.core.errors import UserError
 from sft.study.results import Inputs
 from tests.pipeline_repo import Repo, wait_for
 
-RUNS = ("python", "-m", "scripts.study_without_dvc", "study", "--sizes", "100", "0.12k", "--replicates", "1")
+HERE = ("study_without_dvc", "study", "--sizes", "100", "0.12k", "--replicates", "1")
+RUNS = ("python", "-m", f"scripts.{HERE[0]}", *HERE[1:])
 
 
+@pytest.mark.long
 def test_runs(repo: Repo) -> None:
     study = repo.path / "study"
     small, large = study / "100-0", study / "0.12k-0"
@@ -26,16 +28,18 @@ def test_runs(repo: Repo) -> None:
         result.returncode == 1 and "9M-0: stages.mix failed: error: params.yaml: data.size" in result.stderr
     )
     before = (small / "metrics" / "evaluate.json").stat().st_mtime_ns
-    printed = repo.run(*RUNS, "--jobs", "2").stdout
+    devices = "0,0" if shutil.which("nvidia-smi") else "5,7"
+    printed = repo.run(*RUNS, "--devices", devices).stdout
     assert "100-0: finished\n" in printed and "0.12k-0 ..." in printed
     assert (small / "metrics" / "evaluate.json").stat().st_mtime_ns == before
     assert (large / "models" / "adapter").is_dir() and not (large / "data" / "mix").exists()
-    assert "rows seen" in (large / "log.txt").read_text()
+    log = (large / "log.txt").read_text()
+    assert "rows seen" in log and log.count(f" of SFT_DEVICES={devices}\n") == 2  # trained and evaluated
     # The first run is the repository's own run.
     assert (small / "data/answers/evaluate.jsonl").read_bytes() == (
         repo.path / "data/answers/evaluate.jsonl"
     ).read_bytes()
-    assert repo.run(*RUNS).stdout == "100-0: finished\n0.12k-0: finished\n"
+    assert repo.script(*HERE).stdout == "100-0: finished\n0.12k-0: finished\n"
     text = repo.script("compare", "study/100-0", "study/0.12k-0").stdout
     assert "| data.size 100 | study/100-0 | " in text and "| data.size 0.12k | study/0.12k-0 | " in text
 
@@ -50,13 +54,13 @@ def test_runs(repo: Repo) -> None:
     # Other params are another study: nothing of the old one is taken for theirs, and nothing is lost.
     params = (small / "params.yaml").read_text()
     repo.set_params({"train.learning_rate": 1e-3})
-    fault = repo.run(*RUNS, ok=False)
+    fault = repo.script(*HERE, ok=False)
     assert fault.returncode == 1 and "study-base: a run of other params." in fault.stderr
     assert (small / "params.yaml").read_text() == params
-    fault = repo.run(*RUNS, "--condition", "train.bugdet=3 steps", ok=False)
+    fault = repo.script(*HERE, "--condition", "train.bugdet=3 steps", ok=False)
     assert fault.stderr == "error: params.yaml: train.bugdet: no such param. Is it misspelt?\n"
     shutil.rmtree(repo.path / "data" / "holdout")
-    assert repo.run(*RUNS, ok=False).stderr.startswith("error: data/holdout: no such folder.")
+    assert repo.script(*HERE, ok=False).stderr.startswith("error: data/holdout: no such folder.")
 
 
 def test_ctrl_c_begins_no_more_runs(repo: Repo) -> None:
@@ -84,12 +88,12 @@ def test_ctrl_c_begins_no_more_runs(repo: Repo) -> None:
 def test_an_interrupted_study_begins_no_further_stage(tmp_path, monkeypatch) -> None:
     """A run whose stage has ended when Ctrl-C comes, in another thread, does not go on to the next."""
     monkeypatch.setattr(study_without_dvc, "inputs", lambda: Inputs({}, {}))
-    monkeypatch.setattr(study_without_dvc, "_INTERRUPTED", threading.Event())
+    monkeypatch.setattr(at_once, "interrupted", threading.Event())
     commands = []
 
     def ended_and_interrupted(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         commands.append(command[-1])
-        study_without_dvc._INTERRUPTED.set()
+        at_once.interrupted.set()
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(study_without_dvc.subprocess, "run", ended_and_interrupted)

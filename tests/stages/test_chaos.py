@@ -4,12 +4,10 @@
 """
 
 import random
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from benchmarks.chaos import verdict
 from benchmarks.chaos.chain import ChainRun, Report
@@ -18,6 +16,7 @@ from benchmarks.chaos.plan import Chain, Moment
 from benchmarks.chaos.processes import Means
 from benchmarks.chaos.repository import Repository
 from tests.pipeline_repo import STAGES, Repo
+from tests.shortened import forget
 
 KILL_DVC, TERMINATE_DVC = Means(signal.SIGKILL, "dvc"), Means(signal.SIGTERM, "dvc")
 KILL_ALL, TERMINATE_STAGE = Means(signal.SIGKILL, "group"), Means(signal.SIGTERM, "stage")
@@ -25,27 +24,6 @@ KILL_ALL, TERMINATE_STAGE = Means(signal.SIGKILL, "group"), Means(signal.SIGTERM
 TRAINS, ANSWERS = r"training:[^\r\n]*\| [1-9]\d*/", r"answering \w+:"
 INTERVAL = 0.2  # seconds between two checkpoints
 LONGER = {"train.budget": "150 steps", "train.validation_every": 50}
-
-
-def forget(repo: Repo, *stages: str, last: str = "plot") -> None:
-    """Take away what these stages have written, and every memory of their having run.
-
-    The pipeline then ends with the stage `last`: those after it would only cost time.
-    """
-    shutil.rmtree(repo.path / ".dvc/cache/runs")
-    beyond = STAGES[STAGES.index(last) + 1 :]
-    yaml = YAML()
-    for name, left_out in (("dvc.lock", {*stages, *beyond}), ("dvc.yaml", beyond)):
-        document = yaml.load(repo.path / name)
-        for stage in left_out:
-            del document["stages"][stage]
-        with (repo.path / name).open("w") as file:
-            yaml.dump(document, file)
-    for stage in stages:
-        for output in repo.lock("HEAD")[stage]:
-            path = repo.path / output
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    repo.commit(f"without {stages}")
 
 
 def killed(repo: Repo, kind: str, expected: Outcome, *moments: Moment, params: dict | None = None) -> Report:
@@ -63,12 +41,13 @@ def killed(repo: Repo, kind: str, expected: Outcome, *moments: Moment, params: d
     return report
 
 
+@pytest.mark.long
 def test_training_killed_twice_goes_on(built: Repo, repo: Repo, tmp_path: Path) -> None:
     undisturbed = built.copy(tmp_path / "undisturbed")
     for each in (undisturbed, repo):
         forget(each, "train", last="baseline")
         each.set_params(LONGER)
-    undisturbed.dvc("repro")
+    undisturbed.dvc_here("repro")
     expected = outcome(undisturbed.path)
     report = killed(
         repo,
@@ -81,6 +60,7 @@ def test_training_killed_twice_goes_on(built: Repo, repo: Repo, tmp_path: Path) 
     assert 0 < first.went_on_from < second.went_on_from < 150
 
 
+@pytest.mark.long
 def test_an_experiment_killed_and_rescued(built: Repo, repo: Repo) -> None:
     of_all = outcome(built.path)
     forget(repo, "evaluate", last="evaluate")
@@ -92,6 +72,7 @@ def test_an_experiment_killed_and_rescued(built: Repo, repo: Repo) -> None:
     assert report.refused == 0 and report.went_on == 1
 
 
+@pytest.mark.long
 def test_a_temporary_run_killed(built: Repo, repo: Repo) -> None:
     expected = outcome(built.path)
     forget(repo, "standardize", "mix")

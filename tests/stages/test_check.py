@@ -30,7 +30,7 @@ def test_a_param_at_fault_costs_no_output(repo: Repo) -> None:
         assert all(path.exists() for path in made) and repo.lock() == lock
 
     repo.git("checkout", "params.yaml")
-    output = repo.dvc("repro")
+    output = repo.dvc_here("repro")
     assert "Stage 'check' is cached - skipping run" in output and "Running stage" not in output
     assert repo.git("status", "--porcelain") == "" and repo.lock() == lock
 

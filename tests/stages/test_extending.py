@@ -52,6 +52,7 @@ def extended(repo: Repo) -> Repo:
     return repo
 
 
+@pytest.mark.long
 def test_a_metric_and_a_task(extended: Repo) -> None:
     before = extended.lock()
     # The mix looks anew whether it shares words with an example; it is the same, and nothing is trained.

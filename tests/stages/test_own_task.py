@@ -88,6 +88,7 @@ def own(repo: Repo) -> Repo:
     return repo
 
 
+@pytest.mark.long
 def test_from_a_file_to_the_verdict_by_the_readme(own: Repo) -> None:
     write(own, extraction(300))
     block = commands()
@@ -168,6 +169,7 @@ def choosing(count: int) -> Iterator[dict[str, Any]]:
         yield {"question": f"Where is street {number}?", "choices": choices, "answer": choices[0]}
 
 
+@pytest.mark.long
 def test_nine_tasks_without_the_dictionary_one_of_them_by_tool_calls(repo: Repo) -> None:
     """An embedded source and its task taken out, six tasks of one's own beside the three that are left."""
     (repo.path / "tiny-model/chat_template.jinja").write_text(CALLING, encoding="utf-8")

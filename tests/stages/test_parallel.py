@@ -1,5 +1,6 @@
 """Experiments at the same time: what they share stays whole, and each has the results that it has alone."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -46,14 +47,20 @@ def test_two_in_temporary_copies_with_an_empty_download_cache(repo: Repo, tmp_pa
     assert not list((tmp_path / "downloads").rglob("*.partial"))
 
 
-# Python runs this at its start: a process of the stage train waits there until two are.
-TOGETHER = """import os, pathlib, sys, time
-if sys.orig_argv[1:3] == ["-m", "stages.train"]:
+# Python runs this at its start: a process of the stage train waits there for another one, and again at its
+# end, where it still has its device.
+TOGETHER = """import atexit, os, pathlib, sys, time
+
+def wait(moment):
     there = pathlib.Path(os.environ["TOGETHER"])
-    (there / str(os.getpid())).touch()
+    (there / f"{os.getpid()}.{moment}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     deadline = time.monotonic() + 120
-    while len(list(there.iterdir())) < 2 and time.monotonic() < deadline:
+    while len(list(there.glob(f"*.{moment}"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
+
+if sys.orig_argv[1:3] == ["-m", "stages.train"]:
+    wait("begun")
+    atexit.register(wait, "ended")
 """
 
 
@@ -66,13 +73,17 @@ def workers(repo: Repo) -> Iterator[Repo]:
             process.kill()
 
 
+@pytest.mark.long
 def test_two_workers_of_a_queue_train_the_same_at_once(workers: Repo, tmp_path: Path) -> None:
-    """Both have the same unfinished work to keep, and write the same adapter into DVC's cache."""
+    """Both have the same work to keep, write the same adapter into DVC's cache, and see one device each."""
     repo, alone = workers, workers.lock()
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(TOGETHER)
     (tmp_path / "together").mkdir()
     repo.extra_env |= {"PYTHONPATH": str(tmp_path / "site"), "TOGETHER": str(tmp_path / "together")}
+    # On the processor, where there is none of them; on the first GPU, as alone, where there is one.
+    devices = ["0", "0"] if shutil.which("nvidia-smi") else ["5", "7"]
+    repo.extra_env["SFT_DEVICES"] = ",".join(devices)
     for name, dpi in (("a", 41), ("b", 42)):
         # A param of train that changes nothing of what it makes, and one that makes two experiments of it.
         changes = ("-S", "train.max_refused=0.5", "-S", f"plot.dpi={dpi}")
@@ -84,7 +95,8 @@ def test_two_workers_of_a_queue_train_the_same_at_once(workers: Repo, tmp_path: 
     while len(repo.git("for-each-ref", "refs/exps/*/*/?").split("\n")) < 3 and time.monotonic() < deadline:
         time.sleep(0.3)
     a, b = (outputs(repo, name) for name in "ab")
-    assert len(list((tmp_path / "together").iterdir())) == 2
+    assert len(list((tmp_path / "together").glob("*.begun"))) == 2
+    assert sorted(path.read_text() for path in (tmp_path / "together").glob("*.ended")) == devices
     for path in ("models/adapter", "metrics/train.json", "plots/train_loss.csv"):
         assert a["train"][path] == b["train"][path] == alone["train"][path]
     for name, dpi in (("a", 41), ("b", 42)):

@@ -16,6 +16,7 @@ def mix_ids(repo: Repo) -> list[str]:
     return shards.read(repo.path / "data/mix", ["id", "rank"]).sort_by("rank")["id"].to_pylist()
 
 
+@pytest.mark.long
 def test_sizes_to_and_fro(repo: Repo) -> None:
     """DVC's run cache must not hand back the mix of another size."""
     small = mix_ids(repo)
@@ -23,7 +24,7 @@ def test_sizes_to_and_fro(repo: Repo) -> None:
     assert ran(repo.dvc_here("exp", "run", "--set-param", "data.size=300")) == AFTER_SIZE
     large, large_lock = mix_ids(repo), repo.lock()
     assert len(set(large)) == 300 and large[:100] == small
-    rows = repo.run("dvc", "metrics", "diff", "--json").stdout
+    rows = repo.dvc_here("metrics", "diff", "--json")
     assert '"rows": {"old": 100, "new": 300, "diff": 200}' in rows
 
     output = repo.dvc_here("exp", "run", "--set-param", "data.size=100")
@@ -91,10 +92,10 @@ def test_a_changed_param_runs_what_depends_on_it(repo: Repo) -> None:
 
 
 def test_a_comment_or_nothing_changed_runs_nothing(repo: Repo) -> None:
-    assert "up to date" in repo.dvc("repro")
+    assert "up to date" in repo.dvc_here("repro")
     params = repo.path / "params.yaml"
     params.write_text("# A remark.\n" + params.read_text().replace("\ndata:\n", "\ndata:  # another\n"))
-    output = repo.dvc("repro")
+    output = repo.dvc_here("repro")
     assert ran(output) == [] and "up to date" in output
 
 
@@ -120,7 +121,7 @@ def test_a_changed_module_concerns_the_stages_that_import_it(
 
 def test_a_changed_module_runs_its_stages_and_no_more_if_they_write_the_same(repo: Repo) -> None:
     add_comment(repo, "mixing/mix")
-    assert ran(repo.dvc("repro")) == ["standardize", "mix"]
+    assert ran(repo.dvc_here("repro")) == ["standardize", "mix"]
 
 
 def add_comment(repo: Repo, module: str) -> None:
@@ -128,6 +129,7 @@ def add_comment(repo: Repo, module: str) -> None:
         file.write("# A remark.\n")
 
 
+@pytest.mark.long
 def test_a_run_from_scratch_elsewhere_gives_the_same(built: Repo, tmp_path: Path) -> None:
     other = built.clone(tmp_path / "another" / "place")
     other.extra_env = {"PYTHONHASHSEED": "7", "SFT_CACHE": str(tmp_path / "downloads")}
@@ -150,7 +152,7 @@ def test_a_run_from_scratch_elsewhere_gives_the_same(built: Repo, tmp_path: Path
 def test_what_changed_is_shown_in_few_lines(repo: Repo) -> None:
     """Of four tasks, as the default has: results, and nothing of what they cost."""
     repo.dvc_here("exp", "run", "--set-param", "train.learning_rate=5e-3")
-    lines = repo.run("dvc", "metrics", "diff").stdout.splitlines()
+    lines = repo.dvc_here("metrics", "diff").splitlines()
     assert len(lines) <= 30
     assert any("average.bits_per_byte" in line for line in lines)
     assert not [line for line in lines if re.search("second|version|device|memory", line)]
@@ -162,12 +164,12 @@ def test_dvc_s_own_plots_take_every_file(repo: Repo) -> None:
 
 
 def test_a_second_clone_pulls_and_runs_nothing(repo: Repo, tmp_path: Path) -> None:
-    repo.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
-    repo.dvc("push")
+    repo.dvc_here("remote", "add", "--default", "store", str(tmp_path / "store"))
+    repo.dvc_here("push")
     repo.commit()
     other = repo.clone(tmp_path / "clone")
-    other.dvc("pull")
-    output = other.dvc("repro")
+    other.dvc_here("pull")
+    output = other.dvc_here("repro")
     assert ran(output) == from_cache(output) == [] and "up to date" in output
     assert mix_ids(other) == mix_ids(repo) and other.git("status", "--porcelain") == ""
 
@@ -178,5 +180,5 @@ def test_a_stage_run_by_hand_leaves_the_cache_whole(repo: Repo) -> None:
     assert repo.stage("mix") is None
     assert len(mix_ids(repo)) == 50
     repo.set_params({"data.size": 100})
-    repo.dvc("checkout", "--force")
+    repo.dvc_here("checkout", "--force")
     assert len(mix_ids(repo)) == 100

@@ -163,6 +163,22 @@ def test_forked_processes_leave_the_line_to_the_stage(tmp_path):
     assert ended(process) == (130, "", "stopped by Ctrl-C\n")
 
 
+def test_a_forked_process_ends_by_the_signal_itself(tmp_path):
+    """A handler in Python may be kept by a wait for a lock for ever, as in a Pool that is terminated."""
+    body = """
+    import multiprocessing
+    begun()
+    for wait in (0, 0.2):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,))
+        child.start()
+        time.sleep(wait)
+        child.terminate()
+        child.join()
+        print(child.exitcode)
+    """
+    assert ended(start(tmp_path, body))[1].split()[:2] == [str(-signal.SIGTERM)] * 2
+
+
 # The part of DVC: it sets the variable for what it runs, here through a shell that stays.
 DVC = """
 import os, subprocess, sys

@@ -4,6 +4,7 @@ A test that fails after an update says what to look at in the new version.
 """
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,31 @@ def test_the_number_of_gpus(tmp_path):
     assert config.n_gpu == 4 and config.train_batch_size == 4 * config.per_device_train_batch_size, look
     compat.use_one_gpu(config)
     assert config.n_gpu == 1 and config.train_batch_size == config.per_device_train_batch_size, look
+
+
+def test_a_rank_is_one_process_to_the_trainer(tmp_path, monkeypatch):
+    """Whose batches it would divide, and whose model it would wrap."""
+    look = "accelerate.PartialState: by what does it take a process for one of several now?"
+    from accelerate import PartialState
+    from torch import distributed
+
+    told = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**told, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        PartialState._reset_state()
+        with compat.as_one_process():
+            state = PartialState(cpu=True)
+            assert not state.use_distributed and state.distributed_type == "NO", look
+            assert not {"LOCAL_RANK", "WORLD_SIZE"} & set(os.environ), look
+        PartialState._reset_state()
+        assert PartialState(cpu=True).distributed_type != "NO", look
+        assert {name: os.environ[name] for name in told} == told
+    finally:
+        PartialState._reset_state()
+        distributed.destroy_process_group()
 
 
 def test_lora_without_casting_its_inputs(lora):
@@ -76,6 +102,8 @@ def test_sums_of_many_tensors_in_one_launch():
     totals, terms = [torch.ones(2), torch.ones(3)], [torch.ones(2), 2 * torch.ones(3)]
     compat.add(totals, terms)
     assert [t.tolist() for t in totals] == [[2, 2], [3, 3, 3]], "torch._foreach_add_"
+    compat.copy(totals, terms)
+    assert [t.tolist() for t in totals] == [[1, 1], [2, 2, 2]], "torch._foreach_copy_"
     compat.zero(totals)
     assert all(not t.any() for t in totals), "torch._foreach_zero_"
 
@@ -120,6 +148,7 @@ def test_a_trainer_s_checkpoints(tmp_path):
 
     def save(trainer):
         compat.save_state(trainer, tmp_path)
+        assert compat.random_state(trainer) == (tmp_path / compat.RANDOM_STATE).read_bytes(), look
         happened.append("saved")
 
     trainer_class = compat.with_checkpoints(Trainer, save, lambda _, folder: happened.append(folder))
@@ -139,7 +168,7 @@ def test_a_trainer_s_checkpoints(tmp_path):
         return trainer.state.global_step
 
     assert train() == 2 and happened == ["saved", "saved"], look
-    parts = {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
+    parts = {"optimizer.pt", "scheduler.pt", compat.RANDOM_STATE, "trainer_state.json"}
     assert {path.name for path in tmp_path.iterdir()} - {"own"} == parts, look
     assert not list((tmp_path / "own").rglob("*.safetensors")), look
     happened.clear()

@@ -27,6 +27,7 @@ LORA = LoraParams(r=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj",
 PARAMS = TrainParams(
     engine="trl",
     seed=42,
+    devices=1,
     budget="3 steps",
     batch_size=4,
     micro_batch=2,

@@ -19,6 +19,7 @@ class Engine(Protocol):
     """What an engine's module offers. It imports nothing heavy before `prepare` is called."""
 
     can_capture_graphs: bool  # whether its forward and backward pass never make the host wait for the GPU
+    trains_on_several_devices: bool
 
     def prepare(self) -> None:
         """Do what must come before torch, transformers, peft and trl are imported.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sft.modeling.packing import Packed
 
 can_capture_graphs = True
+trains_on_several_devices = True
 
 
 def prepare() -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.core.errors import ParamError
 from sft.modeling import weights
+from sft.modeling.gpu_memory import fits_the_gpu
 from sft.modeling.loading import ModelParams, Resolved
 from sft.training import compat
 from sft.training.lora import LoraParams, check_targets
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from sft.modeling.packing import Packed
 
 can_capture_graphs = False  # its forward takes the rows' lengths to the host
+trains_on_several_devices = (
+    False  # it patches the trainer for torchrun in ways that nobody has tried with ours
+)
 
 
 def prepare() -> None:
@@ -46,16 +50,17 @@ def load(base: Resolved, params: ModelParams, lora: LoraParams, max_length: int,
     from unsloth import FastLanguageModel
 
     weights.check(base.path, base.reference)
-    model, _ = FastLanguageModel.from_pretrained(
-        model_name=str(base.path),
-        max_seq_length=max_length,
-        dtype=getattr(torch, params.dtype),
-        load_in_4bit=params.load_in_4bit,
-        # Without it a 4-bit load is sent to another repository, and the pinned revision is dropped.
-        use_exact_model_name=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    with fits_the_gpu(base.reference, params.load_in_4bit):
+        model, _ = FastLanguageModel.from_pretrained(
+            model_name=str(base.path),
+            max_seq_length=max_length,
+            dtype=getattr(torch, params.dtype),
+            load_in_4bit=params.load_in_4bit,
+            # Without it a 4-bit load is sent to another repository, and the pinned revision is dropped.
+            use_exact_model_name=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
     check_targets(model, lora.target_modules)
     return FastLanguageModel.get_peft_model(
         model,
