@@ -21,7 +21,7 @@ from sft.core.params import Params, Share, Text, mapping, section
 from sft.core.row_schema import MESSAGES, SCHEMA
 from sft.core.shards import bits_for
 from sft.core.workers import Workers, engine
-from sft.data import account, rejects, staged_sources
+from sft.data import account, rejects, staged_rows, staged_sources
 from sft.data.contamination import REASONS, Examples
 from sft.data.evaluation_pool import evaluation_pool
 from sft.data.final_shards import Wanted, Written, write
@@ -65,28 +65,28 @@ def hold_out(
     tables = {uri: source.light for uri, source in staged.items()}
 
     def rows_of(uri: str, rows: pa.Table, names: Sequence[str]) -> pa.Table:
-        return staged_sources.rows_of(staged[uri], rows[SEQ], names, workers)
+        return staged_rows.rows_of(staged[uri], rows[SEQ], names, workers)
 
     evaluation = evaluation_pool(tables, tasks, params.holdout.seed, rows_of)
     examples = Examples(evaluation)
-    clean = clean_all(tables, evaluation, lambda uri: staged_sources.matches(staged[uri], examples, workers))
+    clean = clean_all(tables, evaluation, lambda uri: staged_rows.matches(staged[uri], examples, workers))
     base, extra = joined(clean, params.base), joined(clean, params.extra)
     check_left(base, clean, params.base)
     trained_on = dict.fromkeys([*params.base, *params.extra])
     learnt = [task for task in tasks if task.source in trained_on]
     others = [clean[uri].rows for uri in dict.fromkeys(params.base) if uri not in of_tasks]
     left = split(base, extra, forms(tables, clean, learnt), params.holdout, others)
-    validation = staged_sources.whole(left.validation, staged, VALIDATION, workers)
+    validation = staged_rows.whole(left.validation, staged, VALIDATION, workers)
+    of_base, of_extra = write_left(params, left, staged, held_out(evaluation, validation), workers)
     write_parquet(paths.EVALUATION, evaluation)
     write_parquet(paths.VALIDATION, validation)
-    of_base, of_extra = write_left(params, left, staged, held_out(evaluation, validation), workers)
 
     metrics: account.Metrics = {
         "base_rows": of_base.rows,
         "extra_rows": of_extra.rows,
-        "rejects": sum(rejects.count(source.rejects) for source in staged.values()),
-        "dropped_columns": sum(len(source.dropped) for source in staged.values()),
-        "ends_on_user": sum(source.ends_on_user for source in staged.values()),
+        "rejects": sum(source.account.lost for source in staged.values()),
+        "dropped_columns": sum(len(source.account.dropped) for source in staged.values()),
+        "ends_on_user": sum(source.account.ends_on_user for source in staged.values()),
         "contaminated": {
             reason: sum(clean[uri].contaminated[reason] for uri in trained_on) for reason in REASONS
         },
@@ -176,9 +176,9 @@ def addresses(params: StandardizeParams, tasks: list[Task]) -> list[str]:
 
 def write_rejects(staged: dict[str, Staged], max_rejects: float) -> None:
     """Write the rejects of all sources, and check each source's share of them."""
-    rejects.write(paths.REJECTS, [reject for source in staged.values() for reject in source.rejects])
+    rejects.write(paths.REJECTS, [reject for source in staged.values() for reject in source.account.rejects])
     for uri, source in staged.items():
-        rejects.check(uri, source.rejects, len(source.light), max_rejects, paths.REJECTS)
+        rejects.check(uri, source.account.rejects, len(source.light), max_rejects, paths.REJECTS)
 
 
 def check_tracked(uri: str) -> None:

@@ -11,11 +11,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+import psutil
 import pyarrow as pa
 
 from sft.core.errors import UserError
+
+MEMORY = 1 << 30  # bytes that a process may take
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -66,8 +70,24 @@ class LocalWorkers:
 
 
 def cores() -> int:
-    """Return how many processes work at once: one where processes cannot be forked."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    """Return how many processes work at once: one a core, as far as there is memory for them.
+
+    One where processes cannot be forked.
+    """
+    if sys.platform != "linux":
+        return 1
+    return max(1, min(len(os.sched_getaffinity(0)), _free_memory() // MEMORY))
+
+
+def _free_memory() -> int:
+    """Return the bytes of memory that are free, on this machine and within the container's limit."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())  # "max" where there is none
+        return min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return free
 
 
 _function: Callable  # in a process that works for another

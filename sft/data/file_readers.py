@@ -66,7 +66,8 @@ def _readable(label: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnreadableFile(
+        # With a number it is the system's, and may be gone the next time; without one a library's, of damage.
+        raise (UserError if error.errno else UnreadableFile)(
             f"{label}: cannot be read: {error}. Check the disk and the permissions."
         ) from error
 

@@ -25,6 +25,7 @@ TEXT = 1 << 26
 # Parts of a number in `seq`: of the source, of the part of its files, of the row in it.
 _PART_BITS, _ROW_BITS = 24, 32
 SOURCE_SHIFT = _PART_BITS + _ROW_BITS
+MOST_SOURCES = 1 << (63 - SOURCE_SHIFT)
 _SMALL = set(SCHEMA.names) - {"messages", "tools"}
 
 
@@ -65,8 +66,8 @@ class PieceWriter:
     """Writes rows to pieces as they come; `size` counts the bytes of their texts, `pieces` are the files."""
 
     def __init__(self, folder: Path, source: int, part: int, bits: int) -> None:
-        if source >= 1 << (63 - SOURCE_SHIFT) or part >= 1 << _PART_BITS:
-            raise UserError("There are too many sources, or files in one. Join some of them.")
+        if part >= 1 << _PART_BITS:
+            raise UserError(f"A source has more than {part:,} files, or parts of some. Join some of them.")
         self.folder, self.source, self.part, self.bits = folder, source, part, bits
         self.pieces: list[Piece] = []
         self.size = self.rows = 0
