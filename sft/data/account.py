@@ -6,10 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sft.data import rejects
-from sft.data.contamination import EXACT
+from sft.data.contamination import EXACT, REASONS
+from sft.data.final_shards import Written
+from sft.data.plan import Plan
 from sft.data.source_rows import Reason
 from sft.data.staged_sources import Staged
-from sft.data.training_rows import Clean
 from sft.fetch.uri import parse
 
 # Fewer examples are not judged (sft.statistics.intervals).
@@ -74,23 +75,53 @@ class Provenance(TypedDict):
     covered_by_held_out: int
 
 
-def counted(source: Staged, clean: Clean) -> SourceCounts:
-    """Count what a source gave, and what was taken out of it."""
+def counted(
+    staged: dict[str, Staged], plan: Plan, base: Written, extra: Written
+) -> tuple[Metrics, Provenance]:
+    """Count what the sources gave, what is held out of them, and what was written."""
+    examples, validation = by_value(plan.evaluation["task"]), by_value(plan.validation["task"])
+    trained_on = {piece.source for part in plan.parts for piece in part.pieces}
+    contaminated = [of for number, of in enumerate(plan.contaminated.values()) if number in trained_on]
+    accounts = [source.account for source in staged.values()]
+    near = base.near + extra.near
+    metrics: Metrics = {
+        "base_rows": base.rows,
+        "extra_rows": extra.rows,
+        "rejects": sum(account.lost for account in accounts),
+        "dropped_columns": sum(len(account.dropped) for account in accounts),
+        "ends_on_user": sum(account.ends_on_user for account in accounts),
+        "contaminated": {reason: sum(of[reason] for of in contaminated) for reason in REASONS},
+        "near_held_out": near.total(),
+        "evaluation": examples,
+        "validation": {task.name: validation.get(task.name, 0) for task in plan.learnt},
+    }
+    found: Provenance = {
+        "sources": {uri: _of_source(uri, source, plan) for uri, source in staged.items()},
+        "validation": by_value(plan.validation["kind"]),
+        "taken_from_training": plan.taken,
+        "near_held_out": dict(sorted(near.items())),
+        "covered_by_held_out": base.covered + extra.covered,
+    }
+    return metrics, found
+
+
+def _of_source(uri: str, source: Staged, plan: Plan) -> SourceCounts:
+    account = source.account
     return {
-        "rows": len(source.light),
-        "rejects": source.account.lost,
-        "reasons": rejects.by_reason(source.account.rejects),
-        "skipped": source.account.skipped,
+        "rows": source.rows,
+        "rejects": account.lost,
+        "reasons": rejects.by_reason(account.rejects),
+        "skipped": account.skipped,
         # Texts: an empty list makes DVC's own plots complain of this file.
-        "layouts": ", ".join(source.account.layouts),
-        "used": ", ".join(source.account.used),
+        "layouts": ", ".join(account.layouts),
+        "used": ", ".join(account.used),
         "kept": ", ".join(source.kept),
-        "dropped": source.account.dropped,
-        "ends_on_user": source.account.ends_on_user,
-        "no_user": source.account.no_user,
+        "dropped": account.dropped,
+        "ends_on_user": account.ends_on_user,
+        "no_user": account.no_user,
         "resolved": source.resolved,
-        "held_out": clean.held_out,
-        "contaminated": clean.contaminated,
+        "held_out": plan.held_out[uri],
+        "contaminated": plan.contaminated[uri],
     }
 
 
@@ -167,14 +198,14 @@ def left_out(source: SourceCounts) -> list[str]:
     return notes
 
 
-def shared_kinds(tables: dict[str, pa.Table]) -> list[str]:
-    """Say which kinds have rows of several sources by chance, for these have one name.
+def shared_kinds(kinds: dict[str, list[str]]) -> list[str]:
+    """Say which of the sources' kinds have rows of several by chance, for these have one name.
 
     Parts of one package or repository share theirs on purpose.
     """
     uris: dict[str, dict[str, str]] = {}
-    for uri, table in tables.items():
-        for kind in pc.unique(table["kind"]).to_pylist():
+    for uri, of_source in kinds.items():
+        for kind in of_source:
             uris.setdefault(kind, {}).setdefault(parse(uri).name, uri)
     return [
         f"kind        {kind}: rows of {' and '.join(found.values())}; they share a weight in data.weights. "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -35,7 +36,8 @@ _ROWS = 16_384
 class Staged:
     """A source whose rows are in `pieces`: what is kept of them in memory, and an account of the others.
 
-    `light` has the columns LIGHT and SEQ, in the order of the source. `size` is the bytes of the rows' texts.
+    `light` has the columns LIGHT and SEQ, in the order of the source. `size` is the bytes of the rows' texts,
+    `kinds` are the rows' kinds.
     """
 
     light: pa.Table
@@ -44,6 +46,16 @@ class Staged:
     schema: pa.Schema
     size: int
     account: SourceAccount
+    rows: int = 0
+    kinds: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows = len(self.light)
+        self.kinds = pc.unique(self.light["kind"]).to_pylist()
+
+    def forget(self) -> None:
+        """Let go of what is in memory of every row."""
+        self.light = self.light.schema.empty_table()
 
     @property
     def kept(self) -> list[str]:
@@ -103,7 +115,7 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
                 one = _joined(source, [next(results) for _ in progress_over(progress, parts[uri])])
                 one.account.rejects += unreadable[uri]
                 _estimate(one, source)
-            rows, lost = len(one.light), one.account.lost
+            rows, lost = one.rows, one.account.lost
             sources.check_rows(uri, rows, lost)
             progress.clear()
             print(sources.said(uri, rows, lost, one.account.skipped, started), flush=True)

@@ -162,7 +162,7 @@ def test_choices_reach_the_examples_and_no_further(tmp_path: Path, monkeypatch: 
 def test_an_unreadable_file_among_others_is_a_reject_of_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, kept: float
 ) -> None:
-    """With a damaged page its footer tells how many are lost; cut off it counts as its bytes in the others."""
+    """With a damaged page its footer tells how many are lost; cut off it counts as others of its size."""
     folder = tmp_path / "data/raw/chats"
     folder.mkdir(parents=True)
     rows = [{"prompt": f"Question {n}, {n % 7}?", "completion": f"Answer {n * n}."} for n in range(900)]
