@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scripts.compat import folder_hash
 from sft.core.params import leaves, load
 from tests.pipeline_repo import ROOT, edit_params, outputs, run_stage
 
@@ -32,6 +33,10 @@ def written(stage: dict[str, Any]) -> Iterator[str]:
             yield out if isinstance(out, str) else next(iter(out))
 
 
+def hash_of(path: Path) -> str:
+    return folder_hash(path) if path.is_dir() else hashlib.md5(path.read_bytes()).hexdigest()
+
+
 @pytest.mark.long
 def test_every_stage_of_the_default(tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
@@ -47,8 +52,8 @@ def test_every_stage_of_the_default(tmp_path: Path) -> None:
     locked = outputs((ROOT / "dvc.lock").read_text(encoding="utf-8"))
     for name in ("standardize", "mix"):
         for path, digest in locked[name].items():
-            if path.endswith(".parquet"):
-                made = hashlib.md5((tmp_path / path).read_bytes()).hexdigest()
+            if path.endswith(".parquet") or (tmp_path / path).is_dir():
+                made = hash_of(tmp_path / path)
                 assert made == digest, f"{path} is not what dvc.lock has: run dvc repro and commit the lock"
     trained, evaluated = (
         json.loads((tmp_path / "provenance" / f"{name}.json").read_text()) for name in ("train", "evaluate")
