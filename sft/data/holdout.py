@@ -35,30 +35,37 @@ VALIDATION = [name for name in SCHEMA.names if name not in HOLDOUT_ONLY]
 
 @dataclass
 class Split:
-    """Rows to train on, of base and of extra, and those held out for validation: the columns that were given.
+    """Rows of base and of extra, which of them stay to be trained on, and those held out for validation.
 
     `for_validation_per_task` counts the rows that would be trained on if only the share were held out.
     """
 
-    base: pa.Table
-    extra: pa.Table
+    of_base: pa.Table
+    of_extra: pa.Table
+    base_stays: np.ndarray
+    extra_stays: np.ndarray
     validation: pa.Table
     for_validation_per_task: int
 
+    @property
+    def base(self) -> pa.Table:
+        """Return the rows of base that stay."""
+        return under(self.of_base, self.base_stays)
+
+    @property
+    def extra(self) -> pa.Table:
+        """Return the rows of extra that stay."""
+        return under(self.of_extra, self.extra_stays)
+
 
 def given_away(items: pa.Array | pa.ChunkedArray, tables: Iterable[pa.Table]) -> pa.Array:
-    """Return these items with all that their rows in `tables` give away besides: what `without` takes out."""
+    """Return these items with all that their rows in `tables` give away besides: what leaves with them."""
     items = pc.unique(items)
     parts = [items]
     for rows in tables:
         if rows["related"].null_count < len(rows):
             parts.append(_flat(rows["related"].filter(pc.is_in(rows["item"], value_set=items))))
     return pc.unique(pa.concat_arrays(parts))
-
-
-def without(rows: pa.Table, held: pa.Array) -> pa.Table:
-    """Return the rows whose item is not among `held`, nor anything else that they give away."""
-    return under(rows, ~gives_away(rows, held))
 
 
 def under(rows: pa.Table, mask: np.ndarray) -> pa.Table:
@@ -119,10 +126,10 @@ def split(
     validation = pa.concat_tables(parts, promote_options="permissive")
     validation = validation.filter(pc.is_in(validation["item"], value_set=items))
     validation = validation.filter(pa.array(first_of_each(validation["id"])))
-    left = Split(without(base, held), without(extra, held), validation, 0)
-    for rows, after in ((base, left.base), (extra, left.extra)):
-        left.for_validation_per_task += int((~gives_away(rows, by_share)).sum()) - len(after)
-    if not len(left.base):
+    left = Split(base, extra, ~gives_away(base, held), ~gives_away(extra, held), validation, 0)
+    for rows, stays in ((base, left.base_stays), (extra, left.extra_stays)):
+        left.for_validation_per_task += int((~gives_away(rows, by_share) & ~stays).sum())
+    if not left.base_stays.any():
         raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
     return left
 

@@ -87,14 +87,17 @@ def plan(
         evaluation,
         staged_rows.whole(left.validation, staged, VALIDATION, workers),
         [
-            _wanted(base_folder, of_base, left.base, staged),
-            _wanted(extra_folder, of_extra, left.extra, staged),
+            _wanted(base_folder, of_base, base[SEQ].to_numpy()[left.base_stays], staged),
+            _wanted(extra_folder, of_extra, extra[SEQ].to_numpy()[left.extra_stays], staged),
         ],
-        [pc.sum(pc.equal(rows["id"], rows["item"])).as_py() or 0 for rows in (left.base, left.extra)],
+        [
+            int((np.asarray(pc.equal(rows["id"], rows["item"])) & stays).sum())
+            for rows, stays in ((base, left.base_stays), (extra, left.extra_stays))
+        ],
         bits_for(size, sum(len(staged[uri].light) for uri in trained_on)),
         {uri: one.held_out for uri, one in clean.items()},
         {uri: one.contaminated for uri, one in clean.items()},
-        _taken(base, extra, left),
+        _taken(left),
         learnt,
     )
 
@@ -105,20 +108,20 @@ def _joined(clean: dict[str, Clean], uris: Sequence[str]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _taken(base: pa.Table, extra: pa.Table, left: Split) -> dict[str, int]:
+def _taken(left: Split) -> dict[str, int]:
     """Count the rows that validation takes from base and extra, and how many of these for the floor."""
     return {
-        "base": len(base) - len(left.base),
-        "extra": len(extra) - len(left.extra),
+        "base": int((~left.base_stays).sum()),
+        "extra": int((~left.extra_stays).sum()),
         "for_validation_per_task": left.for_validation_per_task,
     }
 
 
-def _wanted(folder: str, uris: Sequence[str], left: pa.Table, staged: dict[str, Staged]) -> Wanted:
-    """Say which rows of these sources are to be written to the folder."""
+def _wanted(folder: str, uris: Sequence[str], left: np.ndarray, staged: dict[str, Staged]) -> Wanted:
+    """Say which rows of these sources are to be written to the folder: those whose SEQ are `left`."""
     schemas = [staged[uri].schema.empty_table() for uri in uris] or [SCHEMA.empty_table()]
     schema = concatenated(schemas, f"data.{Path(folder).name}").schema
-    stay = np.sort(left[SEQ].to_numpy())
+    stay = np.sort(left)
     out = [np.zeros(0, np.int64)]
     for uri in dict.fromkeys(uris):
         seq = staged[uri].light[SEQ].to_numpy()

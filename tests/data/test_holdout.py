@@ -11,12 +11,16 @@ from sft.core.files import read_parquet
 from sft.core.params import load
 from sft.core.seeded_order import units
 from sft.data.evaluation_pool import EXAMPLES, evaluation_pool, of_form
-from sft.data.holdout import HoldoutParams, given_away, split, without
+from sft.data.holdout import HoldoutParams, given_away, gives_away, split, under
 from tests.imports import ROOT
 from tests.tiny import dialogue, table, task
 
 TASKS = ["recipe", "definition", "dialogue", "question"]
 NONE = EXAMPLES.empty_table()
+
+
+def without(rows: pa.Table, held: pa.Array) -> pa.Table:
+    return under(rows, ~gives_away(rows, held))
 
 
 def standard(forms=3, items=200):
