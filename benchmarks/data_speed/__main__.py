@@ -7,7 +7,7 @@ Python's start included; they take turns at going first. The files that they rea
 
 Run as `python -m benchmarks.data_speed` on an idle machine with 40 GB of disk below --folder; --out also
 writes data.csv (every run) and data.png. On two cores, where `datasets` takes 27 s for a million rows, allow
-half an hour, and a quarter of an hour more for --filters. Linux only.
+a quarter of an hour, and as long again for --filters. Linux only.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from sft.core.params import Count, parse_value
 
 SIZES = [100_000, 1_000_000, 5_000_000]
 MOST_FILTERED = 1_000_000  # rows that the optional filters are measured with
+MOST_REPEATED = 1_000_000  # rows; larger sizes, which take minutes, run once
 DISK = 8_000  # bytes a row: the source, what the stages leave, and the files of `datasets`
 
 
@@ -38,7 +39,9 @@ def main(given: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", nargs="+", type=_count, default=SIZES, help="sizes: 100k 1M 5M")
-    parser.add_argument("--repeats", type=_count, default=3, help="runs of each program at each size: 3")
+    parser.add_argument(
+        "--repeats", type=_count, default=3, help="runs of each program at each size up to 1M: 3"
+    )
     parser.add_argument("--filters", action="store_true", help="also mix with each optional filter, up to 1M")
     parser.add_argument(
         "--folder", type=Path, help="where files are made, and rows are kept; else a temporary one"
@@ -57,7 +60,8 @@ def main(given: list[str] | None = None) -> None:
         try:
             for size in sizes:
                 source = made(kept, size)
-                for run in measure(source, size, options.repeats, work, size <= filtered):
+                repeats = options.repeats if size <= MOST_REPEATED else 1
+                for run in measure(source, size, repeats, work, size <= filtered):
                     print(_said(run), file=sys.stderr, flush=True)
                     runs.append(run)
                 if options.out:
