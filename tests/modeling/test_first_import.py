@@ -21,13 +21,14 @@ def transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_imported_is_not_looked_at(transformers: Path) -> None:
     transformers.write_text(IMPORTED)
-    before = gc.get_freeze_count()
+    # Frozen objects that other threads let go of leave the count: by a few, not by a thousand.
+    before, made = gc.get_freeze_count(), [[] for _ in range(10_000)]
     import_transformers()
-    assert gc.isenabled() and gc.get_freeze_count() > before
+    assert gc.isenabled() and gc.get_freeze_count() > before + len(made) // 2
     # What comes later can become garbage: a model, for instance.
-    frozen = gc.get_freeze_count()
+    before, later = gc.get_freeze_count(), [[] for _ in range(10_000)]
     import_transformers()
-    assert gc.get_freeze_count() == frozen
+    assert gc.get_freeze_count() < before + len(later) // 2
 
 
 def test_an_import_that_fails_leaves_the_collector_on(transformers: Path) -> None:
