@@ -13,7 +13,7 @@ from sft.core.files import read_json, read_text
 from sft.modeling.adapter import KEPT
 
 GITATTRIBUTES = ".gitattributes"  # the hub makes it with the repository
-_TOKEN = "Make one with write access at {}/settings/tokens, and set HF_TOKEN to it, or log in: hf auth login"
+_TOKEN = "Make one with write access at {}/settings/tokens, and set HF_TOKEN to it, or log in: hf auth login."
 
 
 class Repository:
@@ -48,7 +48,7 @@ class Repository:
 
         advice = _TOKEN.format(self._api.endpoint)
         try:
-            with self._explained("be written"):
+            with self._explained("be written", passing=LocalTokenNotFoundError):
                 token = self._api.whoami().get("auth", {}).get("accessToken", {})
         except LocalTokenNotFoundError as error:
             raise UserError(f"{self.name}: there is no token to write with. {advice}") from error
@@ -63,7 +63,7 @@ class Repository:
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
-            with self._explained("be read"):
+            with self._explained("be read", passing=RepositoryNotFoundError):
                 info = self._api.model_info(self.name)
         except RepositoryNotFoundError:
             return None
@@ -108,8 +108,10 @@ class Repository:
             )
 
     @contextmanager
-    def _explained(self, what: str, unchanged: str = "") -> Iterator[None]:
-        """Turn the client's errors into UserErrors; those that a caller understands pass.
+    def _explained(
+        self, what: str, unchanged: str = "", passing: type[Exception] | tuple[()] = ()
+    ) -> Iterator[None]:
+        """Turn the client's errors into UserErrors; `passing`, which a caller understands, stays as it is.
 
         `unchanged` is said where the hub has refused: where its answer was lost nobody knows.
         """
@@ -118,11 +120,9 @@ class Repository:
 
         try:
             yield
-        except (errors.LocalTokenNotFoundError, UserError):
+        except passing:
             raise
         except errors.RepositoryNotFoundError:
-            if what == "be read":
-                raise
             raise UserError(f"{self.url} cannot {what}: {self._refused(401)}{unchanged}") from None
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
@@ -149,6 +149,7 @@ class Repository:
 def _base(name: str, file: Path | bytes) -> Any:
     """Return the base model that an adapter_config.json or a card names."""
     from huggingface_hub import ModelCard
+    from yaml import YAMLError
 
     if isinstance(file, bytes):
         with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +157,10 @@ def _base(name: str, file: Path | bytes) -> Any:
             path.write_bytes(file)
             return _base(name, path)
     if name == README:
-        return ModelCard(read_text(file), ignore_metadata_errors=True).data.get("base_model")
+        try:
+            return ModelCard(read_text(file), ignore_metadata_errors=True).data.get("base_model")
+        except (ValueError, YAMLError):
+            return "what cannot be read"
     config = read_json(file)
     return config.get("base_model_name_or_path") if isinstance(config, dict) else None
 

@@ -45,7 +45,9 @@ def card_of_export(card: str, folder: str, files: Sequence[str]) -> str:
     if made.data.get("base_model_relation"):
         made.data["base_model_relation"] = "finetune"
     made.data["eval_results"] = made.data["model_name"] = None
-    made.data["tags"] = [tag for tag in made.data["tags"] if tag != "lora"] + (["gguf"] if gguf else [])
+    made.data["tags"] = [tag for tag in made.data.get("tags") or [] if tag != "lora"] + (
+        ["gguf"] if gguf else []
+    )
     names = [name for name in files if name.endswith(".gguf")]
     use = _GGUF.format(name=names[0] if names else "FILE.gguf") if gguf else _MERGED.format(dtype=folder)
     text = _USE.sub(lambda _: use, made.text, count=1)

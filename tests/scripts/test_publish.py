@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,15 +210,51 @@ def test_where_the_hub_refuses_nothing_is_half_written(
     assert hub.content(NAME).keys() == {*FILES, ".gitattributes"} and len(tags(repo)) == 1
 
 
-def test_no_hub_no_such_name_and_no_such_licence(repo: Repo, hub: WritableHub, tmp_path: Path) -> None:
+def test_no_hub_and_no_such_name_or_version(repo: Repo) -> None:
     assert "REPO=adapter: names no user or organization" in refused(repo, name="adapter")
     assert "REPO=a/b/c:" in refused(repo, name="a/b/c")
     assert "not a version such as v1.2.0" in refused(repo, "--version", "2")
-    with WritableHub(tmp_path / "gone") as gone:
-        nowhere = gone.url
-    repo.extra_env["HF_ENDPOINT"] = nowhere
-    assert f"{nowhere}: the hub cannot be reached" in refused(repo)
+    with socket.socket() as bound:  # and not listening, so that nobody else does
+        bound.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        repo.extra_env["HF_ENDPOINT"] = nowhere
+        assert f"{nowhere}: the hub cannot be reached" in refused(repo)
     assert tags(repo) == []
+
+
+def test_an_export_goes_with_a_card_of_its_own(repo: Repo, hub: WritableHub) -> None:
+    assert "export/gguf: nothing was exported there" in refused(repo, "--what", "gguf")
+    made = {"gguf/a-f16.gguf": "weights", "gguf/Modelfile": "FROM", "gguf/README.md": "", "scores.json": "{}"}
+    for name, text in made.items():
+        (repo.path / "export" / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo.path / "export" / name).write_text(text)
+    record = repo.path / "export/export.json"
+    assert "export/export.json: missing or damaged" in refused(repo, "--what", "gguf")
+    record.write_text(json.dumps({"adapter": "another.dir"}))
+    assert "made from another adapter than models/adapter" in refused(repo, "--what", "gguf")
+    assert hub.requests == []
+    record.write_text(json.dumps({"adapter": folder_hash(repo.path / "models/adapter")}))
+    repo.script("publish", NAME, "--what", "gguf")
+    there = hub.content(NAME)
+    assert there.keys() == {"a-f16.gguf", "Modelfile", "README.md", "scores.json", ".gitattributes"}
+    assert b"library_name: gguf" in there["README.md"] and b"license: mit" in there["README.md"]
+    assert "would not replace: Modelfile, a-f16.gguf" in refused(repo)  # the adapter, into the same place
+
+
+def test_the_hub_refuses_a_card(hub: WritableHub, tmp_path: Path) -> None:
+    own = published_repo.create(tmp_path / "own", "my-own-1.0", base="hf://org/base@main")
+    own.extra_env = hub.environment(tmp_path / "cache") | {"HF_TOKEN": TOKEN}
+    said = own.script("publish", NAME, ok=False).stderr
+    assert '"license" must be one of [' in said and "No file was changed there." in said
+    assert hub.commits == [] and tags(own) == []
+
+
+def test_a_base_model_of_the_hub_is_named_as_the_hub_does(hub: WritableHub, tmp_path: Path) -> None:
+    own = published_repo.create(tmp_path / "own", base="hf://org/base@main")
+    own.extra_env = hub.environment(tmp_path / "cache") | {"HF_TOKEN": TOKEN}
+    own.script("publish", NAME)
+    config = json.loads(hub.content(NAME)[KEPT[0]])
+    assert config == own.json(f"models/adapter/{KEPT[0]}") | {"base_model_name_or_path": "org/base"}
 
 
 def test_a_version_is_given_once(repo: Repo, hub: WritableHub) -> None:
