@@ -24,7 +24,11 @@ model = PeftModel.from_pretrained(loading.load_model(base, {dtype!r}{quantized})
 {answer}"""
 _ANSWER = """\
 prompt = tokenizer.apply_chat_template(
-    [{"role": "user", "content": "..."}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    [{"role": "user", "content": "..."}],
+    add_generation_prompt=True,
+    return_dict=True,
+    return_tensors="pt",
+    date_string="26 Jul 2024",  # where the template prints a date: that of training
 ).to(model.device)
 print(tokenizer.decode(model.generate(**prompt, max_new_tokens=128)[0], skip_special_tokens=True))"""
 _NF4 = (

@@ -13,6 +13,7 @@ from sft.card.limits import limits
 from sft.card.params import CardParams
 from sft.core.errors import ParamError
 from sft.core.params import section
+from sft.modeling.template_rendering import DATE
 from sft.statistics.gains import sentence
 from tests.card.made_runs import CHITCHAT, COMMIT, GAINS, HUB, run
 
@@ -83,6 +84,7 @@ def test_a_licence_is_an_identifier() -> None:
 
 def test_how_to_use_it_is_with_the_base_that_it_was_trained_on() -> None:
     of_hub = code_of(card.build(run()))
+    assert f'date_string="{DATE:%d %b %Y}"' in of_hub
     assert "'org/base'" in of_hub and f"'{COMMIT}'" in of_hub and "BitsAndBytes" not in of_hub
     assert "load_in_4bit=True" in code_of(card.build(run(load_in_4bit=True)))
     package = card.build(run(SMOLLM, base_model={"resolved": "ab" * 32, "weights": "Q4_1, de-quantized"}))
