@@ -69,8 +69,8 @@ def _of_training(run: Run) -> Iterator[str]:
     if found.question_only or found.over_half:
         yield (
             f"Of the mix's rows {found.question_only:,} ask the question of an evaluation example and have "
-            f"another answer, and of those compared {found.over_half:,} hold more than half of an example, by "
-            "runs of 8 words."
+            f"another answer, and of those compared {found.over_half:,} hold more than half of an example, "
+            "by runs of 8 words."
         )
 
 
