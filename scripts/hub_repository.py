@@ -123,7 +123,7 @@ class Repository:
         except passing:
             raise
         except errors.RepositoryNotFoundError:
-            raise UserError(f"{self.url} cannot {what}: {self._refused(401)}{unchanged}") from None
+            raise UserError(f"{self.url} cannot {what}: {self._refused(403)}{unchanged}") from None
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
             known = unchanged if status < 500 else ""
