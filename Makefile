@@ -5,6 +5,7 @@
 # make remote URL=s3://bucket/path   where results are shared (or gs://, azure://, ssh://, a folder): docs/remotes.md
 # make push, make pull   send what has run here to the remote; bring what has run elsewhere
 # make harness TASKS="ifeval arc_easy"   standard benchmarks by lm-eval; HARNESS="--limit 200"
+# make publish REPO=ORG/NAME   adapter and model card to the Hugging Face hub, and a version's tag; PUBLISH="--private"
 # make status  what made the results here, what differs now, and what `dvc repro` would therefore run
 # make restore outputs of this commit, from the remote or this machine's earlier runs: runs nothing
 # make rescue  back to the branch after a killed `dvc exp run`
@@ -31,7 +32,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-ray install-test
+.PHONY: repro publish status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-ray install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -89,6 +90,11 @@ remote: install
 
 push pull: install
 	@.venv/bin/python -m scripts.$@
+
+REPO ?=
+PUBLISH ?=
+publish: install
+	@.venv/bin/python -m scripts.publish '$(REPO)' $(PUBLISH)
 
 STUDY ?=
 study: install

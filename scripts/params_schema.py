@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from sft.card.params import CardParams
 from sft.core.files import write_json
 from sft.core.params import ByName
 from sft.evaluation.evaluate import EvaluateParams
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "train": (TrainParams,),
     "evaluate": (EvaluateParams,),
     "plot": (PlotParams,),
+    "card": (CardParams,),
 }
 
 

@@ -10,6 +10,7 @@ Run as `python -m stages.check`, by hand too: before a queue of experiments, say
 
 from typing import Any
 
+from sft.card.params import CardParams
 from sft.core.files import write_text
 from sft.core.params import mapping, section
 from sft.evaluation.evaluate import EvaluateParams
@@ -36,6 +37,7 @@ def main(values: dict[str, Any]) -> None:
     section(values, "train", TrainParams)
     section(values, "evaluate", EvaluateParams)
     section(values, "plot", PlotParams)
+    section(values, "card", CardParams)
     write_text(paths.PARAMS_CHECKED, CHECKED)
     print("params  in order")
 

@@ -19,6 +19,7 @@ VALIDATION = "data/holdout/validation.parquet"
 MIX = "data/mix"
 REMOVED = "data/removed.parquet"
 ADAPTER = "models/adapter"
+CARD = "models/README.md"
 BASELINE_ANSWERS = "data/answers/baseline.jsonl"
 ANSWERS = "data/answers/evaluate.jsonl"
 
@@ -28,7 +29,8 @@ METRICS_TRAIN = "metrics/train.json"
 METRICS_BASELINE = "metrics/baseline.json"
 METRICS_EVALUATE = "metrics/evaluate.json"
 
-# What describes a run: in Git, and read by no stage, since times differ from run to run.
+# What describes a run: in Git, and read by no stage but card, on which none depends, since times differ from
+# run to run.
 PROVENANCE_STANDARDIZE = "provenance/standardize.json"
 PROVENANCE_MIX = "provenance/mix.json"
 PROVENANCE_TRAIN = "provenance/train.json"

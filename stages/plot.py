@@ -6,27 +6,22 @@ plots/lengths.csv for DVC's own plots.
 Run as `python -m stages.plot`.
 """
 
-import csv
-import io
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from sft.core import shard_rows, shards
-from sft.core.errors import UserError
-from sft.core.files import read_json, read_text, write_csv
+from sft.core.files import read_json, write_csv
 from sft.core.params import section
 from sft.core.row_schema import conversation
 from sft.core.seeded_order import order
 from sft.modeling import loading
 from sft.modeling.chat_template import TemplateRefusal, render
 from sft.plotting import gain, pipeline
-from sft.statistics.gains import Gain
-from sft.statistics.significance import Outcome
-from sft.tasks import metric_names
 from stages import paths
 from stages.cli import run
+from stages.gain_file import read_csv, read_gains
 from stages.plot_params import LimitParams, PlotParams, TokenizerParams
 
 # What DVC's own plots draw, and the figures.
@@ -54,29 +49,7 @@ def main(values: dict[str, Any]) -> None:
 
 def plot_gain(dpi: int) -> None:
     """Draw the adapter's differences from the base model with their intervals."""
-    gain.forest(GAIN_FIGURE, [gain_of(row) for row in read_csv(paths.GAIN)], dpi)
-
-
-def gain_of(row: dict[str, str]) -> Gain:
-    """Read one row of plots/gain.csv; raise UserError where it is damaged."""
-    try:
-        low, high, p = (float(row[name]) if row[name] else None for name in ("low", "high", "p"))
-        before, after, difference = (float(row[name]) for name in ("before", "after", "difference"))
-        task, metric, outcome, note = row["task"], row["metric"], Outcome(row["verdict"]), row["note"]
-    except KeyError as error:
-        raise _damaged(f"it has no column {error}") from error
-    except (ValueError, TypeError) as error:  # TypeError: a line that is cut off
-        raise _damaged(str(error)) from error
-    if metric not in metric_names.METRICS:
-        raise _damaged(f"{metric!r} is no metric")
-    return Gain(task, metric, before, after, difference, low, high, p, outcome, note)
-
-
-def _damaged(what: str) -> UserError:
-    return UserError(
-        f"{paths.GAIN}: damaged, or older than this code: {what}. Run the stage that writes it: "
-        "dvc repro evaluate"
-    )
+    gain.forest(GAIN_FIGURE, read_gains(), dpi)
 
 
 def plot_loss(dpi: int) -> None:
@@ -106,11 +79,6 @@ def plot_lengths(reference: str, limit: int, params: PlotParams) -> None:
     lengths = token_lengths(reference, params.length_sample)
     write_csv(LENGTHS, pipeline.histogram(lengths))
     pipeline.token_lengths(LENGTHS_FIGURE, lengths, limit, params.dpi)
-
-
-def read_csv(path: str) -> list[dict[str, str]]:
-    """Read a CSV file; raises MissingFile where it is not there."""
-    return list(csv.DictReader(io.StringIO(read_text(path))))
 
 
 def token_lengths(reference: str, sample: int) -> list[int]:

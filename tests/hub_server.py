@@ -36,7 +36,7 @@ class HubServer:
         self.stalled = threading.Event()
 
     def __enter__(self) -> "HubServer":
-        handler = type("Handler", (_Handler,), {"hub": self})
+        handler = type("Handler", (self.handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads, self._server.block_on_close = True, False
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -45,6 +45,11 @@ class HubServer:
     def __exit__(self, *exception: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    @property
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """What answers the requests."""
+        return _Handler
 
     @property
     def url(self) -> str:

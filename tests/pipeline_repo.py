@@ -36,7 +36,7 @@ FILES = [
 FOLDERS = ["stages", "sft", "app", "scripts", "presets"]
 # The stages that make something; before them CHECK runs, whenever a param or the code has changed.
 CHECK = "check"
-STAGES = ("standardize", "mix", "train", "baseline", "evaluate", "plot")
+STAGES = ("standardize", "mix", "train", "baseline", "evaluate", "plot", "card")
 
 SMALL = {
     "model.reference": "tiny-model",

@@ -43,10 +43,15 @@ def outcome(folder: Path) -> Outcome:
     ]
     lock = load(folder / LOCK).get("stages", {}) if (folder / LOCK).exists() else {}
     stages = {
-        name: stage | {"outs": [out for out in stage["outs"] if not out["path"].startswith(RECORDS)]}
+        name: stage | {part: _but_records(stage.get(part, [])) for part in ("deps", "outs")}
         for name, stage in lock.items()
     }
     return Outcome({path: content(folder / path) for path in paths}, stages)
+
+
+def _but_records(files: list[Any]) -> list[Any]:
+    """Return a stage's deps or outs, as the lock has them, but for records: their hashes differ each time."""
+    return [file for file in files if not file["path"].startswith(RECORDS)]
 
 
 def content(path: Path) -> str | None:

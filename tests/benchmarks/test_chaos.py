@@ -41,6 +41,11 @@ stages:
     outs:
     - {path: models/adapter, hash: md5, md5: bb.dir, size: 1, nfiles: 1}
     - {path: provenance/train.json, hash: md5, md5: cc, size: 1}
+  card:
+    cmd: python -m stages.card
+    deps:
+    - {path: provenance/train.json, hash: md5, md5: cc, size: 1}
+    - {path: plots/gain.csv, hash: md5, md5: ee, size: 1}
 """
 
 
@@ -74,6 +79,7 @@ def folder(tmp_path: Path) -> Path:
         ("provenance/train.json", "torn", [("provenance/train.json", "another content")]),
         ("dvc.lock", LOCK.replace("md5: cc", "md5: dd"), []),
         ("dvc.lock", LOCK.replace("train.seed: 1", "train.seed: 2"), [("dvc.lock, train", "other params")]),
+        ("dvc.lock", LOCK.replace("md5: ee", "md5: ff"), [("dvc.lock, card", "other deps")]),
         ("dvc.lock", LOCK.replace("md5: bb", "md5: dd"), [("dvc.lock, train", "other outs")]),
     ],
 )

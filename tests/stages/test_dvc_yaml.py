@@ -133,11 +133,16 @@ def test_evaluate_depends_on_what_baseline_does_and_on_what_the_adapter_adds() -
     assert [dep for dep in evaluate if dep in baseline] == baseline
 
 
-def test_no_stage_reads_what_describes_a_run() -> None:
+def test_what_describes_a_run_is_read_by_card_only_on_which_nothing_depends() -> None:
     """Its seconds differ from run to run, and would make whatever follows run again."""
     listed = [path for path in written() if path.startswith("provenance/")]
     assert {"provenance/baseline.json", "provenance/evaluate.json"} <= set(listed)
-    assert not [dep for stage in PIPELINE.values() for dep in stage["deps"] if dep.startswith("provenance")]
+    read = {
+        name: [dep for dep in stage["deps"] if dep.startswith("provenance")]
+        for name, stage in PIPELINE.items()
+    }
+    assert [name for name, deps in read.items() if deps] == ["card"]
+    assert not [name for name, stage in PIPELINE.items() if paths.CARD in stage["deps"]]
 
 
 def test_every_stage_is_described() -> None:
@@ -146,7 +151,7 @@ def test_every_stage_is_described() -> None:
 
 def test_a_new_task_trains_nothing_anew() -> None:
     reading = {name for name, stage in PIPELINE.items() if "tasks" in stage["params"]}
-    assert reading == {CHECK, "standardize", "baseline", "evaluate"}
+    assert reading == {CHECK, "standardize", "baseline", "evaluate", "card"}
     assert "sft/tasks" not in PIPELINE["train"]["deps"] + PIPELINE["mix"]["deps"]
 
 
@@ -184,7 +189,7 @@ def test_the_paths_are_those_of_the_outs_and_of_the_users_own_files() -> None:
 
 def test_what_git_keeps_of_the_results_the_stages_write() -> None:
     """A file that no stage writes any more would stand beside the others and never change."""
-    folders = ("metrics", "plots", "provenance", "scores")
+    folders = ("metrics", "plots", "provenance", "scores", paths.CARD)
     listed = subprocess.run(
         ["git", "ls-files", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -241,7 +246,9 @@ def test_setting_a_param_by_dvc_changes_its_line_only(tmp_path: Path) -> None:
     assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
 
 
-@pytest.mark.parametrize("module", ["stages.check", "stages.standardize", "stages.mix", "scripts.preset"])
+@pytest.mark.parametrize(
+    "module", ["stages.check", "stages.standardize", "stages.mix", "stages.card", "scripts.preset"]
+)
 def test_light_scripts_import_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     loaded = subprocess.run(

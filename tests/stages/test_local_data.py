@@ -101,9 +101,9 @@ def test_the_gate_where_the_file_is_absent_does_not_take_it_for_changed(mine: Re
     mine.commit("run up to the mix")
     in_clone = freshness(mine.clone(tmp_path / "clone").path)
     assert in_clone.unchecked == []
-    assert in_clone.behind.keys() == {"train", "plot"} and "data/mix" in in_clone.behind["train"]
+    assert in_clone.behind.keys() == {"train", "plot", "card"} and "data/mix" in in_clone.behind["train"]
     here = freshness(mine.path)
-    assert here.unchecked == [] and here.behind.keys() == {"train", "plot"}
+    assert here.unchecked == [] and here.behind.keys() == {"train", "plot", "card"}
     write(mine, 40)
     assert RAW in freshness(mine.path).behind["standardize"]
 

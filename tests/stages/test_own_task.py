@@ -100,7 +100,7 @@ def test_from_a_file_to_the_verdict_by_the_readme(own: Repo) -> None:
                 own.git(*arguments)
             case ["dvc", *arguments]:
                 output += own.dvc_here(*arguments)
-    assert set(ran(output)) == {"standardize", "mix", "train", "baseline", "evaluate", "plot"}
+    assert set(ran(output)) == {"standardize", "mix", "train", "baseline", "evaluate", "plot", "card"}
     standardized = own.json("metrics/standardize.json")
     assert standardized["validation"] == {"mine": 32} and standardized["rejects"] == 0
     examples = standardized["evaluation"]["mine"]

@@ -9,6 +9,8 @@ from sft.core import shards
 from tests.pipeline_repo import STAGES, Repo, from_cache, ran
 
 AFTER_SIZE = ["mix", "train", "evaluate", "plot"]
+# It takes a second, and is in no run cache: what it writes is in Git, and neither a metric nor a plot.
+CARD = ["card"]
 
 
 def mix_ids(repo: Repo) -> list[str]:
@@ -21,17 +23,19 @@ def test_sizes_to_and_fro(repo: Repo) -> None:
     """DVC's run cache must not hand back the mix of another size."""
     small = mix_ids(repo)
     assert len(small) == 100
-    assert ran(repo.dvc_here("exp", "run", "--set-param", "data.size=300")) == AFTER_SIZE
+    assert sorted(ran(repo.dvc_here("exp", "run", "--set-param", "data.size=300"))) == sorted(
+        AFTER_SIZE + CARD
+    )
     large, large_lock = mix_ids(repo), repo.lock()
     assert len(set(large)) == 300 and large[:100] == small
     rows = repo.dvc("metrics", "diff", "--json")  # which DVC prints past what is captured here
     assert '"rows": {"old": 100, "new": 300, "diff": 200}' in rows
 
     output = repo.dvc_here("exp", "run", "--set-param", "data.size=100")
-    assert (ran(output), from_cache(output)) == ([], AFTER_SIZE)
+    assert (ran(output), from_cache(output)) == (CARD, AFTER_SIZE)
     assert mix_ids(repo) == small and repo.json("metrics/mix.json")["rows"] == 100
     output = repo.dvc_here("exp", "run", "--set-param", "data.size=300")
-    assert (ran(output), from_cache(output)) == ([], AFTER_SIZE)
+    assert (ran(output), from_cache(output)) == (CARD, AFTER_SIZE)
     assert mix_ids(repo) == large and repo.lock() == large_lock
 
     output = repo.dvc_here("exp", "run", "--set-param", "data.size=0.3k")
@@ -75,9 +79,10 @@ def test_weights_to_and_fro(repo: Repo) -> None:
         ({"plot.dpi": 50}, {"plot"}),
         ({"data.weights.words": 7}, {"train"}),
         ({"data.filters.max_words": 30}, {"mix"}),
-        ({"evaluate.temperature": 0.9}, {"baseline", "evaluate"}),
+        ({"evaluate.temperature": 0.9}, {"baseline", "evaluate", "card"}),
+        ({"card.license": "mit"}, {"card"}),
         ({"evaluate.likelihood_examples": 4}, {"baseline", "evaluate"}),
-        ({"train.budget": "3 steps"}, {"train"}),
+        ({"train.budget": "3 steps"}, {"train", "card"}),
     ],
 )
 def test_a_changed_param_concerns_the_stages_that_read_it(repo: Repo, change: dict, stages: set[str]) -> None:
@@ -86,7 +91,7 @@ def test_a_changed_param_concerns_the_stages_that_read_it(repo: Repo, change: di
 
 
 def test_a_changed_param_runs_what_depends_on_it(repo: Repo) -> None:
-    before, stages = repo.lock(), {"baseline", "evaluate", "plot"}
+    before, stages = repo.lock(), {"baseline", "evaluate", "plot", "card"}
     assert set(ran(repo.dvc_here("exp", "run", "--set-param", "evaluate.temperature=0.9"))) == stages
     assert {name for name in STAGES if repo.lock()[name] != before[name]} == stages
 
@@ -107,7 +112,8 @@ def test_a_comment_or_nothing_changed_runs_nothing(repo: Repo) -> None:
         ("data/holdout", {"standardize", "mix"}),  # mix counts contamination by a module of this room
         ("training/train", {"train"}),
         ("evaluation/evaluate", {"baseline", "evaluate"}),
-        ("statistics/gains", {"baseline", "evaluate", "plot"}),
+        ("statistics/gains", {"baseline", "evaluate", "plot", "card"}),
+        ("card/limits", {"card"}),
         ("modeling/chat_template", {"train", "baseline", "evaluate", "plot"}),
         ("core/params", set(STAGES)),
     ],

@@ -12,7 +12,7 @@ from sft.evaluation.gain_table import as_rows
 from sft.plotting.gain import title
 from sft.statistics.gains import Gain
 from sft.statistics.significance import Outcome
-from stages import paths, plot
+from stages import gain_file, paths, plot
 
 FEW = Gain("recipe", "rouge1", 0.2, 0.4, 0.2, None, None, None, Outcome.NOT_JUDGED, "recipe has 3 examples")
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_title_says_why_nothing_was_judged() -> None:
-    gains = [plot.gain_of(row) for row in plot.read_csv(paths.GAIN)]
+    gains = gain_file.read_gains()
     assert gains == [FEW]
     assert title(gains)[1] == "Not judged against the base model: recipe has 3 examples."
 
