@@ -43,10 +43,10 @@ def reports(*names: str, folder: Path = Path("trackers")) -> Reports:
     return Reports(names, "exp-a", PARAMS, folder, Path("dvclive"), (LOSS, VALIDATION_LOSS))
 
 
-def run(tiny: Any, to: Reports | None = None, checkpoints: Checkpoints | None = None, steps: int = 8) -> Any:
+def run(tiny: Any, to: Reports | None = None, checkpoints: Checkpoints | None = None) -> Any:
     """Train with dropout, which shows whether any random number has been drawn; return weights and logs."""
     model, tokenizer = trainable(tiny, DROPOUT)
-    changed = params(steps=steps, validation_every=3, lora=DROPOUT)
+    changed = params(steps=8, validation_every=3, lora=DROPOUT)
     logs = train(model, tokenizer, ROWS, VALIDATION, changed, "float32", checkpoints, reports=to)
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}, logs
 
@@ -66,7 +66,7 @@ class Reported:
     unreported: dict[str, torch.Tensor]
     logs: Logs
     said: str
-    shown_before: Any
+    shown: dict[str, list[tuple[int, float]]]
     changed: str
 
     def losses(self) -> list[tuple[int, float]]:
@@ -111,14 +111,18 @@ def reported(tiny: Any, server: Any, tmp_path_factory: pytest.TempPathFactory) -
             folder = Path(".dvc/tmp/trackers")
             every = reports(*trackers.TRACKERS, folder=folder)
 
+            shown: dict[str, list[tuple[int, float]]] = {}
+
             def stopping() -> bool:
                 """Ask to stop after the step that follows those in the curve that dvc.yaml lists."""
-                return LOSS.exists() and len(LOSS.read_text().splitlines()) >= STOPPED
+                if not LOSS.exists() or len(LOSS.read_text().splitlines()) < STOPPED:
+                    return False
+                shown.update(shown or plots(repo))
+                return True
 
             with pytest.raises(Interrupted) as interrupted:
                 run(tiny, every, Checkpoints(path.parent / "kept", stopping))
             assert interrupted.value.step == STOPPED
-            shown = plots(repo)
             weights, logs = run(tiny, every, Checkpoints(path.parent / "kept"))
         assert not {"WANDB_WATCH", "MLFLOW_HTTP_REQUEST_TIMEOUT"} & set(os.environ)
     changed = repo.git("status", "--porcelain", "--untracked-files=all")
@@ -126,11 +130,11 @@ def reported(tiny: Any, server: Any, tmp_path_factory: pytest.TempPathFactory) -
     return Reported(repo, server.address, out, weights, unreported, logs, said, shown, changed)
 
 
-def plots(repo: pipeline_repo.Repo, *targets: str) -> dict[str, list[tuple[int, float]]]:
+def plots(repo: pipeline_repo.Repo, *arguments: str) -> dict[str, list[tuple[int, float]]]:
     """Return the points that `dvc plots show` draws, by the plot's name."""
-    printed = repo.dvc_here("plots", "show", "--json", *targets)
-    assert '"errors"' not in printed
-    drawn = json.loads(printed[printed.index("{") :])["data"]
+    printed = json.loads(repo.run("dvc", "plots", "show", "--json", *arguments).stdout)
+    assert "errors" not in printed
+    drawn = {name: plot for name, plot in printed["data"].items() if not name.endswith(".csv")}
     values = {name: plot[0]["content"]["data"]["values"] for name, plot in drawn.items()}
     number = {name: Path(name).stem if name.endswith(".tsv") else "loss" for name in values}
     return {name: [(int(v["step"]), float(v[number[name]])) for v in values[name]] for name in values}
@@ -158,10 +162,11 @@ def test_tensorboard(reported):
     def scalars(name: str) -> list[tuple[int, float]]:
         return [(event.step, event.value) for event in read.Scalars(name)]
 
-    assert scalars("train/loss") == pytest.approx(reported.losses())
-    assert scalars("eval/loss") == pytest.approx(reported.validation())
-    rates = [(entry["step"], entry["learning_rate"]) for entry in reported.logs.steps]
-    assert scalars("train/learning_rate") == pytest.approx(rates)
+    assert dict(scalars("train/loss")) == pytest.approx(dict(reported.losses()))
+    assert dict(scalars("eval/loss")) == pytest.approx(dict(reported.validation()))
+    rates = {entry["step"]: entry["learning_rate"] for entry in reported.logs.steps}
+    assert dict(scalars("train/learning_rate")) == pytest.approx(rates)
+    assert len(scalars("train/loss")) == 8
     tokens = [sum(len(row["input_ids"]) for row in ROWS[4 * step : 4 * step + 4]) for step in range(8)]
     taken = [
         count / speed for count, (_, speed) in zip(tokens, scalars("train/tokens_per_second"), strict=True)
@@ -229,16 +234,16 @@ def wandb_records(path: Path) -> list[Any]:
 
 def test_dvc_shows_the_run_while_it_trains(reported):
     """By the curves that dvc.yaml lists anyway, and which the extension for VS Code therefore draws."""
-    steps = [point for point in reported.losses() if point[0] <= STOPPED]
-    validated = [point for point in reported.validation() if point[0] <= STOPPED]
-    (name,) = reported.shown_before
-    assert sorted(reported.shown_before[name]) == sorted(steps + validated)
+    steps = [point for point in reported.losses() if point[0] < STOPPED]
+    validated = [point for point in reported.validation() if point[0] < STOPPED]
+    (points,) = reported.shown.values()
+    assert sorted(points) == sorted(steps + validated)
 
 
 def test_dvclive(reported):
     """Its files can be drawn, and are all that there is: no dvc.yaml, no experiment, nothing for Git."""
     folder = reported.repo.path / "dvclive"
-    drawn = plots(reported.repo, "dvclive/plots/metrics")
+    drawn = plots(reported.repo, "-x", "step", "dvclive/plots/metrics")
     assert drawn["dvclive/plots/metrics/loss.tsv"] == reported.losses()
     assert drawn["dvclive/plots/metrics/eval/loss.tsv"] == reported.validation()
     assert {"dvclive/plots/metrics/tokens_per_second.tsv", "dvclive/plots/metrics/memory_gib.tsv"} <= set(
@@ -261,37 +266,37 @@ def test_mlflow_without_a_server(tiny, tmp_path, monkeypatch, server, reported):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trackers/mlflow").mkdir(parents=True)
     shutil.copy(server.folder / "mlflow.db", "trackers/mlflow")
-    run(tiny, reports("mlflow"), steps=1)
-    (new, _) = MlflowClient(f"sqlite:///{tmp_path}/trackers/mlflow/mlflow.db").search_runs(["0"])
-    assert (
-        new.data.metrics["loss"] == pytest.approx(reported.losses()[0][1]) and new.info.status == "FINISHED"
-    )
+    run(tiny, reports("mlflow"))
+    old = {found.info.run_id for found in MlflowClient(reported.server).search_runs(["0"])}
+    runs = MlflowClient(f"sqlite:///{tmp_path}/trackers/mlflow/mlflow.db").search_runs(["0"])
+    (new,) = [found for found in runs if found.info.run_id not in old]
+    assert new.data.metrics["loss"] == reported.losses()[-1][1] and new.info.status == "FINISHED"
     assert [path.name for path in tmp_path.iterdir()] == ["trackers"]
 
 
-def test_a_server_that_is_down(tiny, tmp_path, monkeypatch, capsys):
+def test_a_server_that_is_down(tiny, reported, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with mlflow_server.nobody() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:pass-word@{address}")
-        weights, _ = run(tiny, reports("mlflow", "tensorboard"), steps=2)
+        weights, _ = run(tiny, reports("mlflow", "tensorboard"))
     said = capsys.readouterr()
-    assert same(weights, run(tiny, steps=2)[0])
+    assert same(weights, reported.unreported)
     (warning,) = [line for line in said.err.splitlines() if line.startswith("warning")]
     assert warning.startswith(f"warning: mlflow: API request to http://****@{address}/")
     assert warning.endswith("(training goes on without it).") and "pass-word" not in said.err + said.out
     assert "report      tensorboard: trackers/tensorboard/exp-a;" in said.out
 
 
-def test_a_server_that_refuses_what_is_reported(tiny, tmp_path, monkeypatch, capsys):
+def test_a_server_that_refuses_what_is_reported(tiny, reported, tmp_path, monkeypatch, capsys):
     """MLflow sends from a thread of its own: what fails there is said once, and at once for all of it."""
     monkeypatch.chdir(tmp_path)
     with mlflow_server.refusing() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        weights, _ = run(tiny, reports("mlflow"), steps=2)
+        weights, _ = run(tiny, reports("mlflow"))
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line or "ERROR" in line]
-    assert len(warnings) == 1 and warnings[0].startswith("warning: mlflow: ")
+    assert len(warnings) == 1 and "warning: mlflow: " in warnings[0]
     assert "the quota is used up" in warnings[0]
-    assert same(weights, run(tiny, steps=2)[0])
+    assert same(weights, reported.unreported)
 
 
 def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(tiny, tmp_path, monkeypatch, capsys):
@@ -308,7 +313,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(tiny, tmp_path, m
 
     begun = trackers.Begun(Full(), "1", "nowhere", lambda finished: calls.append(f"end {finished}"))
     monkeypatch.setitem(trackers.TRACKERS, "full", lambda *_: begun)
-    run(tiny, reports("full", "tensorboard"), steps=2)
+    run(tiny, reports("full", "tensorboard"))
     assert calls == ["begin", "log"]
     assert capsys.readouterr().err.count("warning: full: [Errno 28] No space left on device") == 1
     assert list(tmp_path.glob("trackers/tensorboard/exp-a/events.*"))
