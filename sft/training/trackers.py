@@ -19,10 +19,11 @@ from sft.core.errors import UserError
 TIMEOUT, LAST_TIMEOUT = 20, 60
 # For the time that a training reports. Those of the first group count only where the user has not set them.
 DEFAULTS = {
-    # MLflow waits for four minutes before it gives a server up, and has no thread that gathers what to send.
+    # MLflow gives a server up after four minutes, at each request. Of requests that fail after these seconds
+    # its threads finish more than are made, so that none are left for the end.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS": "1",
+    "MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS": "5",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
 }
