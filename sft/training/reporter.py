@@ -55,7 +55,7 @@ class Reporter:
     """The trackers that one training reports to, from `step` on; `ids` are their runs', by tracker.
 
     Where an id is there, it goes on in that run; what is begun is added. A tracker that raises is warned of
-    once and left out from then on: training does not depend on it.
+    once and told nothing from then on, until it is ended: training does not depend on it.
     """
 
     reports: Reports
@@ -63,6 +63,7 @@ class Reporter:
     ids: dict[str, str]
     step: int
     _begun: dict[str, Begun] = field(default_factory=dict)
+    _lost: set[str] = field(default_factory=set)
     _warned: set[str] = field(default_factory=set)
 
     @contextmanager
@@ -115,17 +116,16 @@ class Reporter:
         print(f"{how:<11} {name}: {masked(begun.seen)}", flush=True)
 
     def _each(self, call: Callable[[Any], None]) -> None:
-        for name, begun in list(self._begun.items()):
-            if not self._try(name, call, begun.callback):
-                del self._begun[name]
+        for name, begun in self._begun.items():
+            if name not in self._lost:
+                self._try(name, call, begun.callback)
 
-    def _try(self, name: str, call: Callable[[Any], None], value: Any) -> bool:
+    def _try(self, name: str, call: Callable[[Any], None], value: Any) -> None:
         try:
             call(value)
         except Exception as error:
+            self._lost.add(name)
             self._warn(name, error)
-            return False
-        return True
 
     def _warn_of_mlflow(self, error: str) -> None:
         self._warn("mlflow", error, "it lacks some of this training")

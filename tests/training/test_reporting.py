@@ -314,7 +314,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(tiny, tmp_path, m
     begun = trackers.Begun(Full(), "1", "nowhere", lambda finished: calls.append(f"end {finished}"))
     monkeypatch.setitem(trackers.TRACKERS, "full", lambda *_: begun)
     run(tiny, reports("full", "tensorboard"))
-    assert calls == ["begin", "log"]
+    assert calls == ["begin", "log", "end True"]
     assert capsys.readouterr().err.count("warning: full: [Errno 28] No space left on device") == 1
     assert list(tmp_path.glob("trackers/tensorboard/exp-a/events.*"))
 
