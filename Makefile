@@ -15,6 +15,7 @@
 # make audit   known vulnerabilities of the pinned packages
 # make lock    pin every package, after a change to requirements*.txt; LOCK=--upgrade for newer versions of all
 # make install-ray   Ray beside the rest, on each node of a cluster: standardize and mix there by SFT_RAY, docs/ray.md
+# make install-trackers   TensorBoard, MLflow, W&B and DVCLive, for SFT_REPORT_TO: docs/watching.md
 # make study   does more data help? sizes x replicates, and a report; STUDY="--sizes 100k 300k --devices 0,1"
 
 # Extra arguments for pip; on a Linux machine without a GPU, to avoid torch's CUDA build:
@@ -32,7 +33,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro publish status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-ray install-test
+.PHONY: repro publish status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-ray install-trackers install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -61,7 +62,7 @@ lint: install
 # Pins every package of the environment, for Python 3.11 and 3.12 on any system; versions that still fit are kept.
 # Not after `install`, which what is pinned may keep from being done.
 LOCK ?=
-OTHERS := requirements-harness.txt requirements-ray.txt requirements-remotes.txt requirements-test.txt
+OTHERS := requirements-harness.txt requirements-ray.txt requirements-remotes.txt requirements-test.txt requirements-trackers.txt
 UV := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
 lock:
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -145,9 +146,18 @@ $(RAY_STAMP): requirements-ray.txt $(STAMP)
 	$(PIP_INSTALL) $(PIP_ARGS) -r requirements-ray.txt -c $(CONSTRAINTS)
 	@touch $@
 
+# Nor is what shows a training while it runs.
+TRACKERS_STAMP := .venv/installed-trackers
+install-trackers: install $(TRACKERS_STAMP)
+
+$(TRACKERS_STAMP): requirements-trackers.txt $(STAMP)
+	$(PIP_INSTALL) $(PIP_ARGS) -r requirements-trackers.txt -c $(CONSTRAINTS)
+	@touch $@
+
 TEST_STAMP := .venv/installed-test
 install-test: install $(TEST_STAMP)
 
-$(TEST_STAMP): requirements-test.txt requirements-ray.txt $(STAMP)
-	$(PIP_INSTALL) $(PIP_ARGS) -r requirements-test.txt -r requirements-ray.txt -c $(CONSTRAINTS)
+TEST_REQUIREMENTS := requirements-test.txt requirements-ray.txt requirements-trackers.txt
+$(TEST_STAMP): $(TEST_REQUIREMENTS) $(STAMP)
+	$(PIP_INSTALL) $(PIP_ARGS) $(addprefix -r ,$(TEST_REQUIREMENTS)) -c $(CONSTRAINTS)
 	@touch $@

@@ -4,7 +4,8 @@ Reads data/mix/ and data/holdout/validation.parquet. Writes models/adapter/, met
 record of the run provenance/train.json, and the loss curves plots/train_loss.csv and
 plots/validation_loss.csv. Stopped or killed, it goes on from its last checkpoint when it is run again on the
 same inputs; the environment variable SFT_CHECKPOINT_SECONDS says how many seconds there are between two. With
-`train.devices` it runs in as many processes, of which the first writes and prints.
+`train.devices` it runs in as many processes, of which the first writes and prints. SFT_REPORT_TO names the
+experiment trackers that it reports to (stages/reporting.py).
 
 Run as `python -m stages.train`.
 """
@@ -35,7 +36,7 @@ from sft.training.stored_rows import COLUMNS, ShardRows, TableRows
 from sft.training.tokenized_dataset import read, read_validation
 from sft.training.tokenizing import RowShape
 from sft.training.train_params import TrainParams
-from stages import inputs, paths, ranks, stopping, work
+from stages import inputs, paths, ranks, reporting, stopping, work
 
 
 def devices(values: dict[str, Any]) -> int:
@@ -49,7 +50,7 @@ def main(values: dict[str, Any], among: Ranks = ALONE) -> None:
     mixture = section(values, "data", MixtureParams)
     params = section(values, "train", TrainParams)
     train.check_machine(params, model_params)
-    interval = checkpoint_seconds()
+    interval, reports = checkpoint_seconds(), reporting.report_to(values)
     begun = inputs.of("train")
     clock = provenance.Clock()
     mix = read_mix(mixture)
@@ -78,6 +79,7 @@ def main(values: dict[str, Any], among: Ranks = ALONE) -> None:
                     model_params.dtype,
                     checkpoints,
                     among,
+                    reports,
                 )
             except Interrupted as at:
                 raise checkpoints.stopping.stopped(how_far(at)) from None

@@ -18,6 +18,8 @@ PAIRS = [
     ("requirements-harness.txt", "constraints-gpu.txt"),
     ("requirements-ray.txt", "constraints.txt"),
     ("requirements-ray.txt", "constraints-gpu.txt"),
+    ("requirements-trackers.txt", "constraints.txt"),
+    ("requirements-trackers.txt", "constraints-gpu.txt"),
 ]
 # What the constraints must fit: pip reads one line a package there, chosen by such markers.
 MACHINES = [

@@ -1,11 +1,14 @@
-"""What the trainer calls at each step: the progress bar, the seconds of steps, the end of a diverging run."""
+"""What the trainer calls at each step: progress bar, seconds of steps, curves, the end of a diverging run."""
 
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from sft.core.errors import UserError
+from sft.core.files import write_csv
+from sft.training import logs
 
 
 def progress_bar() -> Any:
@@ -94,3 +97,22 @@ def divergence_check(learning_rate: float, dtype: str, clear: Callable[[], None]
                 )
 
     return DivergenceCheck()
+
+
+class CurveFiles:
+    """The files of the loss and of the validation loss, kept up to date while training goes on."""
+
+    EVERY = 1.0  # seconds between two times at least: all steps are written anew
+
+    def __init__(self, loss: Path, validation: Path) -> None:
+        self._loss, self._validation = loss, validation
+        self._since = -math.inf
+
+    def write(self, history: list[dict[str, Any]]) -> None:
+        """Write what the trainer's log history has, unless they have been written just now."""
+        if (now := time.monotonic()) - self._since < self.EVERY:
+            return
+        self._since = now
+        for path, rows in ((self._loss, logs.steps(history)), (self._validation, logs.validations(history))):
+            if rows:
+                write_csv(path, [dict(row) for row in rows])

@@ -37,6 +37,7 @@ class Progress:
     `saved` is in seconds since 1970; `seconds` is what training took up to here in all runs, `step_seconds`
     has one entry a step. `resumed_at_steps` are the steps that runs before this one went on from, `cut` and
     `graphs` how the steps are cut and captured. `validation_due`: this step's validation was broken off.
+    `reported` are the ids of the runs that trackers have of it, by tracker.
     """
 
     step: int
@@ -49,6 +50,7 @@ class Progress:
     captured_tokens: int
     graphs: dict[str, Any] | None = None
     validation_due: bool = False
+    reported: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

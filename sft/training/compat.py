@@ -3,6 +3,7 @@
 tests/training/test_compat.py touches each, and says what to look at when a new version has moved it.
 """
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
+MLFLOW_QUEUE = "mlflow.utils.async_logging.async_logging_queue"  # a module, and its logger
 RANDOM_STATE = "rng_state.pth"  # in a trainer's checkpoint
 
 # By these accelerate takes a process for one of several, whose batches it divides and whose model it wraps.
@@ -140,3 +142,25 @@ def set_unsloth_varlen(varlen: "Callable[..., torch.Tensor]") -> None:
 def set_unsloth_checkpointing(model: Any, mode: str | bool) -> None:
     """Tell Unsloth's trainer which gradient checkpointing it goes back to after a validation."""
     model._unsloth_gradient_checkpointing = mode
+
+
+@contextmanager
+def mlflow_errors(tell: "Callable[[str], None]") -> Iterator[None]:
+    """Have MLflow tell what keeps it from sending, in place of a line in the log for every try.
+
+    It sends from a thread of its own, and raises nothing.
+    """
+
+    class Told(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if record.levelno < logging.ERROR:
+                return True
+            tell(record.getMessage())
+            return False
+
+    logger, told = logging.getLogger(MLFLOW_QUEUE), Told()
+    logger.addFilter(told)
+    try:
+        yield
+    finally:
+        logger.removeFilter(told)

@@ -24,9 +24,10 @@ class ValidationStopped(Exception):
 class Keeper:
     """What keeps one run's progress in `checkpoints`, and what it goes on from, `before` and its `folder`.
 
-    `begin` says how the run cuts its steps; the trainer then asks to `save` and `load`. Of several `ranks`
-    the first keeps the checkpoints, with the random numbers of all of them, and says when; the others' folder
-    is for what they get of it.
+    `begin` says how the run cuts its steps; the trainer then asks to `save` and `load`. The ids of the runs
+    that trackers have of this training, `reported`, are kept too. Of several `ranks` the first keeps the
+    checkpoints, with the random numbers of all of them, and says when; the others' folder is for what they
+    get of it.
     """
 
     def __init__(self, checkpoints: Checkpoints | None, ranks: Ranks = ALONE) -> None:
@@ -39,6 +40,7 @@ class Keeper:
         self._began = time.perf_counter()
         self._stepping = False  # whether a step has been made in this run
         self._validation_due = False
+        self.reported = dict(self.before.reported) if self.before else {}
         if self.before:
             print(_going_on(self.before), flush=True)
 
@@ -151,6 +153,7 @@ class Keeper:
             captured_tokens=self._captured_tokens,
             graphs=graphs,
             validation_due=self._validation_due,
+            reported=self.reported,
         )
 
     def _stopping(self) -> bool:

@@ -61,23 +61,35 @@ class Logs:
         resumed_at_steps: list[int],
     ) -> "Logs":
         """Pick them from the trainer's log history."""
-        steps = [
-            StepLog(
-                step=entry["step"],
-                loss=entry["loss"],
-                learning_rate=entry["learning_rate"],
-                grad_norm=entry["grad_norm"],
-            )
-            for entry in history
-            if "loss" in entry
-        ]
-        validations = [entry for entry in history if "eval_loss" in entry]
         return cls(
-            steps,
-            [ValidationLog(step=entry["step"], loss=entry["eval_loss"]) for entry in validations],
-            sum(entry["eval_runtime"] for entry in validations),
+            steps(history),
+            validations(history),
+            sum(entry["eval_runtime"] for entry in history if "eval_loss" in entry),
             step_seconds,
             micro_batch,
             seconds_before,
             resumed_at_steps,
         )
+
+
+def steps(history: list[dict[str, Any]]) -> list[StepLog]:
+    """Pick the optimizer steps from the trainer's log history."""
+    return [
+        StepLog(
+            step=entry["step"],
+            loss=entry["loss"],
+            learning_rate=entry["learning_rate"],
+            grad_norm=entry["grad_norm"],
+        )
+        for entry in history
+        if "loss" in entry
+    ]
+
+
+def validations(history: list[dict[str, Any]]) -> list[ValidationLog]:
+    """Pick the validation losses from the trainer's log history."""
+    return [
+        ValidationLog(step=entry["step"], loss=entry["eval_loss"])
+        for entry in history
+        if "eval_loss" in entry
+    ]

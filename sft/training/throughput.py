@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from sft.core import provenance
 from sft.modeling.flops import Cost, utilisation
 from sft.modeling.labels import Rows, loss_tokens
@@ -41,3 +43,11 @@ def steady(
     flops = Cost.of(model).training(lengths, sum(loss_tokens(row["labels"]) for row in read))
     used = utilisation(flops / devices, seconds, provenance.device_name(), dtype)
     return Throughput(round(sum(lengths) / seconds, 1), used)
+
+
+def memory_gib() -> float:
+    """Return what this process holds now, in GiB: of the GPU's memory where there is one, else resident."""
+    import torch
+
+    held = torch.cuda.memory_reserved() if torch.cuda.is_available() else psutil.Process().memory_info().rss
+    return round(held / 2**30, 3)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from sft.training import compat
 from sft.training.checkpoints import Checkpoints
 from sft.training.engines import ENGINES
 from sft.training.logs import Logs, MicroBatchLog
+from sft.training.trackers import Reports
 from sft.training.train_params import TrainParams
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def train(
     dtype: str,
     checkpoints: Checkpoints | None = None,
     ranks: Ranks = ALONE,
+    reports: Reports | None = None,
 ) -> Logs:
     """Train the PEFT `model` in place on `rows`, in their order, once: in steps of `params.batch_size`.
 
@@ -36,7 +39,8 @@ def train(
     lists. Validation loss is measured before the first step, every `validation_every` steps and after the
     last. Where there are `checkpoints` of the same training, it goes on from the newest, to the same bits.
     Of several `ranks` each is called with the same rows and an equal model, takes rows of its own of every
-    step, and ends with the same weights.
+    step, and ends with the same weights. The first says how it goes to what `reports` name, which changes
+    nothing of the training.
     Raises Interrupted where they say that it is to stop; UserError where the loss stops being a number, and
     where not one row fits the memory.
     """
@@ -46,6 +50,7 @@ def train(
     from sft.training.keeper import Keeper
     from sft.training.micro_batches import fit
     from sft.training.packed_trainer import packed_trainer
+    from sft.training.reporter import Pace, Reporter
     from sft.training.trainer_config import trainer_config
 
     engine = ENGINES[params.engine]
@@ -91,9 +96,17 @@ def train(
         timer = step_timer(before.step_seconds if before else [])
         keeper.begin(micro_batches, captured, timer)
         clear = checkpoints.clear if checkpoints else lambda: None
-        for callback in (timer, divergence_check(params.learning_rate, dtype, clear), keeper.callback()):
+        callbacks = [timer, divergence_check(params.learning_rate, dtype, clear), keeper.callback()]
+        reporting: AbstractContextManager[None] = nullcontext()
+        if reports and ranks.first:
+            pace = Pace(rows, params.batch_size, timer.seconds)
+            reporter = Reporter(reports, pace, keeper.reported, before.step if before else 0)
+            callbacks.insert(1, reporter.callback())  # a loss that ends the training is told too
+            reporting = reporter.reporting()
+        for callback in callbacks:
             trainer.add_callback(callback)
-        _run(trainer, keeper)
+        with reporting:
+            _run(trainer, keeper)
     ranks.check_equal([p for p in model.parameters() if p.requires_grad])
     graphs = len(trainer.graph_runner.graphs) if trainer.graph_runner else 0
     work = _micro_batch_log(micro_batches, captured, graphs)

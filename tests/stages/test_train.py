@@ -11,13 +11,14 @@ import pytest
 
 from sft.core import shards
 from sft.core.errors import ParamError, UserError
+from sft.core.params import leaves
 from sft.training import tokenizing
 from sft.training.checkpoints import Interrupted
 from sft.training.engines import ENGINES
 from sft.training.kinds_read import KindRead, summary
-from stages import paths, train
+from stages import paths, reporting, train
 from tests.chat_templates import ANSWER, ASKED, CALL, CHATML, RESULT, TOOLS, published
-from tests.tiny import dialogue, save_mix, save_model, save_shards, table
+from tests.tiny import dialogue, folder_bytes, save_mix, save_model, save_shards, table
 from tests.training.test_train import PARAMS
 
 KINDS = ["few", "many", "many", "many", "off"]
@@ -297,3 +298,50 @@ def test_seconds_between_checkpoints_that_are_no_number(values, monkeypatch):
         train.main(values)
     monkeypatch.setenv("SFT_CHECKPOINT_SECONDS", "0.5")
     assert train.checkpoint_seconds() == 0.5
+
+
+def test_what_it_reports_to_changes_nothing_and_is_told(values, monkeypatch, capsys):
+    """The same bytes come out; the run has the experiment's name, and lies where DVC has its repository."""
+    train.main(values)
+    unreported = folder_bytes(Path(paths.ADAPTER))
+    root = Path("repository")
+    (root / ".dvc").mkdir(parents=True)
+    for name, value in {
+        "SFT_REPORT_TO": " tensorboard,tensorboard,",
+        "DVC_ROOT": str(root.resolve()),
+        "DVC_EXP_NAME": "exp-a",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    capsys.readouterr()
+    train.main(values)
+    assert folder_bytes(Path(paths.ADAPTER)) == unreported
+    (events,) = root.resolve().glob(".dvc/tmp/trackers/tensorboard/exp-a/events.*")
+    assert f"report      tensorboard: {events.parent};" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "tensorboard, comet",
+            "SFT_REPORT_TO: 'comet' is no tracker. There are tensorboard",
+        ),
+        ("dvclive", "SFT_REPORT_TO: dvclive reports to DVC, and .* is in no repository of DVC's."),
+    ],
+)
+def test_what_cannot_be_reported_to_is_said_before_any_work(values, monkeypatch, text, said):
+    monkeypatch.setenv("SFT_REPORT_TO", text)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(train, "read_mix", None)
+    with pytest.raises(UserError, match=said):
+        train.main(values)
+
+
+def test_params_are_told_without_secrets(values, monkeypatch):
+    monkeypatch.setenv("SFT_REPORT_TO", "tensorboard")
+    values["model"]["reference"] = "https://me:pass-word@example.org/model"
+    told = reporting.report_to(values).params
+    assert told["model.reference"] == "https://****@example.org/model"
+    assert told["data.weights"] == "proportional" and told["train.lora.r"] == 4
+    assert set(told) == set(leaves(values))

@@ -3,6 +3,7 @@
 A test that fails after an update says what to look at in the new version.
 """
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -173,3 +174,13 @@ def test_a_trainer_s_checkpoints(tmp_path):
     assert not list((tmp_path / "own").rglob("*.safetensors")), look
     happened.clear()
     assert train(resume_from_checkpoint=str(tmp_path)) == 2 and happened == [tmp_path], look
+
+
+def test_what_mlflow_says_of_what_it_cannot_send():
+    look = "mlflow: from which logger does its thread say what it could not send?"
+    module = importlib.import_module(compat.MLFLOW_QUEUE)
+    assert module._logger.name == compat.MLFLOW_QUEUE, look
+    told: list[str] = []
+    with compat.mlflow_errors(told.append):
+        module._logger.error("Failed to log run data")
+    assert told == ["Failed to log run data"], look

@@ -10,6 +10,7 @@ from sft.core.errors import ParamError, UserError
 from sft.distributed.ranks import ALONE
 from sft.training import micro_batches
 from sft.training.checkpoints import Checkpoints, Interrupted
+from sft.training.trackers import Reports
 from sft.training.train import train
 from tests.ranks import in_ranks
 from tests.training.test_resume import DROPOUT, asked_at
@@ -21,11 +22,11 @@ ROWS, VALIDATION = random_rows(32), random_rows(5, 1)
 LOSS, WEIGHT = 5e-6, 1e-6
 
 
-def run(ranks, base, checkpoints=None, lora=LORA, dtype="float32", **changed):
+def run(ranks, base, checkpoints=None, lora=LORA, dtype="float32", reports=None, **changed):
     """Train 8 steps; return the losses and the LoRA's weights."""
     model, tokenizer = trainable(base, lora, dtype)
     changed = params(**{"steps": 8, "validation_every": 3, "lora": lora, **changed})
-    logs = train(model, tokenizer, ROWS, VALIDATION, changed, dtype, checkpoints, ranks)
+    logs = train(model, tokenizer, ROWS, VALIDATION, changed, dtype, checkpoints, ranks, reports)
     weights = {name: p.detach().numpy().copy() for name, p in model.named_parameters() if p.requires_grad}
     return asdict(logs), weights
 
@@ -49,12 +50,17 @@ def check_close(one, two):
 
 def in_one_spawn(ranks, base, folder):
     """Do all that is looked at below, in one rank; each entry is of `run`."""
-    done = {"plain": run(ranks, base), "environment": (os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"])}
+    own = folder / str(ranks.rank)
+    own.mkdir()
+    reports = Reports(("tensorboard",), "run", {}, own / "reports", own, (own, own))
+    done = {
+        "plain": run(ranks, base, reports=reports),
+        "environment": (os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"]),
+    }
     done["16 bits"] = run(ranks, base, dtype="bfloat16")
     done["memory"] = out_of_memory(ranks, base)
     done["dropout"] = run(ranks, base, lora=DROPOUT)
-    own = folder / str(ranks.rank)
-    own.mkdir()
+    done["reported"] = (own / "reports").exists()
     # Only the second rank is asked to stop; both do, at the same step.
     for number in (6, 9):
         stopping = asked_at(number) if ranks.rank else lambda: False
@@ -155,3 +161,7 @@ def test_devices_that_cannot_share_a_step():
         params(devices=5)
     with pytest.raises(ParamError, match=r"^train\.devices: unsloth trains on one device here, not on 2\. "):
         params(devices=2, engine="unsloth")
+
+
+def test_the_first_rank_alone_reports(done):
+    assert [of_rank["reported"] for of_rank in done] == [True, False]

@@ -1,0 +1,150 @@
+"""Reporting a training to experiment trackers, which may fail without harm to the training."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sft.core.masking import masked
+from sft.modeling.labels import Rows
+from sft.training import compat, trackers
+from sft.training.throughput import memory_gib
+from sft.training.trackers import Begun, Reports
+
+
+@dataclass
+class Pace:
+    """What the trainer does not log of a step: tokens a second, and memory."""
+
+    rows: Rows
+    batch_size: int
+    step_seconds: list[float]
+
+    def of(self, step: int) -> dict[str, float]:
+        """Return both for the step that has just been logged, the last of `step_seconds`."""
+        rows = self.rows[(step - 1) * self.batch_size : step * self.batch_size]
+        tokens = sum(len(row["input_ids"]) for row in rows)
+        return {
+            "tokens_per_second": round(tokens / self.step_seconds[-1], 1),
+            "memory_gib": memory_gib(),
+        }
+
+
+@dataclass
+class Described:
+    """What the integrations ask of the trainer's arguments: the run's name, and params, the user's."""
+
+    run_name: str
+    params: dict[str, Any]
+    output_dir: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the params by dotted names."""
+        return dict(self.params)
+
+    def to_json_string(self) -> str:
+        """Return the params as JSON."""
+        return json.dumps(self.params, indent=2, default=str)
+
+
+@dataclass
+class Reporter:
+    """The trackers that one training reports to, from `step` on; `ids` are their runs', by tracker.
+
+    Where an id is there, it goes on in that run; what is begun is added. A tracker that raises is warned of
+    once and told nothing from then on, until it is ended: training does not depend on it.
+    """
+
+    reports: Reports
+    pace: Pace
+    ids: dict[str, str]
+    step: int
+    _begun: dict[str, Begun] = field(default_factory=dict)
+    _lost: set[str] = field(default_factory=set)
+    _warned: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Begin the runs, or go on in those that there are; end them however this ends."""
+        with (
+            _environment(),
+            compat.mlflow_errors(self._warn_of_mlflow),
+        ):
+            for name in self.reports.names:
+                self._begin(name)
+            finished = False
+            try:
+                yield
+                finished = True
+            finally:
+                for name, begun in self._begun.items():
+                    self._try(name, begun.end, finished)
+
+    def callback(self) -> Any:
+        """Make the trainer callback that hands on what the trainer logs."""
+        from transformers import TrainerCallback
+
+        reporter = self
+        described: Any = Described(self.reports.run, self.reports.params)
+
+        class HandOn(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                reporter._each(lambda callback: callback.on_train_begin(described, state, control))
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+                told = dict(logs or {})
+                if "loss" in told:
+                    told |= reporter.pace.of(state.global_step)
+                reporter._each(lambda callback: callback.on_log(described, state, control, logs=dict(told)))
+
+        return HandOn()
+
+    def _begin(self, name: str) -> None:
+        before = self.ids.get(name)
+        try:
+            begun = trackers.begin(name, self.reports, before, self.step)
+        except Exception as error:
+            self._warn(name, error)
+            return
+        self._begun[name], self.ids[name] = begun, begun.id
+        how = "report"
+        if before:
+            how = "report on" if begun.id == before else "report anew"
+        print(f"{how:<11} {name}: {masked(begun.seen)}", flush=True)
+
+    def _each(self, call: Callable[[Any], None]) -> None:
+        for name, begun in self._begun.items():
+            if name not in self._lost:
+                self._try(name, call, begun.callback)
+
+    def _try(self, name: str, call: Callable[[Any], None], value: Any) -> None:
+        try:
+            call(value)
+        except Exception as error:
+            self._lost.add(name)
+            self._warn(name, error)
+
+    def _warn_of_mlflow(self, error: str) -> None:
+        self._warn("mlflow", error, "it lacks some of this training")
+
+    def _warn(self, name: str, error: object, what: str = "training goes on without it") -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            reason = " ".join(masked(str(error)).split())[:400] or type(error).__name__
+            print(f"warning: {name}: {reason} ({what}).", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Set the variables of the trackers and of what they log by for as long as one reports."""
+    before = dict(os.environ)
+    os.environ.update({**{k: v for k, v in trackers.DEFAULTS.items() if k not in before}, **trackers.FIXED})
+    try:
+        yield
+    finally:
+        for name in {**trackers.DEFAULTS, **trackers.FIXED}:
+            os.environ.pop(name, None)
+        os.environ.update(before)
