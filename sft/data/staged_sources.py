@@ -16,7 +16,7 @@ from sft.core import shards
 from sft.core.errors import UserError
 from sft.core.row_schema import SCHEMA
 from sft.core.workers import Workers
-from sft.data import file_readers, sources
+from sft.data import arrays, file_readers, sources
 from sft.data.batch_sizes import batches
 from sft.data.raw_rows import FileReason, Part, UnreadableFile
 from sft.data.source_account import SourceAccount
@@ -210,7 +210,7 @@ def _joined(source: Source, read: list[_Read]) -> Staged:
     columns = {
         "id": light["id"],
         "item": light["id"],
-        **{name: pa.nulls(rows, SCHEMA.field(name).type) for name in ("task", "question", "related")},
+        **{name: arrays.nulls(rows, SCHEMA.field(name).type) for name in ("task", "question", "related")},
         "kind": kind,
         SEQ: light[SEQ],
     }
