@@ -124,7 +124,8 @@ def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
         found.append(pa.Table.from_batches([taken]))
     place = np.empty(len(rows), np.int64)
     place[np.argsort(of_batch, kind="stable")] = np.arange(len(rows))
-    return pa.concat_tables(found).combine_chunks().take(pa.array(place))
+    found = pa.concat_tables(found).combine_chunks()  # by this name, so that one copy goes before the next
+    return found.take(pa.array(place))
 
 
 def paths(folder: Path | str) -> list[Path]:

@@ -56,6 +56,7 @@ class Staged:
     def forget(self) -> None:
         """Let go of what is in memory of every row."""
         self.light = self.light.schema.empty_table()
+        pa.default_memory_pool().release_unused()
 
     @property
     def kept(self) -> list[str]:
@@ -112,7 +113,8 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
                 one = _stage_rows(source, number, folder, bits)
                 source.rows = None
             else:
-                one = _joined(source, [next(results) for _ in progress_over(progress, parts[uri])])
+                read = [_in_arrows_memory(next(results)) for _ in progress_over(progress, parts[uri])]
+                one = _joined(source, read)
                 one.account.rejects += unreadable[uri]
                 _estimate(one, source)
             rows, lost = one.rows, one.account.lost
@@ -197,6 +199,12 @@ def _read(job: _Job, folder: Path, bits: int) -> _Read:
     read.light, read.pieces, read.size = pa.concat_tables(lights), writer.pieces, writer.size
     if empty:
         read.schema = sources.concatenated(empty, job.name).schema
+    return read
+
+
+def _in_arrows_memory(read: _Read) -> _Read:
+    """Copy what a process has sent: as Python's objects, it would not leave the memory with the rows."""
+    read.light = read.light.combine_chunks()
     return read
 
 
