@@ -97,10 +97,9 @@ def replacing(folder: Path | str) -> Iterator[Path]:
 def write(path: Path, table: pa.Table, order: np.ndarray | None = None) -> None:
     """Write a shard: all rows, or those of the numbers in `order`; the same rows give the same bytes.
 
-    By zstd's first level, and without a dictionary for texts, which are hardly ever the same. Besides the
-    table a row group is in memory.
+    By zstd's first level, and without a dictionary for texts, which are hardly ever the same. Of rows in
+    another order no more than a row group is copied at a time.
     """
-    order = np.arange(len(table)) if order is None else order
     leaves = (leaf for leaf in _leaves(table.schema) if leaf.rpartition(".")[2] not in _DISTINCT)
     with (
         files.replacing(path) as temporary,
@@ -108,6 +107,9 @@ def write(path: Path, table: pa.Table, order: np.ndarray | None = None) -> None:
             temporary, table.schema, compression="zstd", compression_level=1, use_dictionary=list(leaves)
         ) as writer,
     ):
+        if order is None:
+            writer.write_table(table, _ROW_GROUP)
+            return
         for start in range(0, max(1, len(order)), _ROW_GROUP):
             writer.write_table(_taken(table, order[start : start + _ROW_GROUP]))
 
@@ -124,8 +126,9 @@ def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
         found.append(pa.Table.from_batches([taken]))
     place = np.empty(len(rows), np.int64)
     place[np.argsort(of_batch, kind="stable")] = np.arange(len(rows))
-    found = pa.concat_tables(found).combine_chunks()  # by this name, so that one copy goes before the next
-    return found.take(pa.array(place))
+    joined = pa.concat_tables(found).combine_chunks()
+    found.clear()  # one copy goes before the next
+    return joined.take(pa.array(place))
 
 
 def paths(folder: Path | str) -> list[Path]:
