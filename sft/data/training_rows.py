@@ -68,10 +68,10 @@ def forms(ids: dict[str, pa.Array | None], clean: dict[str, Clean], tasks: list[
     """
     of_task = {}
     for task in tasks:
-        source, of_form = clean[task.source], ids[task.name]
+        source, marked = clean[task.source], ids[task.name]
         of_task[task.name] = source.rows
-        if of_form is not None:
-            of_task[task.name] = source.rows.filter(pc.is_in(source.rows["id"], value_set=of_form))
+        if marked is not None:
+            of_task[task.name] = source.rows.filter(pc.is_in(source.rows["id"], value_set=marked))
         if not len(of_task[task.name]):
             raise ParamError(
                 f"tasks.{task.name}.source: no row of the task is left of {task.source} to train on. "
