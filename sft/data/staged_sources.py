@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from sft.core import shards
 from sft.core.errors import UserError
+from sft.core.free_memory import give_back
 from sft.core.row_schema import SCHEMA
 from sft.core.workers import Workers
 from sft.data import arrays, file_readers, sources
@@ -56,7 +57,7 @@ class Staged:
     def forget(self) -> None:
         """Let go of what is in memory of every row."""
         self.light = self.light.schema.empty_table()
-        pa.default_memory_pool().release_unused()
+        give_back()
 
     @property
     def kept(self) -> list[str]:
