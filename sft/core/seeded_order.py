@@ -35,11 +35,11 @@ def order_of_copies(seed: int | str, ids: pa.Array | pa.ChunkedArray) -> np.ndar
     """
     ranked = ranks(seed, ids)
     rows = np.argsort(ranked, kind="stable")
-    tied = np.sort(rows[_tied(ranked[rows])])  # all copies are among them
-    if not len(tied):
+    alike = np.sort(rows[tied(ranked[rows])])  # all copies are among them
+    if not len(alike):
         return rows
     times: Counter[str] = Counter()
-    for row, text in zip(tied.tolist(), ids.take(pa.array(tied)).to_pylist(), strict=True):
+    for row, text in zip(alike.tolist(), ids.take(pa.array(alike)).to_pylist(), strict=True):
         if times[text]:
             ranked[row] = xxhash.xxh3_64_intdigest(f"{seed}:{text}:{times[text]}".encode())
         times[text] += 1
@@ -48,22 +48,22 @@ def order_of_copies(seed: int | str, ids: pa.Array | pa.ChunkedArray) -> np.ndar
 
 def _sorted(ranked: np.ndarray, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     rows = np.argsort(ranked, kind="stable")
-    tied = _tied(ranked[rows])
-    if tied.any():
-        of_tied = rows[tied]
+    beside = tied(ranked[rows])
+    if beside.any():
+        of_tied = rows[beside]
         table = pa.table({"rank": ranked[of_tied], "id": ids.take(pa.array(of_tied))})
         by_id = pc.sort_indices(table, [("rank", "ascending"), ("id", "ascending")])
-        rows[tied] = of_tied[by_id.to_numpy()]
+        rows[beside] = of_tied[by_id.to_numpy()]
     return rows
 
 
-def _tied(ascending: np.ndarray) -> np.ndarray:
+def tied(ascending: np.ndarray) -> np.ndarray:
     """Tell which of these numbers stand beside an equal one."""
     same = ascending[1:] == ascending[:-1]
-    tied = np.zeros(len(ascending), bool)
-    tied[1:] |= same
-    tied[:-1] |= same
-    return tied
+    beside = np.zeros(len(ascending), bool)
+    beside[1:] |= same
+    beside[:-1] |= same
+    return beside
 
 
 def units(seed: int | str, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -79,15 +79,21 @@ def cores() -> int:
     return max(1, min(len(os.sched_getaffinity(0)), _free_memory() // MEMORY))
 
 
-def _free_memory() -> int:
-    """Return the bytes of memory that are free, on this machine and within the container's limit."""
+def _free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of memory that are free, on this machine and within the container's limit.
+
+    As on a machine, what a container has of files in its page cache counts as free: the kernel takes that
+    back when it is needed, and right after a download it is all that there is.
+    """
     free = int(psutil.virtual_memory().available)
     try:
-        group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())  # "max" where there is none
-        return min(free, limit - int((group / "memory.current").read_text()))
+        used = int((group / "memory.current").read_text())
+        fields = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = sum(int(size) for name, size in fields if name in ("active_file", "inactive_file"))
     except (OSError, ValueError):
         return free
+    return min(free, limit - used + cached)
 
 
 _function: Callable  # in a process that works for another
@@ -97,11 +103,18 @@ def _begin(function: Callable) -> None:
     global _function
     _function = function
     pa.set_cpu_count(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent is gone: killed, the parent could not end it."""
+def end_with_parent() -> None:
+    """Have this process, which `multiprocessing` has started, end when its parent is gone.
+
+    A parent that is killed cannot end it.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

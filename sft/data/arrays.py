@@ -14,6 +14,7 @@ PART_KEYS = ("text", "value", "content")
 # A part that is a thought, and where it has it.
 THINKING = "thinking"
 _MEDIA = r"image|video|audio"
+_NULLS = 65_536  # the rows of a column of nulls that are in memory
 
 
 def text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -133,3 +134,9 @@ def lengths(column: pa.Array) -> np.ndarray:
 def mask(column: pa.Array) -> np.ndarray:
     """Return booleans as a mask."""
     return column.to_numpy(zero_copy_only=False).astype(bool)
+
+
+def nulls(rows: int, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column of nulls that takes next to no memory, however many rows it has."""
+    some = pa.nulls(min(rows, _NULLS), kind)
+    return pa.chunked_array([some.slice(0, rows - start) for start in range(0, rows, _NULLS)], kind)

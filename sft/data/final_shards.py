@@ -21,7 +21,7 @@ from sft.core.errors import UserError
 from sft.core.row_schema import HOLDOUT_ONLY
 from sft.core.workers import Workers
 from sft.data.evaluation_pool import CHOICES
-from sft.data.staging import SEQ, Piece, rows_of_shard, text_of
+from sft.data.staging import SEQ, Piece, among, rows_of_shard, text_of
 
 # Of how many rows, roughly, it is counted how often they have what held-out rows have; ids are hashes, so the
 # first shards are as good as any.
@@ -104,9 +104,9 @@ def write(
 
 
 def _count(number: int, wanted: Wanted, bits: int, held: HeldOut) -> tuple[int, np.ndarray]:
-    rows = _rows(number, wanted, bits)
-    rows = rows.filter(pc.equal(rows["id"], rows["item"]))
-    return len(rows), held.count(rows["messages"])
+    rows, stay = _rows(number, wanted, bits)
+    stay &= _alone(rows)
+    return int(stay.sum()), held.count(_under(rows["messages"], stay))
 
 
 def _write_all(number: int, wanted: Sequence[Wanted], bits: int) -> list[Written]:
@@ -114,26 +114,33 @@ def _write_all(number: int, wanted: Sequence[Wanted], bits: int) -> list[Written
 
 
 def _write(number: int, wanted: Wanted, bits: int) -> Written:
-    rows = _rows(number, wanted, bits)
-    if text_of(rows) > MOST:
-        raise _too_many_copies(rows)
+    rows, stay = _rows(number, wanted, bits)
+    if text_of(rows) > MOST and text_of(left := rows.filter(pa.array(stay))) > MOST:
+        raise _too_many_copies(left)
     written = Written()
     if wanted.near is not None and len(rows):
-        alone = np.flatnonzero(pc.equal(rows["id"], rows["item"]))
-        some = rows["messages"] if len(alone) == len(rows) else rows["messages"].take(pa.array(alone))
-        found = wanted.near(some)
-        near = alone[found.nearest >= 0]
+        compared = stay & _alone(rows)
+        found = wanted.near(_under(rows["messages"], compared))
+        near = np.flatnonzero(compared)[found.nearest >= 0]
         written.covered = int(found.covered.sum())
         written.near.update(rows["source"].take(pa.array(near)).to_pylist())
-        if len(near):
-            stay = np.ones(len(rows), bool)
-            stay[near] = False
-            rows = rows.filter(pa.array(stay))
-    written.rows = len(rows)
-    rows = rows.take(pa.array(shards.by_id(rows["id"], rows[SEQ].to_numpy())))
+        stay[near] = False
+    written.rows = int(stay.sum())
+    order = shards.by_id(rows["id"], rows[SEQ].to_numpy())
     unwanted = [name for name in (*HOLDOUT_ONLY, CHOICES, SEQ) if name in rows.column_names]
-    shards.write(shards.path_of(wanted.folder, number), rows.drop_columns(unwanted).combine_chunks())
+    path = shards.path_of(wanted.folder, number)
+    shards.write(path, rows.drop_columns(unwanted), order[stay[order]])
     return written
+
+
+def _alone(rows: pa.Table) -> np.ndarray:
+    """Mark the rows that are items of their own."""
+    return np.asarray(pc.equal(rows["id"], rows["item"]))
+
+
+def _under(column: pa.ChunkedArray, mask: np.ndarray) -> pa.ChunkedArray:
+    """Return the values under a mask, without a copy where that is all of them."""
+    return column if mask.all() else column.filter(pa.array(mask))
 
 
 def _too_many_copies(rows: pa.Table) -> UserError:
@@ -145,11 +152,7 @@ def _too_many_copies(rows: pa.Table) -> UserError:
     )
 
 
-def _rows(number: int, wanted: Wanted, bits: int) -> pa.Table:
-    """Read the rows of a shard that are not out."""
+def _rows(number: int, wanted: Wanted, bits: int) -> tuple[pa.Table, np.ndarray]:
+    """Read the rows of a shard, and mark those that are not out."""
     rows = rows_of_shard(wanted.pieces, wanted.schema, number, bits)
-    if len(wanted.out) and len(rows):
-        seq = rows[SEQ].to_numpy()
-        place = np.minimum(np.searchsorted(wanted.out, seq), len(wanted.out) - 1)
-        rows = rows.filter(pa.array(wanted.out[place] != seq))
-    return rows
+    return rows, ~among(rows[SEQ], wanted.out)

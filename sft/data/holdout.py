@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from sft.core.errors import ParamError
 from sft.core.params import Count, Integer, Params, Share
 from sft.core.row_schema import HOLDOUT_ONLY, SCHEMA
-from sft.core.seeded_order import order, ranks, units
+from sft.core.seeded_order import order, ranks, tied, units
 from sft.core.shards import keys
+from sft.data import arrays
 
 
 class HoldoutParams(Params):
@@ -69,13 +70,19 @@ def given_away(items: pa.Array | pa.ChunkedArray, tables: Iterable[pa.Table]) ->
 
 
 def under(rows: pa.Table, mask: np.ndarray) -> pa.Table:
-    """Return the rows under a mask; where items are the ids, both stay in the memory once only."""
+    """Return the rows under a mask; ids that are the items too stay in the memory once, nulls take none."""
+    if not len(rows):
+        return rows
+    empty = [name for name in rows.column_names if rows[name].null_count == len(rows)]
     pairs = zip(rows["id"].chunks, rows["item"].chunks, strict=False)
-    if rows["item"].num_chunks != rows["id"].num_chunks or not all(one.equals(other) for one, other in pairs):
-        return rows.filter(pa.array(mask))
-    place = rows.column_names.index("item")
-    found = rows.remove_column(place).filter(pa.array(mask))
-    return found.add_column(place, rows.schema.field("item"), found["id"])
+    same = rows["item"].num_chunks == rows["id"].num_chunks and all(one.equals(other) for one, other in pairs)
+    found = rows.drop_columns(["item"] * same + empty).filter(pa.array(mask))
+    columns = {name: arrays.nulls(len(found), rows.schema.field(name).type) for name in empty}
+    if same:
+        columns["item"] = found["id"]
+    return pa.table({**columns, **dict(zip(found.column_names, found.columns, strict=True))}).select(
+        rows.column_names
+    )
 
 
 def gives_away(rows: pa.Table, held: pa.Array) -> np.ndarray:
@@ -111,7 +118,7 @@ def split(
     """
     seed = f"{params.seed}:validation"
     # Hashed by row: the different items of millions of rows would be in memory once more.
-    shared = pc.unique(base["item"].filter(pa.array(units(seed, base["item"]) < params.validation)))
+    shared = pc.unique(_below(seed, base["item"], params.validation))
     chosen = [shared]
     for rows, part in [*((rows, 4) for rows in forms.values()), *((rows, 10) for rows in others)]:
         distinct = first_of_each(rows["id"])
@@ -122,9 +129,9 @@ def split(
     tables = [base, extra, *forms.values()]
     held, by_share = given_away(items, tables), given_away(shared, tables)
     columns = [name for name in base.column_names if name not in HOLDOUT_ONLY]
-    parts = [_of_task(rows.select(columns), name) for name, rows in forms.items()] + [base.select(columns)]
+    parts = [_of_task(_of_items(rows.select(columns), items), name) for name, rows in forms.items()]
+    parts.append(_of_items(base.select(columns), items))
     validation = pa.concat_tables(parts, promote_options="permissive")
-    validation = validation.filter(pc.is_in(validation["item"], value_set=items))
     validation = validation.filter(pa.array(first_of_each(validation["id"])))
     left = Split(base, extra, ~gives_away(base, held), ~gives_away(extra, held), validation, 0)
     for rows, stays in ((base, left.base_stays), (extra, left.extra_stays)):
@@ -132,6 +139,16 @@ def split(
     if not left.base_stays.any():
         raise ParamError("data.holdout: nothing of data.base is left to train on. Lower the shares.")
     return left
+
+
+def _below(seed: str, items: pa.ChunkedArray, share: float) -> pa.ChunkedArray:
+    """Return the items that have a hash below this share of all hashes."""
+    masks = [units(seed, chunk) < share for chunk in items.chunks]
+    return items.filter(pa.array(np.concatenate([np.zeros(0, bool), *masks])))
+
+
+def _of_items(rows: pa.Table, items: pa.Array) -> pa.Table:
+    return rows.filter(pc.is_in(rows["item"], value_set=items))
 
 
 def _enough(seed: str, items: pa.ChunkedArray, distinct: np.ndarray, wanted: int) -> pa.Array:
@@ -167,8 +184,14 @@ def _of_task(rows: pa.Table, name: str) -> pa.Table:
 
 def first_of_each(ids: pa.ChunkedArray) -> np.ndarray:
     """Mark each id's first row."""
-    one, other = keys(ids)
+    half, _ = keys(ids)
+    order = np.argsort(half, kind="stable")
+    alike = np.zeros(len(ids), bool)
+    alike[order] = tied(half[order])
+    # Only of these the other half is looked at: of most sources they are few.
+    rows = np.flatnonzero(alike)
+    one, other = keys(ids.filter(pa.array(alike)))
     order = np.lexsort((other, one))  # which keeps the order of equal ones
     first = np.ones(len(ids), bool)
-    first[order[1:]] = (one[order[1:]] != one[order[:-1]]) | (other[order[1:]] != other[order[:-1]])
+    first[rows[order[1:]]] = (one[order[1:]] != one[order[:-1]]) | (other[order[1:]] != other[order[:-1]])
     return first

@@ -15,11 +15,11 @@ from sft.data import staged_rows
 from sft.data.contamination import Examples
 from sft.data.evaluation_pool import evaluation_pool
 from sft.data.final_shards import Wanted
-from sft.data.holdout import VALIDATION, HoldoutParams, Split, split
+from sft.data.holdout import VALIDATION, HoldoutParams, Split, given_away, split
 from sft.data.sources import concatenated
 from sft.data.staged_sources import Staged
 from sft.data.staging import SEQ
-from sft.data.training_rows import Clean, check_left, clean_all, forms
+from sft.data.training_rows import Clean, check_left, clean_rows, forms, ids_of_forms
 from sft.tasks.task import Task
 
 
@@ -67,39 +67,50 @@ def plan(
     nothing of base is left, and where a task has no rows.
     """
     (base_folder, of_base), (extra_folder, of_extra) = folders.items()
-    tables = {uri: source.light for uri, source in staged.items()}
 
     def fetch(uri: str, rows: pa.Table, names: Sequence[str]) -> pa.Table:
         return staged_rows.rows_of(staged[uri], rows[SEQ], names, workers)
 
-    evaluation = evaluation_pool(tables, tasks, params.seed, fetch)
-    examples = Examples(evaluation)
-    clean = clean_all(tables, evaluation, lambda uri: staged_rows.matches(staged[uri], examples, workers))
-    base, extra = _joined(clean, of_base), _joined(clean, of_extra)
-    check_left(base, clean, list(of_base))
     trained_on = dict.fromkeys([*of_base, *of_extra])
     learnt = [task for task in tasks if task.source in trained_on]
+    tables = {uri: source.light for uri, source in staged.items()}
+    evaluation = evaluation_pool(tables, tasks, params.seed, fetch)
+    ids = ids_of_forms(tables, learnt)
+    del tables  # the rows that are taken out now are to leave the memory
+    clean = _cleaned(staged, evaluation, workers)
+    base, extra = _joined(clean, of_base), _joined(clean, of_extra)
+    check_left(base, clean, list(of_base))
     of_tasks = {task.source for task in tasks}
     others = [clean[uri].rows for uri in dict.fromkeys(of_base) if uri not in of_tasks]
-    left = split(base, extra, forms(tables, clean, learnt), params, others)
+    left = split(base, extra, forms(ids, clean, learnt), params, others)
     size = sum(staged[uri].size for uri in trained_on)
     return Plan(
         evaluation,
         staged_rows.whole(left.validation, staged, VALIDATION, workers),
         [
-            _wanted(base_folder, of_base, base[SEQ].to_numpy()[left.base_stays], staged),
-            _wanted(extra_folder, of_extra, extra[SEQ].to_numpy()[left.extra_stays], staged),
+            _wanted(base_folder, of_base, base[SEQ].filter(pa.array(~left.base_stays)), clean, staged),
+            _wanted(extra_folder, of_extra, extra[SEQ].filter(pa.array(~left.extra_stays)), clean, staged),
         ],
         [
             int((np.asarray(pc.equal(rows["id"], rows["item"])) & stays).sum())
             for rows, stays in ((base, left.base_stays), (extra, left.extra_stays))
         ],
-        bits_for(size, sum(len(staged[uri].light) for uri in trained_on)),
+        bits_for(size, sum(staged[uri].rows for uri in trained_on)),
         {uri: one.held_out for uri, one in clean.items()},
         {uri: one.contaminated for uri, one in clean.items()},
         _taken(left),
         learnt,
     )
+
+
+def _cleaned(staged: dict[str, Staged], evaluation: pa.Table, workers: Workers) -> dict[str, Clean]:
+    """Take what is held out for evaluation, and what holds an example, out of the rows of every source."""
+    items = given_away(evaluation["item"], (source.light for source in staged.values()))
+    examples, cleaned = Examples(evaluation), {}
+    for uri, source in staged.items():
+        cleaned[uri] = clean_rows(source.light, items, staged_rows.matches(source, examples, workers))
+        source.light = cleaned[uri].rows
+    return cleaned
 
 
 def _joined(clean: dict[str, Clean], uris: Sequence[str]) -> pa.Table:
@@ -117,15 +128,19 @@ def _taken(left: Split) -> dict[str, int]:
     }
 
 
-def _wanted(folder: str, uris: Sequence[str], left: np.ndarray, staged: dict[str, Staged]) -> Wanted:
-    """Say which rows of these sources are to be written to the folder: those whose SEQ are `left`."""
+def _wanted(
+    folder: str,
+    uris: Sequence[str],
+    validating: pa.ChunkedArray,
+    clean: dict[str, Clean],
+    staged: dict[str, Staged],
+) -> Wanted:
+    """Say which rows of these sources are to be written to the folder: all clean ones but the `validating`.
+
+    These are given by their SEQ.
+    """
     schemas = [staged[uri].schema.empty_table() for uri in uris] or [SCHEMA.empty_table()]
     schema = concatenated(schemas, f"data.{Path(folder).name}").schema
-    stay = np.sort(left)
-    out = [np.zeros(0, np.int64)]
-    for uri in dict.fromkeys(uris):
-        seq = staged[uri].light[SEQ].to_numpy()
-        place = np.minimum(np.searchsorted(stay, seq), max(0, len(stay) - 1))
-        out.append(seq[stay[place] != seq] if len(stay) else seq)
+    out = np.unique(np.concatenate([validating.to_numpy(), *(clean[uri].out for uri in uris)]))
     pieces = tuple(piece for uri in uris for piece in staged[uri].pieces)
-    return Wanted(Path(folder), pieces, schema, np.sort(np.concatenate(out)))
+    return Wanted(Path(folder), pieces, schema, out)

@@ -12,7 +12,7 @@ from sft.core.row_schema import SCHEMA
 from sft.core.workers import Workers
 from sft.data.contamination import Examples, Matches
 from sft.data.staged_sources import Staged
-from sft.data.staging import SEQ, SOURCE_SHIFT, Piece, fetch
+from sft.data.staging import SEQ, SOURCE_SHIFT, Piece, among, fetch
 
 
 def rows_of(staged: Staged, seqs: pa.ChunkedArray, columns: Sequence[str], workers: Workers) -> pa.Table:
@@ -57,10 +57,10 @@ def whole(rows: pa.Table, staged: dict[str, Staged], columns: Sequence[str], wor
 def matches(staged: Staged, examples: Examples, workers: Workers) -> Matches:
     """Compare all rows of a source with the evaluation examples."""
     found = list(workers.map(partial(_matches, examples=examples), staged.pieces))
-    seqs = staged.light[SEQ].to_numpy()
     masks = []
     for reason in range(3):
-        masks.append(np.isin(seqs, np.concatenate([np.zeros(0, np.int64), *(one[reason] for one in found)])))
+        seqs = np.concatenate([np.zeros(0, np.int64), *(one[reason] for one in found)])
+        masks.append(among(staged.light[SEQ], np.sort(seqs)))
     return Matches(*masks)
 
 

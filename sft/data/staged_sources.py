@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from sft.core import shards
 from sft.core.errors import UserError
+from sft.core.free_memory import give_back
 from sft.core.row_schema import SCHEMA
 from sft.core.workers import Workers
-from sft.data import file_readers, sources
+from sft.data import arrays, file_readers, sources
 from sft.data.batch_sizes import batches
 from sft.data.raw_rows import FileReason, Part, UnreadableFile
 from sft.data.source_account import SourceAccount
@@ -56,6 +57,7 @@ class Staged:
     def forget(self) -> None:
         """Let go of what is in memory of every row."""
         self.light = self.light.schema.empty_table()
+        give_back()
 
     @property
     def kept(self) -> list[str]:
@@ -112,7 +114,8 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
                 one = _stage_rows(source, number, folder, bits)
                 source.rows = None
             else:
-                one = _joined(source, [next(results) for _ in progress_over(progress, parts[uri])])
+                read = [_in_arrows_memory(next(results)) for _ in progress_over(progress, parts[uri])]
+                one = _joined(source, read)
                 one.account.rejects += unreadable[uri]
                 _estimate(one, source)
             rows, lost = one.rows, one.account.lost
@@ -200,6 +203,12 @@ def _read(job: _Job, folder: Path, bits: int) -> _Read:
     return read
 
 
+def _in_arrows_memory(read: _Read) -> _Read:
+    """Copy what a process has sent: as Python's objects, it would not leave the memory with the rows."""
+    read.light = read.light.combine_chunks()
+    return read
+
+
 def _joined(source: Source, read: list[_Read]) -> Staged:
     empty = pa.table({"id": pa.array([], pa.string()), SEQ: pa.array([], pa.int64())})
     light = pa.concat_tables([empty, *(part.light for part in read)])
@@ -210,7 +219,7 @@ def _joined(source: Source, read: list[_Read]) -> Staged:
     columns = {
         "id": light["id"],
         "item": light["id"],
-        **{name: pa.nulls(rows, SCHEMA.field(name).type) for name in ("task", "question", "related")},
+        **{name: arrays.nulls(rows, SCHEMA.field(name).type) for name in ("task", "question", "related")},
         "kind": kind,
         SEQ: light[SEQ],
     }

@@ -174,13 +174,22 @@ def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     )
 
 
+def among(values: pa.Array | pa.ChunkedArray, wanted: np.ndarray) -> np.ndarray:
+    """Mark the values that are among `wanted`, ascending; without nulls."""
+    found = [np.zeros(0, bool)]
+    for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
+        array = chunk.to_numpy()
+        place = np.searchsorted(wanted, array)
+        place[place == len(wanted)] = 0
+        found.append(wanted[place] == array if len(wanted) else np.zeros(len(array), bool))
+    return np.concatenate(found)
+
+
 def fetch(piece: Piece, seqs: np.ndarray, only: Sequence[int], columns: Sequence[str]) -> pa.Table | None:
     """Return the rows of a piece whose `seq` is among `seqs`, ascending, of its batches `only`."""
     found = []
     for batch in piece.all_batches(only):
-        seq = batch[SEQ].to_numpy()
-        place = np.minimum(np.searchsorted(seqs, seq), len(seqs) - 1)
-        hit = np.flatnonzero(seqs[place] == seq)
+        hit = np.flatnonzero(among(batch[SEQ], seqs))
         if len(hit):
             there = [name for name in columns if name in batch.schema.names]
             found.append(pa.Table.from_batches([batch]).select([*there, SEQ]).take(pa.array(hit)))

@@ -1,6 +1,5 @@
 """Rows that may be trained on: those of a source without evaluation items and rows that hold an example."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,8 @@ import pyarrow.compute as pc
 from sft.core.errors import ParamError
 from sft.data.contamination import EXACT, Matches
 from sft.data.evaluation_pool import of_form
-from sft.data.holdout import given_away, gives_away, under
+from sft.data.holdout import gives_away, under
+from sft.data.staging import SEQ
 from sft.tasks.task import Task
 
 
@@ -18,7 +18,7 @@ from sft.tasks.task import Task
 class Clean:
     """A source's rows without evaluation items, and without other rows that hold an example.
 
-    `out` marks those that are left out, of all of its rows.
+    `out` are the SEQ of those that are left out.
     """
 
     rows: pa.Table
@@ -27,20 +27,17 @@ class Clean:
     contaminated: dict[str, int]
 
 
-def clean_all(
-    tables: dict[str, pa.Table], evaluation: pa.Table, matches: Callable[[str], Matches]
-) -> dict[str, Clean]:
-    """Take evaluation items out of every source, and then the rows that hold an example all the same.
+def clean_rows(rows: pa.Table, items: pa.Array, matches: Matches) -> Clean:
+    """Take the rows that give away one of these items out of a source, and then those that hold an example.
 
-    `matches` compares all rows of a source with the examples.
+    `matches` are of all rows of the source.
     """
-    items, clean = given_away(evaluation["item"], tables.values()), {}
-    for uri, table in tables.items():
-        held = gives_away(table, items)
-        found = matches(uri).of(~held)
-        out = held | found.exact
-        clean[uri] = Clean(under(table, ~out), out, int(held.sum()), found.counts())
-    return clean
+    held = gives_away(rows, items)
+    found = matches.of(~held)
+    out = held | found.exact
+    return Clean(
+        under(rows, ~out), rows[SEQ].filter(pa.array(out)).to_numpy(), int(held.sum()), found.counts()
+    )
 
 
 def check_left(base: pa.Table, clean: dict[str, Clean], uris: list[str]) -> None:
@@ -55,19 +52,26 @@ def check_left(base: pa.Table, clean: dict[str, Clean], uris: list[str]) -> None
         )
 
 
-def forms(tables: dict[str, pa.Table], clean: dict[str, Clean], tasks: list[Task]) -> dict[str, pa.Table]:
-    """Return the rows of each task's form that are left of its source.
+def ids_of_forms(tables: dict[str, pa.Table], tasks: list[Task]) -> dict[str, pa.Array | None]:
+    """Return the ids of the rows of each task's form, None where all rows of its source have it."""
+    ids = {}
+    for task in tasks:
+        form = of_form(tables[task.source], task)
+        ids[task.name] = pc.unique(form["id"]) if len(form) < len(tables[task.source]) else None
+    return ids
+
+
+def forms(ids: dict[str, pa.Array | None], clean: dict[str, Clean], tasks: list[Task]) -> dict[str, pa.Table]:
+    """Return the rows of each task's form that are left of its source; `ids` are those of `ids_of_forms`.
 
     Raises ParamError where none is, for then there is nothing to train on or to validate with.
     """
     of_task = {}
     for task in tasks:
-        source = clean[task.source]
+        source, marked = clean[task.source], ids[task.name]
         of_task[task.name] = source.rows
-        form = of_form(tables[task.source], task)
-        if len(form) < len(tables[task.source]):  # else all rows have it
-            found = pc.is_in(source.rows["id"], value_set=pc.unique(form["id"]))
-            of_task[task.name] = source.rows.filter(found)
+        if marked is not None:
+            of_task[task.name] = source.rows.filter(pc.is_in(source.rows["id"], value_set=marked))
         if not len(of_task[task.name]):
             raise ParamError(
                 f"tasks.{task.name}.source: no row of the task is left of {task.source} to train on. "

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from sft.core.errors import UserError
 from sft.core.row_schema import conversation
+from sft.core.workers import end_with_parent
 from sft.modeling.chat_template import Encoded, Fallback, TemplateRefusal, Thoughts, encode
 from sft.modeling.labels import IGNORED, loss_tokens
 from sft.training.budget import Row
@@ -115,15 +115,7 @@ def _begin(tokenizing: Tokenizing) -> None:
     _of_process = tokenizing
     # The tokenizer's own threads do not live on in a forked process.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone: killed, the parent could not end it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _tokenize(part: pa.Table) -> list[Tokenized]:

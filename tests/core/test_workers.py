@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,13 @@ def test_a_process_that_is_killed() -> None:
 
     with pytest.raises(UserError, match="a process that works on the rows was killed"):
         list(LocalWorkers().map(killed, range(9)))
+
+
+def test_memory_of_a_container_that_holds_files_is_free(tmp_path: Path) -> None:
+    sizes = {"memory.max": "8000000\n", "memory.current": "7000000\n"}
+    sizes["memory.stat"] = "anon 400000\nfile 6500000\ninactive_file 5000000\nactive_file 1000000\n"
+    for name, text in sizes.items():
+        (tmp_path / name).write_text(text)
+    assert workers._free_memory(tmp_path) == 8_000_000 - 7_000_000 + 6_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert workers._free_memory(tmp_path) > 8_000_000

@@ -1,5 +1,6 @@
 """Rows on their way to the shards: how much of them waits in memory, and parts without any."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from sft.core.errors import UserError
 from sft.core.row_schema import MESSAGES, standard_table
 from sft.core.workers import LocalWorkers
 from sft.data import final_shards, staging
+from sft.data.holdout import HoldoutParams
+from sft.data.plan import plan
 from sft.data.staged_sources import stage
 from sft.data.staging import PieceWriter, text_of
 from sft.mixing import near_held_out
+from tests.tiny import task
 
 
 def conversation(number: int, thoughts: int = 0) -> list[dict[str, str]]:
@@ -56,6 +60,27 @@ def test_files_without_rows(tmp_path: Path) -> None:
     assert len(staged[str(tmp_path)].light) == 2
     with pytest.raises(UserError, match=r"none\.parquet: holds no rows\. Check that it is the right file"):
         stage([str(tmp_path / "none.parquet")], tmp_path / "scratch", LocalWorkers())
+
+
+def test_of_every_row_few_bytes_stay_in_memory_and_once_only(tmp_path: Path) -> None:
+    rows, path = 2_000, tmp_path / "some.parquet"
+    questions = [f"Question {n}" for n in range(rows)]
+    pq.write_table(pa.table({"prompt": questions, "completion": ["I."] * rows}), path, row_group_size=300)
+    (tmp_path / "scratch").mkdir()
+    staged = stage([str(path)], tmp_path / "scratch", LocalWorkers())
+    source = staged[str(path)]
+    all_rows = weakref.ref(source.light)
+    assert source.light.get_total_buffer_size() <= 64 * rows
+    params = HoldoutParams(seed=1, validation=0.01, validation_per_task=10)
+    folders = {"base": [str(path)], "extra": []}
+    planned = plan(staged, [task("mine", source=str(path), holdout=200)], folders, params, LocalWorkers())
+    assert all_rows() is None
+    left = source.light
+    assert len(left) == rows - planned.held_out[str(path)] and planned.held_out[str(path)] == 200
+    assert left.get_total_buffer_size() <= 64 * len(left)
+    assert len(planned.parts[0].out) == 200 + len(planned.validation)
+    source.forget()
+    assert source.light.get_total_buffer_size() < 100
 
 
 def test_copies_of_a_row_beyond_what_a_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
