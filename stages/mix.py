@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sft.core import shards
+from sft.core.compat import arrow_without_pandas
 from sft.core.errors import UserError
 from sft.core.files import read_parquet, replacing, write_json
 from sft.core.params import section
@@ -204,4 +205,5 @@ def print_summary(metrics: MixMetrics, provenance: MixProvenance, params: MixPar
 
 
 if __name__ == "__main__":
+    arrow_without_pandas()
     run(main)
