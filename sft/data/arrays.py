@@ -52,7 +52,7 @@ def said(column: pa.Array) -> pa.Array:
 
 
 def anywhere(texts: pa.Array, *wanted: str) -> bool:
-    """Tell whether a text of the array may hold one of `wanted`: quick, where looking at each text is slow."""
+    """Tell whether a text may hold one of `wanted`: quick, where looking at each text is slow."""
     _, offsets, data = texts.buffers()
     if not len(texts) or data is None:
         return False

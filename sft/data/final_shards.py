@@ -105,8 +105,8 @@ def write(
 
 def _count(number: int, wanted: Wanted, bits: int, held: HeldOut) -> tuple[int, np.ndarray]:
     rows = _rows(number, wanted, bits)
-    rows = rows.filter(pc.equal(rows["id"], rows["item"]))
-    return len(rows), held.count(rows["messages"])
+    rows = rows.select(["id", "item", "messages"]).filter(pc.equal(rows["id"], rows["item"]))
+    return len(rows), held.count(rows.combine_chunks()["messages"])
 
 
 def _write_all(number: int, wanted: Sequence[Wanted], bits: int) -> list[Written]:
@@ -117,6 +117,8 @@ def _write(number: int, wanted: Wanted, bits: int) -> Written:
     rows = _rows(number, wanted, bits)
     if text_of(rows) > MOST:
         raise _too_many_copies(rows)
+    # First of all: the rows are then one behind another, where before each piece had some.
+    rows = rows.take(pa.array(shards.by_id(rows["id"], rows[SEQ].to_numpy()))).combine_chunks()
     written = Written()
     if wanted.near is not None and len(rows):
         alone = np.flatnonzero(pc.equal(rows["id"], rows["item"]))
@@ -130,9 +132,8 @@ def _write(number: int, wanted: Wanted, bits: int) -> Written:
             stay[near] = False
             rows = rows.filter(pa.array(stay))
     written.rows = len(rows)
-    rows = rows.take(pa.array(shards.by_id(rows["id"], rows[SEQ].to_numpy())))
     unwanted = [name for name in (*HOLDOUT_ONLY, CHOICES, SEQ) if name in rows.column_names]
-    shards.write(shards.path_of(wanted.folder, number), rows.drop_columns(unwanted).combine_chunks())
+    shards.write(shards.path_of(wanted.folder, number), rows.drop_columns(unwanted))
     return written
 
 
