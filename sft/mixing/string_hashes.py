@@ -41,8 +41,9 @@ def xxh3_64(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray
 def quick_hashes(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Hash strings as `xxh3_64` takes them, in half its time: for what is compared and not kept.
 
-    Different strings of up to eight bytes, none of which is 0, have different hashes. Each step can be undone (multiplying by an
-    odd number, xor with the upper half), and the bits of longer ones come from the first and the last eight.
+    Different strings of up to eight bytes, none of which is 0, have different hashes: each step can be undone
+    (multiplying by an odd number, xor with the upper half). The bits of longer ones come from the first and
+    the last eight bytes.
     """
     aligned = data[: len(data) // 8 * 8].view(_U)
     first = _load(aligned, start)
