@@ -16,20 +16,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sft.core import shards
+from sft.core.compat import arrow_without_pandas
 from sft.core.errors import UserError
-from sft.core.files import read_parquet, replacing, write_json
+from sft.core.files import read_parquet, write_json
 from sft.core.params import section
-from sft.core.workers import Workers, engine
+from sft.core.workers import engine
 from sft.data.contamination import Examples
-from sft.mixing import mix
+from sft.mixing import mix, removal
 from sft.mixing.decontamination import Hits, Texts
 from sft.mixing.filter_pool import filter_pool
 from sft.mixing.mix import RANK, MixParams
 from sft.mixing.pool import Files, Shard, rank_shard
-from sft.mixing.removal import REMOVED
 from stages import paths, scratch
 from stages.cli import run
 
@@ -50,6 +49,15 @@ class Contamination:
     question_only: int
     over_half: int
     largest_share: float
+
+
+@dataclass
+class Compared:
+    """What the rows of a shard of the mix have of the evaluation examples."""
+
+    exact: int
+    question_only: int
+    hits: Hits
 
 
 @dataclass
@@ -95,9 +103,10 @@ def main(values: dict[str, Any]) -> None:
         with scratch.folder() as folder:
             pool = filter_pool(pool, params.filters, params.seed, workers, folder, examples)
     members = mix.choose_members(pool, params.size)
-    compare = partial(exact_and_question_only, examples=Examples(examples))
+    texts = Texts.of(examples, RUN)
+    compare = partial(compared, examples=Examples(examples), texts=texts)
     written = mix.write(pool, members, Path(paths.MIX), compare, workers)
-    removed_by_source = write_removed(pool)
+    removed_by_source = removal.write(paths.REMOVED, (shard.removed for shard in pool))
     from_base, from_extra = (sum(len(of_shard[part].number) for of_shard in members) for part in (0, 1))
     counts = removed_by_filter(pool)
     duplicates, overlap = counts["base_duplicates"] + counts["extra_duplicates"], counts["extra_in_base"]
@@ -111,7 +120,7 @@ def main(values: dict[str, Any]) -> None:
         removed_duplicates=duplicates,
         removed_overlap=overlap,
         removed_by_filters=sum(counts.values()) - duplicates - overlap,
-        contamination=Contamination(**written.compared, **held_shares(examples, workers)),
+        contamination=contamination(written.compared, texts),
     )
     provenance = MixProvenance(counts, removed_by_source, written.sources, written.kinds)
     write_json(paths.METRICS_MIX, asdict(metrics))
@@ -130,31 +139,26 @@ def files_of_shards() -> list[Files]:
     return [Files(one, other) for one, other in zip(base, extra, strict=True)]
 
 
-def exact_and_question_only(rows: pa.Table, examples: Examples) -> dict[str, int]:
-    """Count the rows that hold an evaluation example, and those with its question only."""
+def compared(rows: pa.Table, examples: Examples, texts: Texts) -> Compared:
+    """Compare rows of the mix with the evaluation examples; by runs of words its first COMPARED only."""
     found = examples.matches(rows)
-    return {"exact": int(found.exact.sum()), "question_only": int(found.question_only.sum())}
+    first = rows["messages"].filter(pc.less(rows[RANK], COMPARED))
+    return Compared(int(found.exact.sum()), int(found.question_only.sum()), texts.look(first))
 
 
-def held_shares(examples: pa.Table, workers: Workers) -> dict[str, Any]:
-    """Count what of the evaluation examples the mix's first rows have, by runs of words."""
-    texts = Texts.of(examples, RUN)
-    files = shards.paths(paths.MIX)
-    hits = list(workers.map(partial(look, texts=texts), files))
+def contamination(shards_compared: Sequence[Compared], texts: Texts) -> Contamination:
+    """Count what the mix has of the evaluation examples, given what each of its shards has."""
+    hits = [of_shard.hits for of_shard in shards_compared]
     counts = np.sum([of_shard.counts for of_shard in hits], axis=0)
     rows = sum(of_shard.rows for of_shard in hits)
     found = [texts.shares(of_shard, counts, rows) for of_shard in hits]
     largest = max(float(of_shard.share.max(initial=0.0)) for of_shard in found)
-    return {
-        "over_half": sum(int(of_shard.removed.sum()) for of_shard in found),
-        "largest_share": round(largest, 4),
-    }
-
-
-def look(path: Path, texts: Texts) -> Hits:
-    """Find runs of the examples' words in those of a shard's rows that are the mix's first COMPARED."""
-    rows = read_parquet(path, ["messages", RANK])
-    return texts.look(rows.filter(pc.less(rows[RANK], COMPARED))["messages"])
+    return Contamination(
+        exact=sum(of_shard.exact for of_shard in shards_compared),
+        question_only=sum(of_shard.question_only for of_shard in shards_compared),
+        over_half=sum(int(of_shard.removed.sum()) for of_shard in found),
+        largest_share=round(largest, 4),
+    )
 
 
 def removed_by_filter(pool: Sequence[Shard]) -> dict[str, int]:
@@ -163,25 +167,6 @@ def removed_by_filter(pool: Sequence[Shard]) -> dict[str, int]:
     for shard in pool:
         counts.update(shard.counts)
     return dict(counts)
-
-
-def write_removed(pool: Sequence[Shard]) -> dict[str, dict[str, int]]:
-    """Write the removed rows in the order of ids; count them by source and filter."""
-    counts: Counter[tuple[str, str]] = Counter()
-    sorting = [(column, "ascending") for column in ("id", "part", "filter", "source")]
-    with (
-        replacing(paths.REMOVED) as temporary,
-        pq.ParquetWriter(temporary, REMOVED, compression="zstd") as writer,
-    ):
-        for shard in pool:
-            writer.write_table(shard.removed.sort_by(sorting))
-            counts.update(
-                zip(*(shard.removed[name].to_pylist() for name in ("source", "filter")), strict=True)
-            )
-    by_source: dict[str, dict[str, int]] = {}
-    for (source, name), rows in sorted(counts.items()):
-        by_source.setdefault(source, {})[name] = rows
-    return by_source
 
 
 def print_summary(metrics: MixMetrics, provenance: MixProvenance, params: MixParams) -> None:
@@ -204,4 +189,5 @@ def print_summary(metrics: MixMetrics, provenance: MixProvenance, params: MixPar
 
 
 if __name__ == "__main__":
+    arrow_without_pandas()
     run(main)

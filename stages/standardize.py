@@ -10,6 +10,7 @@ Run as `python -m stages.standardize`.
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sft.core.compat import arrow_without_pandas
 from sft.core.errors import MissingFile, ParamError, UserError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import Params, Share, Text, mapping, section
@@ -111,4 +112,5 @@ def check_tracked(uri: str) -> None:
 
 
 if __name__ == "__main__":
+    arrow_without_pandas()
     run(main)

@@ -94,41 +94,21 @@ def replacing(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write(path: Path, table: pa.Table, order: np.ndarray | None = None) -> None:
-    """Write a shard: all rows, or those of the numbers in `order`; the same rows give the same bytes.
+def write(path: Path, table: pa.Table) -> None:
+    """Write a shard; the same rows give the same bytes.
 
-    By zstd's first level, and without a dictionary for texts, which are hardly ever the same. Of rows in
-    another order no more than a row group is copied at a time.
+    By zstd's first level, and without a dictionary for texts, which are hardly ever the same.
     """
     leaves = (leaf for leaf in _leaves(table.schema) if leaf.rpartition(".")[2] not in _DISTINCT)
-    with (
-        files.replacing(path) as temporary,
-        pq.ParquetWriter(
-            temporary, table.schema, compression="zstd", compression_level=1, use_dictionary=list(leaves)
-        ) as writer,
-    ):
-        if order is None:
-            writer.write_table(table, _ROW_GROUP)
-            return
-        for start in range(0, max(1, len(order)), _ROW_GROUP):
-            writer.write_table(_taken(table, order[start : start + _ROW_GROUP]))
-
-
-def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """Take rows by number, from each chunk by itself: Arrow copies all chunks to take from them."""
-    batches = table.to_batches()
-    ends = np.cumsum([len(batch) for batch in batches])
-    of_batch = np.searchsorted(ends, rows, side="right")
-    found = [table.schema.empty_table()]
-    for number in np.unique(of_batch).tolist():
-        batch = batches[number]
-        taken = batch.take(pa.array(rows[of_batch == number] - (ends[number] - len(batch))))
-        found.append(pa.Table.from_batches([taken]))
-    place = np.empty(len(rows), np.int64)
-    place[np.argsort(of_batch, kind="stable")] = np.arange(len(rows))
-    joined = pa.concat_tables(found).combine_chunks()
-    found.clear()  # one copy goes before the next
-    return joined.take(pa.array(place))
+    with files.replacing(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=_ROW_GROUP,
+            use_dictionary=list(leaves),
+        )
 
 
 def paths(folder: Path | str) -> list[Path]:

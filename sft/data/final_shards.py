@@ -106,7 +106,7 @@ def write(
 def _count(number: int, wanted: Wanted, bits: int, held: HeldOut) -> tuple[int, np.ndarray]:
     rows, stay = _rows(number, wanted, bits)
     stay &= _alone(rows)
-    return int(stay.sum()), held.count(_under(rows["messages"], stay))
+    return int(stay.sum()), held.count(_under(rows["messages"], stay).combine_chunks())
 
 
 def _write_all(number: int, wanted: Sequence[Wanted], bits: int) -> list[Written]:
@@ -117,19 +117,23 @@ def _write(number: int, wanted: Wanted, bits: int) -> Written:
     rows, stay = _rows(number, wanted, bits)
     if text_of(rows) > MOST and text_of(left := rows.filter(pa.array(stay))) > MOST:
         raise _too_many_copies(left)
+    # First of all: the rows are then one behind another, where before each piece had some.
+    order = shards.by_id(rows["id"], rows[SEQ].to_numpy())
+    rows = rows.take(pa.array(order[stay[order]])).combine_chunks()
     written = Written()
     if wanted.near is not None and len(rows):
-        compared = stay & _alone(rows)
-        found = wanted.near(_under(rows["messages"], compared))
-        near = np.flatnonzero(compared)[found.nearest >= 0]
+        alone = _alone(rows)
+        found = wanted.near(_under(rows["messages"], alone))
+        near = np.flatnonzero(alone)[found.nearest >= 0]
         written.covered = int(found.covered.sum())
         written.near.update(rows["source"].take(pa.array(near)).to_pylist())
-        stay[near] = False
-    written.rows = int(stay.sum())
-    order = shards.by_id(rows["id"], rows[SEQ].to_numpy())
+        if len(near):
+            stay = np.ones(len(rows), bool)
+            stay[near] = False
+            rows = rows.filter(pa.array(stay))
+    written.rows = len(rows)
     unwanted = [name for name in (*HOLDOUT_ONLY, CHOICES, SEQ) if name in rows.column_names]
-    path = shards.path_of(wanted.folder, number)
-    shards.write(path, rows.drop_columns(unwanted), order[stay[order]])
+    shards.write(shards.path_of(wanted.folder, number), rows.drop_columns(unwanted))
     return written
 
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -65,7 +66,8 @@ class Source:
     """A source whose files are here, each with the label that errors and rejects know it by, in order.
 
     Data in a package with a reader of its own has `rows` in their place. `name` is what the rows' `source`
-    is: that of the repository, of the package's data, or the path. `resolved` is as in `Loaded`.
+    is: that of the repository, of the package's data, or the path. `resolved` is as in `Loaded`; empty where
+    the files have yet to be read for that (`pinned`).
     """
 
     uri: str
@@ -138,15 +140,20 @@ def _find_path(source: Address) -> Source:
         if source.fragment:
             raise UserError(f"{source.uri}: #{source.fragment} chooses files of a folder. Leave it out.")
         file_readers.check_is_file(path, source.name)
-        return Source(
-            source.uri, source.name, f"sha256:{sha256_of(path)}", [(path, source.name)], source.chosen
-        )
+        return Source(source.uri, source.name, "", [(path, source.name)], source.chosen)
     inner = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     members = _matching([member for member in inner if is_data_file(member)], source)
-    digests = "".join(f"{sha256_of(path / member)}  {member}\n" for member in members)
-    resolved = f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}"
     files = [(path / member, f"{source.name}/{member}") for member in members]
-    return Source(source.uri, source.name, resolved, files, source.chosen)
+    return Source(source.uri, source.name, "", files, source.chosen)
+
+
+def pinned(source: Source, digests: Sequence[str]) -> str:
+    """Return what pins the files of a path, given the SHA-256 of each: of a folder that of their list."""
+    if [label for _, label in source.files] == [source.name]:
+        return f"sha256:{digests[0]}"
+    members = (label.removeprefix(f"{source.name}/") for _, label in source.files)
+    listed = "".join(f"{digest}  {member}\n" for digest, member in zip(digests, members, strict=True))
+    return f"sha256:{hashlib.sha256(listed.encode()).hexdigest()}"
 
 
 def kind_of(name: str) -> str:
@@ -187,7 +194,8 @@ def _loaded(source: Source) -> Loaded:
         layouts |= dict.fromkeys(rows.layouts)
         used |= dict.fromkeys(rows.used)
     table = concatenated(tables, source.name)
-    return Loaded(table, rejects, dict(skipped), source.resolved, list(layouts), list(used), dict(dropped))
+    resolved = source.resolved or pinned(source, [sha256_of(path) for path, _ in source.files])
+    return Loaded(table, rejects, dict(skipped), resolved, list(layouts), list(used), dict(dropped))
 
 
 def standardized(raw: Raw, name: str, label: str, chosen: bool) -> SourceRows:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from sft.core import shards
 from sft.core.errors import UserError
+from sft.core.files import sha256_of
 from sft.core.free_memory import give_back
 from sft.core.row_schema import SCHEMA
 from sft.core.workers import Workers
@@ -105,9 +107,13 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
         for number, part in enumerate(parts[uri])
     ]
     progress = tqdm(total=len(jobs), desc="reading", unit="part", delay=2, leave=False, disable=not jobs)
-    results = workers.map(partial(_read, folder=folder, bits=bits), jobs)
+    hashed = [path for source in found.values() if not source.resolved for path, _ in source.files]
+    results = workers.map(partial(_hash_or_read, folder=folder, bits=bits), [*hashed, *jobs])
     staged = {}
     with progress:
+        for source in found.values():
+            if not source.resolved:
+                source.resolved = sources.pinned(source, [next(results) for _ in source.files])
         for number, (uri, source) in enumerate(found.items()):
             started = time.monotonic()
             if source.rows is not None:
@@ -173,6 +179,11 @@ def _estimate(staged: Staged, source: Source) -> None:
     for label, reject in lost.items():
         if reject.rows == 1 and read:
             reject.rows = max(1, round(len(staged.light) * sizes[label] / read))
+
+
+def _hash_or_read(task: Path | _Job, folder: Path, bits: int) -> Any:
+    """Return the SHA-256 of a file, or what `_read` returns: one core hashes while others read."""
+    return sha256_of(task) if isinstance(task, Path) else _read(task, folder, bits)
 
 
 def _read(job: _Job, folder: Path, bits: int) -> _Read:

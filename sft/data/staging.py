@@ -103,12 +103,9 @@ class PieceWriter:
         batch = table.take(pa.array(order)).combine_chunks().to_batches()[0]
         path = self.folder / f"{self.source:03}-{self.part:06}-{len(self.pieces):03}.arrow"
         partial = path.with_suffix(".partial")
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
         try:
-            with (
-                pa.OSFile(str(partial), "wb") as file,
-                pa.ipc.new_file(file, batch.schema, options=options) as to,
-            ):
+            # Not packed: lz4 took longer than writing what it saves, and three passes would unpack it.
+            with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, batch.schema) as to:
                 begin = 0
                 for end in ends.tolist():
                     to.write_batch(batch.slice(begin, end - begin))

@@ -188,7 +188,7 @@ def _multimodal(
     line of its own.
     """
     marked = np.zeros(len(batch), bool)
-    if any(arrays.anywhere(messages.content, place) for place in ("<image>", "<video>", "<audio>")):
+    if arrays.anywhere(messages.content, "<image>", "<video>", "<audio>"):
         # With an end it is XML, such as a feed's.
         alone = pc.and_not(
             pc.match_substring_regex(messages.content, _ALONE),

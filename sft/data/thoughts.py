@@ -8,7 +8,7 @@ from sft.data import arrays
 from sft.data.message_columns import MessageColumns
 from sft.data.row_reasons import NUMBERS, RowReason
 
-_BEGIN, _END = "<think>", "</think>"
+_BEGIN, _END, _OPENTHOUGHTS = "<think>", "</think>", "<|begin_of_thought|>"
 _WHOLE = r"(?s)^\s*<think>(?P<reasoning>.*?)</think>\s*(?P<content>.*)$"
 # Templates that write the begin themselves leave it out of the answers.
 _REST = r"(?s)^(?P<reasoning>.*?)</think>\s*(?P<content>.*)$"
@@ -24,6 +24,8 @@ def take_thoughts(messages: MessageColumns, answers: np.ndarray) -> None:
     That is what stands between <think> and </think>, or before the only </think>, or between OpenThoughts'
     tokens for a thought, with those for its solution. A thought without an end is a fault of its message.
     """
+    if not arrays.anywhere(messages.content, _BEGIN, _END, _OPENTHOUGHTS):
+        return
     if arrays.anywhere(messages.content, _END):
         _take(messages, answers, _WHOLE)
     if arrays.anywhere(messages.content, _END):
@@ -32,7 +34,7 @@ def take_thoughts(messages: MessageColumns, answers: np.ndarray) -> None:
             pc.invert(pc.match_substring(messages.content, _BEGIN)),
         )
         _take(messages, answers & np.asarray(pc.fill_null(only, False)), _REST)
-    if arrays.anywhere(messages.content, "<|begin_of_thought|>"):
+    if arrays.anywhere(messages.content, _OPENTHOUGHTS):
         _take(messages, answers, _SOLUTION)
     if arrays.anywhere(messages.content, _BEGIN):
         endless = pc.and_(

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from sft.mixing import word_ngrams
 from sft.mixing.known_hashes import KnownHashes
+from sft.mixing.string_hashes import quick_hashes
 
 SHARE = 0.5
 # A run of n/2 words is common in this share of the rows, but never in fewer than COMMON_ROWS.
@@ -91,14 +92,14 @@ class Texts:
             answers = example["references"]
             said += [question, *answers, *(f"{question}\n{answer}" for answer in answers)]
             of += [example["id"]] * (1 + 2 * len(answers))
-        words = word_ngrams.split(pa.array(said, pa.large_string()))
+        words = word_ngrams.split(pa.array(said, pa.large_string()), quick_hashes)
         ids, number = np.unique(np.array(of, str), return_inverse=True)
         return cls(words, number, ids, _Runs(words, n), _Runs(words, min(n, max(3, n // 2))))
 
     def count(self, messages: pa.ChunkedArray) -> np.ndarray:
         """Count in how many of these conversations each run of n/2 words is, for `contaminated`."""
         counts = np.zeros(len(self.parts.known), np.int64)
-        for batch in word_ngrams.of(messages):
+        for batch in word_ngrams.of(messages, quick_hashes):
             counts += np.bincount(self.parts.of_rows(batch)[1], minlength=len(counts))
         return counts
 
@@ -106,7 +107,7 @@ class Texts:
         """Find the runs of the examples' words in conversations, for `shares`."""
         counts, start = np.zeros(len(self.parts.known), np.int64), 0
         rows, grams = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for batch in word_ngrams.of(messages):
+        for batch in word_ngrams.of(messages, quick_hashes):
             counts += np.bincount(self.parts.of_rows(batch)[1], minlength=len(counts))
             row, gram = self.runs.of_rows(batch)
             rows.append(row + start)
@@ -120,7 +121,7 @@ class Texts:
 
     def contaminated(self, messages: pa.ChunkedArray, counts: np.ndarray, rows: int) -> Contaminated:
         """Compare conversations with the examples; `counts` are those of `count` over `rows` rows."""
-        found = ((*self.runs.of_rows(batch), len(batch)) for batch in word_ngrams.of(messages))
+        found = ((*self.runs.of_rows(batch), len(batch)) for batch in word_ngrams.of(messages, quick_hashes))
         return Contaminated(*self._shares(found, counts, rows))
 
     def _shares(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,8 @@ from sft.mixing.filters import FilterParams
 from sft.mixing.pool import Rows, Shard
 
 RANK = "rank"  # the column of a row's place in the mix
+
+Compared = TypeVar("Compared")
 
 
 class MixParams(Params):
@@ -81,32 +83,36 @@ def _first(parts: Sequence[Rows], size: int, before: int) -> list[Members]:
 
 
 @dataclass
-class Mix:
-    """A mix that was written: a hash of its members' ids, rows by source and by kind, what was compared."""
+class Mix(Generic[Compared]):
+    """A mix that was written: a hash of its members' ids, rows by source and by kind.
+
+    `compared` is what was found by comparing the rows of each shard, in their order.
+    """
 
     members: str
     sources: dict[str, int]
     kinds: dict[str, int]
-    compared: Counter[str]
+    compared: list[Compared]
 
 
 def write(
     pool: Sequence[Shard],
     members: Sequence[Sequence[Members]],
     folder: Path,
-    compare: Callable[[pa.Table], dict[str, int]],
+    compare: Callable[[pa.Table], Compared],
     workers: Workers,
-) -> Mix:
+) -> Mix[Compared]:
     """Write the mix: its members in shards by id, each with its place in the column RANK.
 
-    The schema names all kinds that there are, with the rows that the largest mix has of each. `compare`
-    counts something over the rows of a shard.
+    The schema names all kinds that there are, with the rows that the largest mix has of each. `compare` gets
+    the rows of a shard, while they are in memory.
     """
     bits = bits_of(pool, members)
     schema = _schema(pool)
     each = len(pool) >> bits  # shards of the pool in one of the mix
     jobs = [(number, members[number * each : (number + 1) * each]) for number in range(1 << bits)]
-    ids, sources, kinds, compared = xxhash.xxh3_128(), Counter[str](), Counter[str](), Counter[str]()
+    ids, sources, kinds = xxhash.xxh3_128(), Counter[str](), Counter[str]()
+    compared = []
     with shards.replacing(folder) as temporary:
         shard = partial(_write_shard, folder=temporary, schema=schema, compare=compare)
         results = workers.map(shard, jobs)
@@ -114,7 +120,7 @@ def write(
             ids.update("".join(written.ids.to_pylist()).encode())
             sources.update(written.sources)
             kinds.update(written.kinds)
-            compared.update(written.compared)
+            compared.append(written.compared)
     return Mix(ids.hexdigest(), dict(sorted(sources.items())), dict(sorted(kinds.items())), compared)
 
 
@@ -130,13 +136,13 @@ def _schema(pool: Sequence[Shard]) -> pa.Schema:
 
 
 @dataclass
-class _Written:
+class _Written(Generic[Compared]):
     """A shard of the mix that was written."""
 
     ids: pa.Array
     sources: Counter[str]
     kinds: Counter[str]
-    compared: Counter[str]
+    compared: Compared
 
 
 def bits_of(pool: Sequence[Shard], members: Sequence[Sequence[Members]]) -> int:
@@ -156,8 +162,8 @@ def _write_shard(
     job: tuple[int, Sequence[Sequence[Members]]],
     folder: Path,
     schema: pa.Schema,
-    compare: Callable[[pa.Table], dict[str, int]],
-) -> _Written:
+    compare: Callable[[pa.Table], Compared],
+) -> _Written[Compared]:
     """Write the members of shard `job[0]` of the mix, which those of several shards of the pool may be."""
     number, of_shards = job
     plain = schema.remove_metadata()
@@ -171,7 +177,7 @@ def _write_shard(
     table = pa.concat_tables(tables)
     shards.write(shards.path_of(folder, number), table.replace_schema_metadata(schema.metadata))
     ids = table["id"].combine_chunks()
-    return _Written(ids, _counts(table["source"]), _counts(table["kind"]), Counter(compare(table)))
+    return _Written(ids, _counts(table["source"]), _counts(table["kind"]), compare(table))
 
 
 def _read(members: Members) -> pa.Table:

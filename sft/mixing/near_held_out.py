@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from sft.mixing import word_ngrams
+from sft.mixing import word_beginnings, word_ngrams
 from sft.mixing.known_hashes import KnownHashes
+from sft.mixing.string_hashes import quick_hashes
 
 THRESHOLD = 0.8
 SHINGLE = 3
@@ -62,7 +63,7 @@ class Held:
     @classmethod
     def of(cls, held: pa.ChunkedArray) -> "Held":
         """Take up the triples of held-out conversations."""
-        words = list(word_ngrams.of(held))
+        words = list(word_ngrams.of(held, quick_hashes))
         known = KnownHashes(np.concatenate([np.zeros(0, np.uint64), *(_triples(of)[1] for of in words)]))
         sets = _Sets.joined([_Sets.of(of, known) for of in words], known)
         return cls(known, sets, sets.has.count_nonzero(axis=0))
@@ -70,7 +71,7 @@ class Held:
     def count(self, messages: pa.ChunkedArray) -> np.ndarray:
         """Count in how many of these conversations each triple of held-out rows is, for `near`."""
         counts = np.zeros(len(self.known), np.int64)
-        for batch in word_ngrams.of(messages):
+        for batch in word_ngrams.of(messages, quick_hashes):
             counts += np.bincount(self.known.of_rows(*_triples(batch))[1], minlength=len(counts))
         return counts
 
@@ -105,24 +106,42 @@ class Held:
         """
         rows, sets = [np.zeros(0, np.int64)], []
         start = 0
-        for batch in word_ngrams.tokens(messages) if len(self.known) else ():
+        for parts, sizes in word_ngrams.said(messages) if len(self.known) else ():
+            left, begin = np.flatnonzero(self._possible(parts, sizes)), start
+            start += len(sizes)
+            if not len(left):
+                continue
+            at = word_ngrams.ranges((np.cumsum(sizes) - sizes)[left], sizes[left])
+            batch = word_ngrams.Tokens.of(parts.take(pa.array(at)), sizes[left])
             most = np.maximum(batch.most_words() - (SHINGLE - 1), 1)
-            maybe = np.flatnonzero(self._unknown(batch) <= (1 - THRESHOLD) * most + 1e-6)
-            found = _Sets.of(batch.of_rows(maybe).words(), self.known)
+            maybe = np.flatnonzero(self._unknown(_beginnings(batch)) <= (1 - THRESHOLD) * most + 1e-6)
+            found = _Sets.of(batch.of_rows(maybe).words(quick_hashes), self.known)
             enough = np.flatnonzero((found.size > 0) & (found.known >= THRESHOLD * found.size))
-            rows.append(maybe[enough] + start)
+            rows.append(left[maybe[enough]] + begin)
             sets.append(found.rows(enough))
-            start += len(batch)
         return np.concatenate(rows), _Sets.joined(sets, self.known)
 
-    def _unknown(self, batch: word_ngrams.Tokens) -> np.ndarray:
-        """Count the different triples at the beginning of each row that no held-out row has, or fewer."""
-        tokens = np.diff(batch.offsets)
-        counts = np.minimum(tokens, (_BEGINNING * tokens).astype(np.int64) + SHINGLE)
-        words = batch.of_rows(np.arange(len(batch)), counts).words()
+    def _possible(self, parts: pa.Array, sizes: np.ndarray) -> np.ndarray:
+        """Mark the rows that cannot be ruled out by a look at the beginnings of the bytes of plain ones."""
+        begun = word_beginnings.of(parts, sizes, _BEGINNING)
+        most = np.maximum(begun.most - (SHINGLE - 1), 1)
+        possible = np.ones(len(sizes), bool)
+        # One triple less: it may end with a part of a word.
+        possible[begun.rows] = self._unknown(begun.words) - 1 <= (1 - THRESHOLD) * most + 1e-6
+        return possible
+
+    def _unknown(self, words: word_ngrams.Words) -> np.ndarray:
+        """Count the different triples of each row that no held-out row has, or fewer."""
         grams = words.grams(SHINGLE)
         own = ~self.known.maybe(grams.hashes) & (words.counts >= SHINGLE)[grams.row]
-        return _distinct(grams.row[own], grams.hashes[own], len(batch))
+        return _distinct(grams.row[own], grams.hashes[own], len(words))
+
+
+def _beginnings(batch: word_ngrams.Tokens) -> word_ngrams.Words:
+    """Return the words at the beginning of each row."""
+    tokens = np.diff(batch.offsets)
+    counts = np.minimum(tokens, (_BEGINNING * tokens).astype(np.int64) + SHINGLE)
+    return batch.of_rows(np.arange(len(batch)), counts).words(quick_hashes)
 
 
 @dataclass

@@ -1,9 +1,15 @@
 """The rows that filters remove, with their reasons."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sft.core.files import replacing
 
 REMOVED = pa.schema(
     [
@@ -48,3 +54,17 @@ def removed(
         "match": pa.nulls(len(gone), pa.string()) if matches is None else matches,
     }
     return pa.table(columns, schema=REMOVED)
+
+
+def write(path: Path | str, tables: Iterable[pa.Table]) -> dict[str, dict[str, int]]:
+    """Write removed rows (REMOVED), each table in the order of ids; count them by source and filter."""
+    counts: Counter[tuple[str, str]] = Counter()
+    sorting = [(column, "ascending") for column in ("id", "part", "filter", "source")]
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, REMOVED, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.sort_by(sorting))
+            counts.update(zip(*(table[name].to_pylist() for name in ("source", "filter")), strict=True))
+    by_source: dict[str, dict[str, int]] = {}
+    for (source, name), rows in sorted(counts.items()):
+        by_source.setdefault(source, {})[name] = rows
+    return by_source

@@ -34,10 +34,40 @@ def xxh3_64(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray
         hashes[at] = formula(first.take(at), length.take(at))
     at = np.flatnonzero((size > 8) & (size <= 16))
     hashes[at] = _to_16(first.take(at), _load(aligned, (start + size - 8).take(at)), length.take(at))
+    _hash_long(hashes, data, start, size)
+    return hashes
+
+
+def quick_hashes(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Hash strings as `xxh3_64` takes them, in half its time: for what is compared and not kept.
+
+    Different strings of up to eight bytes, none of which is 0, have different hashes: each step can be undone
+    (multiplying by an odd number, xor with the upper half). The bits of longer ones come from the first and
+    the last eight bytes.
+    """
+    aligned = data[: len(data) // 8 * 8].view(_U)
+    first = _load(aligned, start)
+    first &= ~_U(0) >> ((_U(8) - np.minimum(size, 8).astype(_U)) << _U(3))
+    hashes = _spread(first)
+    at = np.flatnonzero(size > 8)
+    length = size.take(at)
+    hashes[at] += _spread(_load(aligned, start.take(at) + length - 8) ^ (length.astype(_U) * _PRIME_3))
+    _hash_long(hashes, data, start, size)
+    return hashes
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    values *= _PRIME_2
+    values ^= values >> _U(32)
+    values *= _PRIME_3
+    return values
+
+
+def _hash_long(hashes: np.ndarray, data: np.ndarray, start: np.ndarray, size: np.ndarray) -> None:
+    """Put in the hashes of strings of more than 16 bytes, by xxhash."""
     text = data.tobytes() if size.max(initial=0) > 16 else b""
     for n in np.flatnonzero(size > 16).tolist():
         hashes[n] = xxhash.xxh3_64_intdigest(text[start[n] : start[n] + size[n]])
-    return hashes
 
 
 def _load(aligned: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ Most text is ASCII, where words are what lies between other bytes: a table of th
 other letters is normalized by Arrow first, each distinct run of bytes once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +24,12 @@ _APART = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]
 # As standardized rows have a call; within the arguments, texts have their quotes escaped.
 _ID = r'\{"id": "(?:[^"\\]|\\.)*", ("type": "function", "function": )'
 # ASCII letters in lower case, digits, a space for what lies between; other bytes are letters till looked at.
-_SPACE = 32
-_LOWER = bytes(byte if byte > 127 or chr(byte).isalnum() else _SPACE for byte in range(256)).lower()
+SPACE = 32
+LOWER = bytes(byte if byte > 127 or chr(byte).isalnum() else SPACE for byte in range(256)).lower()
 # Of a character's UTF-8 a byte becomes two words at most: U+3316 stands for six letters that are words.
 _MOST_WORDS = 2
+
+Hash: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # as xxh3_64
 
 
 @dataclass
@@ -96,12 +99,13 @@ class Tokens:
     @classmethod
     def of(cls, parts: pa.Array, sizes: np.ndarray) -> "Tokens":
         """Find the tokens of texts that come in parts, of which row r has `sizes[r]`."""
-        _, offsets, data = parts.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[parts.offset : parts.offset + len(parts) + 1]
-        raw = b"" if data is None else data[bounds[0] : bounds[-1]].to_pybytes()
-        bounds = bounds - bounds[0]
-        text = np.frombuffer(raw.translate(_LOWER) + bytes([_SPACE]) * PADDING, np.uint8)
-        inside = text > _SPACE
+        return cls.of_bytes(*bytes_of(parts), sizes)
+
+    @classmethod
+    def of_bytes(cls, raw: bytes, bounds: np.ndarray, sizes: np.ndarray) -> "Tokens":
+        """Find the tokens of texts in parts, of which p is `raw[bounds[p]:bounds[p + 1]]`."""
+        text = np.frombuffer(raw.translate(LOWER) + bytes([SPACE]) * PADDING, np.uint8)
+        inside = text > SPACE
         first, last = inside.copy(), inside.copy()
         first[1:] &= ~inside[:-1]
         last[:-1] &= ~inside[1:]
@@ -142,17 +146,17 @@ class Tokens:
             most += np.bincount(row, _MOST_WORDS * self.size[at], len(most)).astype(np.int64)
         return most
 
-    def words(self) -> Words:
+    def words(self, hashed: Hash = xxh3_64) -> Words:
         """Split what is not ASCII, and hash the words."""
         if not self.other.any():
-            return Words(xxh3_64(self.text, self.start, self.size), self.offsets)
+            return Words(hashed(self.text, self.start, self.size), self.offsets)
         at = np.flatnonzero(self.other)
         size = self.size[at]
         data = self.raw[ranges(self.start[at], size)]
         offsets = np.concatenate([[0], np.cumsum(size)])
         texts = pa.LargeStringArray.from_buffers(len(at), pa.py_buffer(offsets), pa.py_buffer(data))
         encoded = texts.dictionary_encode()
-        distinct = split_any(encoded.dictionary)
+        distinct = split_any(encoded.dictionary, hashed)
         index = encoded.indices.to_numpy()
         found = distinct.counts[index]
         counts = np.ones(len(self.start), np.int64)
@@ -161,11 +165,11 @@ class Tokens:
         hashes = np.empty(places[-1], np.uint64)
         hashes[ranges(places[at], found)] = distinct.hashes[ranges(distinct.offsets[:-1][index], found)]
         plain = np.flatnonzero(~self.other)
-        hashes[places[plain]] = xxh3_64(self.text, self.start[plain], self.size[plain])
+        hashes[places[plain]] = hashed(self.text, self.start[plain], self.size[plain])
         return Words(hashes, places[self.offsets])
 
 
-def split_any(text: pa.Array) -> Words:
+def split_any(text: pa.Array, hashed: Hash = xxh3_64) -> Words:
     """Split texts of any letters into words, and hash these."""
     plain = pc.utf8_lower(pc.utf8_normalize(text, "NFKC"))
     plain = pc.replace_substring_regex(plain, _APART, r" \1 ")
@@ -174,25 +178,38 @@ def split_any(text: pa.Array) -> Words:
     flat = lists.flatten()
     sizes = pc.list_value_length(lists).to_numpy().copy()
     sizes[pc.equal(plain, "").to_numpy(zero_copy_only=False)] = 0  # split, it is one empty word
-    digest = xxhash.xxh3_64_intdigest
-    hashes = np.array([digest(word.encode()) for word in flat.to_pylist() if word], np.uint64)
+    raw, bounds = bytes_of(flat.cast(pa.large_string()))
+    start = bounds[:-1][np.diff(bounds) > 0]
+    hashes = hashed(
+        np.frombuffer(raw + bytes(PADDING), np.uint8), start, np.diff(bounds)[np.diff(bounds) > 0]
+    )
     return Words(hashes, np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def bytes_of(texts: pa.Array) -> tuple[bytes, np.ndarray]:
+    """Return the bytes of texts (large_string), one behind another, and where each begins, and the end."""
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    raw = b"" if data is None else data[bounds[0] : bounds[-1]].to_pybytes()
+    return raw, bounds - bounds[0]
 
 
 def texts(messages: pa.ChunkedArray | pa.Array) -> Iterator[pa.Array]:
     """Yield each conversation's text, a batch of rows at a time; system messages are left out."""
-    for said, sizes in _said(messages):
+    for parts, sizes in said(messages):
         offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]))
-        yield pc.binary_join(pa.LargeListArray.from_arrays(offsets, said), pa.scalar("\n", pa.large_string()))
+        yield pc.binary_join(
+            pa.LargeListArray.from_arrays(offsets, parts), pa.scalar("\n", pa.large_string())
+        )
 
 
 def tokens(messages: pa.ChunkedArray | pa.Array) -> Iterator[Tokens]:
     """Yield the tokens of conversations, a batch of rows at a time; system messages have none."""
-    for said, sizes in _said(messages):
-        yield Tokens.of(said, sizes)
+    for parts, sizes in said(messages):
+        yield Tokens.of(parts, sizes)
 
 
-def _said(messages: pa.ChunkedArray | pa.Array) -> Iterator[tuple[pa.Array, np.ndarray]]:
+def said(messages: pa.ChunkedArray | pa.Array) -> Iterator[tuple[pa.Array, np.ndarray]]:
     """Yield the texts of a batch's messages, and how many messages each row has.
 
     One system message can stand before thousands of conversations that have nothing else in common.
@@ -202,9 +219,9 @@ def _said(messages: pa.ChunkedArray | pa.Array) -> Iterator[tuple[pa.Array, np.n
         rows = batch["messages"]
         flat = rows.flatten()
         content = _text(flat)
-        said = pc.not_equal(flat.field("role"), "system")
-        if not pc.all(said, min_count=0).as_py():
-            content = pc.if_else(said, content, pa.scalar("", pa.large_string()))
+        others = pc.not_equal(flat.field("role"), "system")
+        if not pc.all(others, min_count=0).as_py():
+            content = pc.if_else(others, content, pa.scalar("", pa.large_string()))
         yield content, pc.fill_null(pc.list_value_length(rows), 0).to_numpy().astype(np.int64)
 
 
@@ -218,15 +235,15 @@ def _text(messages: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(*parts, pa.scalar("\n", pa.large_string()), null_handling="skip")
 
 
-def split(text: pa.Array) -> Words:
+def split(text: pa.Array, hashed: Hash = xxh3_64) -> Words:
     """Split texts into words and hash these."""
-    return Tokens.of(text.cast(pa.large_string()), np.ones(len(text), np.int64)).words()
+    return Tokens.of(text.cast(pa.large_string()), np.ones(len(text), np.int64)).words(hashed)
 
 
-def of(messages: pa.ChunkedArray | pa.Array) -> Iterator[Words]:
+def of(messages: pa.ChunkedArray | pa.Array, hashed: Hash = xxh3_64) -> Iterator[Words]:
     """Yield the words of conversations, a batch of rows at a time (all words at once can fill the memory)."""
     for batch in tokens(messages):
-        yield batch.words()
+        yield batch.words(hashed)
 
 
 def counts(messages: pa.ChunkedArray | pa.Array) -> np.ndarray:

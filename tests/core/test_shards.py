@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import xxhash
 
@@ -46,25 +45,6 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     again = shards.path_of(tmp_path / "again", 0)
     shards.write(again, pa.concat_tables([table.slice(0, 100), table.slice(100, 150)]))
     assert again.read_bytes() == shards.path_of(tmp_path / "mix", 0).read_bytes()
-
-
-def test_some_rows_in_another_order_are_the_bytes_of_a_table_that_has_them_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shards, "_ROW_GROUP", 100)
-    texts = [[{"role": "user", "content": f"{n}" * (n % 7)}] * (n % 3) for n in range(1_000)]
-    table = pa.table(
-        {"id": IDS, "messages": pa.array(texts), "score": [n if n % 2 else None for n in range(1_000)]}
-    )
-    chunked = pa.concat_tables(
-        [table.slice(0, 300), table.slice(300, 0), table.slice(300, 5), table.slice(305)]
-    )
-    for order in (shards.by_id(table["id"])[::3], np.array([999, 0, 0, 304]), np.zeros(0, np.int64)):
-        shards.write(tmp_path / "some", chunked, order)
-        shards.write(tmp_path / "taken", table.take(pa.array(order)))
-        pq.write_table(table.take(pa.array(order)), tmp_path / "plain")
-        assert (tmp_path / "some").read_bytes() == (tmp_path / "taken").read_bytes()
-        assert pq.read_table(tmp_path / "some").equals(pq.read_table(tmp_path / "plain"))
 
 
 def test_shards_take_the_place_of_others_once_they_are_all_there(tmp_path: Path) -> None:

@@ -173,3 +173,22 @@ def test_the_beginning_decides_for_most_and_for_no_other(monkeypatch: pytest.Mon
     split.clear()
     counts = known.count(messages(rows))
     assert known.near(messages(rows), counts, 2).nearest.tolist() == [0, -1] and split == [1]
+
+
+@pytest.mark.parametrize("other", ["", "\u2014"])
+def test_no_row_is_ruled_out_that_is_near(other: str) -> None:
+    """Copies of which every fifth triple may be new, all of these at the beginning; with any texts behind."""
+    held = [text(size) for size in (3, 4, 10, 50, 90, 400)]
+    rows, nearest = [], []
+    for number, words in enumerate(held):
+        for new in range(len(words) // 5 + 1):
+            said = changed(words, *range(new)).split(" ")
+            half = len(said) // 2
+            rows.append(dialogue(" ".join(said[:half]), " ".join(said[half:]) + other))
+            common = len(words) - 2 - min(new, len(words) - 2)
+            both = 2 * (len(words) - 2) - common
+            nearest.append(number if common >= 0.8 * both else -1)
+    kept = messages([dialogue(" ".join(words), "") for words in held])
+    known = module.Held.of(kept)
+    found = known.near(messages(rows), np.zeros(len(known.known), np.int64), len(rows))
+    assert found.nearest.tolist() == nearest and 0 < nearest.count(-1) < len(rows) / 2

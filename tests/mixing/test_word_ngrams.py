@@ -13,9 +13,9 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft.mixing import word_ngrams
+from sft.mixing import word_beginnings, word_ngrams
 from sft.mixing.known_hashes import KnownHashes
-from sft.mixing.string_hashes import PADDING, xxh3_64
+from sft.mixing.string_hashes import PADDING, quick_hashes, xxh3_64
 from tests.fuzzing import cases
 from tests.tiny import dialogue, table
 
@@ -130,3 +130,44 @@ def test_known_hashes(ours: list[int], others: list[tuple[int, int]]) -> None:
     of_rows = list(zip(rows.tolist(), known.hashes[places].tolist(), strict=True))
     expected = {(row, value * int(spread) % 2**64) for row, value in others if value in ours}
     assert set(of_rows) == expected and len(of_rows) == len(expected)
+
+
+def test_quick_hashes_tell_strings_apart_by_their_text_only() -> None:
+    generator = random.Random(0)
+    of_one_byte = [letter * size for size in range(1, 40) for letter in (b"a", b"b")]
+    others = [bytes(generator.choices(range(2, 256), k=size)) for size in range(1, 40) for _ in range(50)]
+    # One byte differs, which may be any.
+    changed = [of[:n] + bytes([of[n] ^ 1]) + of[n + 1 :] for of in others for n in range(len(of))]
+    strings = [*of_one_byte, *others, *changed]
+    once, again = (_quick(list(of)) for of in (strings, reversed(strings)))
+    assert once == again[::-1] and len(set(once)) == len(set(strings))
+
+
+def _quick(strings: list[bytes]) -> list[int]:
+    size = np.array([len(of) for of in strings])
+    data = np.frombuffer(b"".join(strings) + b"x" * PADDING, np.uint8)
+    return quick_hashes(data, np.cumsum(size) - size, size).tolist()
+
+
+def test_beginnings_are_the_first_words_of_plain_rows() -> None:
+    generator = random.Random(1)
+    vocabulary = ["a", "It", "'s", "...", "word", "extraordinarily-long", "", "\n", "42", "é"]
+    rows = []
+    for number in range(400):
+        letters = vocabulary[: -1 if number % 2 else None]
+        said = [" ".join(generator.choices(letters, k=generator.choice([0, 1, 5, 90]))) for _ in range(3)]
+        rows.append([{"role": "user", "content": text} for text in said[: generator.randrange(4)]])
+    messages = table(rows)["messages"]
+    (whole,) = word_ngrams.of(messages, quick_hashes)
+    ((parts, sizes),) = word_ngrams.said(messages)
+    begun = word_beginnings.of(parts, sizes, 0.35)
+    plain = ["".join(message["content"] for message in row).isascii() for row in rows]
+    assert begun.rows.tolist() == np.flatnonzero(plain).tolist() and not all(plain)
+    assert (begun.most >= whole.counts[begun.rows]).all()
+    # No more than a word too many where one part ends and the next begins.
+    assert (begun.most <= whole.counts[begun.rows] + sizes[begun.rows]).all()
+    for row, (start, end) in zip(begun.rows.tolist(), pairwise(begun.words.offsets), strict=True):
+        words = whole.hashes[whole.offsets[row] : whole.offsets[row + 1]].tolist()
+        first = begun.words.hashes[start:end].tolist()
+        assert first[:-1] == words[: max(0, len(first) - 1)] and len(first) <= len(words)
+        assert len(first) >= 0.2 * len(words)
