@@ -28,8 +28,8 @@ class HubServer:
 
     Each has one commit, derived from its contents unless `pinned` has one for its name, and known as `main`
     and by its hash; names in `gated` are answered as gated. `breaks` maps a path within a repository to how
-    its next downloads end: "early" is a connection closed halfway, "reset" one reset halfway. `requests` lists
-    method, path and range asked for.
+    its next downloads end: "early" is a connection closed halfway, "reset" one reset halfway. `requests`
+    lists method, path and range asked for.
     """
 
     def __init__(self, root: Path):

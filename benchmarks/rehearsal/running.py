@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Runner:
-    """Where commands run, with which environment; `log` gets what they print, with the seconds since `begun`."""
+    """Where commands run and in which environment; `log` has what they print, and when since `begun`."""
 
     folder: Path
     env: Mapping[str, str]

@@ -29,18 +29,15 @@ class Repository:
 
 def make(hub: HubServer, params: dict[str, Any], scale: Scale) -> list[Repository]:
     """Make the model's and the data's repositories; where params name a commit, the hub has them at that."""
-    addresses = [
-        parse(params["model"]["reference"]),
-        *map(parse, params["data"]["base"] + params["data"]["extra"]),
-    ]
-    of_model, base, extra = addresses
-    folders = [hub.root / KINDS[address.scheme] / address.name for address in addresses]
+    uris = [params["model"]["reference"], *params["data"]["base"], *params["data"]["extra"]]
+    addresses = of_model, base, extra = [parse(uri) for uri in uris]
+    at, base_at, extra_at = (hub.root / KINDS[address.scheme] / address.name for address in addresses)
     hub.pinned.update({of.name: of.revision for of in addresses if of.revision and len(of.revision) == 40})
     began = time.monotonic()
-    tokenizer = model.write(folders[0], scale.config)
+    tokenizer = model.write(at, scale.config)
     made = [_hashed(hub, of_model, began)]
     began = time.monotonic()
-    data.write(*folders[1:], words_of(tokenizer), scale.base, scale.others)
+    data.write(base_at, extra_at, words_of(tokenizer), scale.base, scale.others)
     half = (time.monotonic() - began) / 2  # both are made at once
     return [*made, *(_hashed(hub, of, time.monotonic() - half) for of in (base, extra))]
 

@@ -27,7 +27,7 @@ def _of_stages(folder: Path, record: Record) -> Iterator[str]:
 
 def _of_rows(record: Record, scale: Scale) -> Iterator[str]:
     *_, (larger, written) = record.written.items()
-    mixed, size = sum(written["mix"]["sources"].values()), parse_value(scale.size, Count)
+    mixed, size = sum(written["mix"]["sources"].values()), parse_value(scale.size, Count, "data.size")
     if mixed != size:
         yield f"{larger}: the mix has {mixed} rows, not {size}."
     accounts = [written["standardize"]["sources"][f"hf://datasets/{of.name}"] for of in record.made[1:]]
