@@ -9,7 +9,7 @@ where there is such a script.
 --small takes a tiny model of the same architecture, a hundredth of the rows and another engine, for Unsloth
 and 4 bits need a GPU. The rest of the path is the same.
 
-Run as `python -m benchmarks.rehearsal --work FOLDER`, with 55 GB of disk below the folder. It leaves
+Run as `python -m benchmarks.rehearsal --work FOLDER`, with 22 GB of disk below the folder. It leaves
 log.txt, rehearsal.json and table.md in FOLDER/out, and exits with 1 where a command fails or something else
 comes out than has to. No network is needed but for the packages that hold Llama's tokenizer and the tasks'
 examples, where they are not in the cache yet. Linux only.
@@ -74,7 +74,7 @@ def check_machine(work: Path, scale: Scale) -> None:
     disk = next(parent for parent in work.parents if parent.exists())
     if (free := shutil.disk_usage(disk).free) < scale.disk:
         sys.exit(f"error: {disk}: {scale.disk / 1e9:.0f} GB needed, {free / 1e9:.0f} GB free.")
-    if scale is FULL:
+    if scale.gpu:
         import torch
 
         if not torch.cuda.is_available():

@@ -155,12 +155,12 @@ def _with_broken(conversations: pa.ListArray, broken: np.ndarray) -> pa.Array:
     asked: _Message = {"from": "human", "value": "a question"}
     said: _Message = {"from": "gpt", "value": "an answer"}
     faults: list[list[_Message] | None] = [
+        [asked, {**said, "from": "narrator"}],
         None,
         [],
         [asked],
         [asked, {**said, "value": "  "}],
         [asked, {**said, "value": None}],
-        [asked, {**said, "from": "narrator"}],
         [asked, {**said, "from": None}],
     ]
     mask = np.zeros(len(conversations), bool)

@@ -62,10 +62,11 @@ class Record:
         totals = [f"{sum(step.seconds for step in steps):.1f}" for steps in self.runs.values()]
         lines += [f"| {' | '.join(['all', *totals, '', ''])} |", ""]
         lines += [
-            f"Served: {of.name}, {of.bytes / 1e9:.2f} GB, made in {of.seconds:.1f} s." for of in self.made
+            f"Served: {of.name}, {of.bytes / 1e6:,.0f} MB, made in {of.seconds:.1f} s." for of in self.made
         ]
         for run, written in self.written.items():
-            lines += ["", *_in_words(run, written)]
+            ran = [step.name for step in self.runs[run]]
+            lines += ["", *_in_words(run, written, ran)]
         return [*lines, "", machine()]
 
     def _of_gpu(self, stage: str) -> str:
@@ -77,13 +78,13 @@ class Record:
         return f"{max(peaks):.1f}" if peaks else ""
 
 
-def _in_words(run: str, written: dict[str, Any]) -> list[str]:
+def _in_words(run: str, written: dict[str, Any], ran: list[str]) -> list[str]:
     train, mix = written["train"], written["mix"]
     lines = [
         f"{run}: {sum(mix['sources'].values()):,} rows in the mix, removed {mix['removed']}; training read "
         f"{train['rows_seen']} rows, {train['tokens_seen']:,} tokens, in {train['steps']} steps."
     ]
-    for name in OF_MODEL:
+    for name in filter(ran.__contains__, OF_MODEL):
         of = written[name]
         phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in of["seconds"].items())
         lines.append(f"{name} on {of['device']}, seconds: {phases}.")

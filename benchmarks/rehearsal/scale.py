@@ -12,7 +12,7 @@ class Scale:
 
     `config` are changed values of the model's config, `base` the rows of FineTome, `others` those that
     The-Tome has beyond them, `params` what is changed in params.yaml after the preset, `size` the larger mix
-    that is tried after the preset's, `disk` the bytes that it takes.
+    that is tried after the preset's, `disk` the bytes that it takes, `gpu` whether it needs one.
     """
 
     config: dict[str, Any]
@@ -21,11 +21,12 @@ class Scale:
     params: dict[str, Any]
     size: str
     disk: int
+    gpu: bool
 
 
-# 6.4 GB of weights at the hub, in the client's cache and (float32, 16 bits, GGUF) exported; 1 GB of rows in
-# each of six forms.
-FULL = Scale({}, 100_000, 230_000, {}, "300k", 55_000_000_000)
+# 6.4 GB of weights and 1 GB of rows at the hub and in the client's cache; the rows standardized and mixed.
+# What an export takes, scripts.export asks for by itself.
+FULL = Scale({}, 100_000, 230_000, {}, "300k", 22_000_000_000, gpu=True)
 SMALL = Scale(
     model.SMALL,
     1_000,
@@ -48,4 +49,5 @@ SMALL = Scale(
     },
     "3k",
     2_000_000_000,
+    gpu=False,
 )

@@ -102,7 +102,9 @@ def test_what_the_model_says_of_its_own_sampling_is_left_out(tiny, monkeypatch, 
     """As Llama's and Qwen's generation_config.json do; transformers' logger passes nothing on by itself."""
     prompts = random_prompts(8)
     before = answers(tiny, prompts, temperature=0.7)
-    own = GenerationConfig(repetition_penalty=5.0, max_length=131072, do_sample=True, top_p=0.9, eos_token_id=3)
+    own = GenerationConfig(
+        repetition_penalty=5.0, max_length=131072, do_sample=True, top_p=0.9, eos_token_id=3
+    )
     monkeypatch.setattr(tiny[0], "generation_config", own)
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     assert answers(tiny, prompts, temperature=0.7) == before
