@@ -94,7 +94,8 @@ class Memory(threading.Thread):
                 self.largest_process = max(self.largest_process, *map(_anonymous, tree))
                 if time.monotonic() >= next_sum:
                     begun = time.thread_time()
-                    self.peak = max(self.peak, sum(map(_proportional, tree)))
+                    found = sum(map(_proportional, tree))
+                    self.peak = max(self.peak, found)
                     next_sum = time.monotonic() + (time.thread_time() - begun) / MOST_OF_A_CORE
 
 

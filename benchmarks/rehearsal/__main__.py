@@ -56,6 +56,7 @@ def main(given: list[str] | None = None) -> None:
             prepare(runner, hub, scale, record)
             rehearse(runner, scale, record)
             record.faults += faults(runner.folder, record, scale)
+            export(runner, record)
         except CommandError as error:  # what ran before it is still worth its table
             record.faults.append(str(error))
         write_json(work / "out" / "rehearsal.json", record.as_json())
@@ -94,16 +95,20 @@ def prepare(runner: Runner, hub: HubServer, scale: Scale, record: Record) -> Non
 
 def rehearse(runner: Runner, scale: Scale, record: Record) -> None:
     """Run what a user of the preset runs; what comes of each command is kept in `record`."""
-    record.runs[FIRST] = runner.run("dvc repro", [*DVC, "repro"])
+    runner.run("dvc repro", [*DVC, "repro"], record.run(FIRST))
     record.results(runner.folder, FIRST)
     clone.commit(runner.folder, "The preset has run")
     larger = f"data.size={scale.size}"
-    record.runs[larger] = runner.run("dvc exp run", [*DVC, "exp", "run", "--set-param", larger])
+    runner.run("dvc exp run", [*DVC, "exp", "run", "--set-param", larger], record.run(larger))
     record.results(runner.folder, larger)
     runner.run("dvc metrics diff", [*DVC, "metrics", "diff"])
     runner.run("dvc status", [*DVC, "status", "--quiet"])  # fails where anything is out of date
+
+
+def export(runner: Runner, record: Record) -> None:
+    """Export the adapter of the larger mix, where this repository can."""
     if (runner.folder / "scripts" / "export.py").exists():
-        record.runs["export"] = runner.run("export", [sys.executable, "-m", "scripts.export"])
+        runner.run("export", [sys.executable, "-m", "scripts.export"], record.run("export"))
 
 
 if __name__ == "__main__":

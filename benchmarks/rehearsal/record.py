@@ -10,7 +10,7 @@ from benchmarks.rehearsal.served import Repository
 from sft.core.files import read_json
 from stages import paths
 
-# The provenance of the stages that use the model, and the metrics of those that read rows.
+# The provenance of the stages that use the model, and of those that read all rows.
 OF_MODEL = {
     "train": paths.PROVENANCE_TRAIN,
     "baseline": paths.PROVENANCE_BASELINE,
@@ -31,6 +31,11 @@ class Record:
     runs: dict[str, list[Step]] = field(default_factory=dict)
     written: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+
+    def run(self, name: str) -> list[Step]:
+        """Return the list for the stages of another run."""
+        self.runs[name] = []
+        return self.runs[name]
 
     def results(self, folder: Path, run: str) -> None:
         """Keep what the stages of a run wrote of themselves."""

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,10 +48,10 @@ class Runner:
         print(text, flush=True)
         print(text, file=self.log, flush=True)
 
-    def run(self, name: str, command: Sequence[str]) -> list[Step]:
-        """Run a command to its end; return its stages, or `name` where it ran none.
+    def run(self, name: str, command: Sequence[str], steps: list[Step] | None = None) -> None:
+        """Run a command to its end, and put its stages into `steps`, or `name` where it runs none.
 
-        Raises CommandError where it fails.
+        Raises CommandError where it fails; `steps` has what ran until then.
         """
         self.say(f"$ {' '.join(command)}")
         process = subprocess.Popen(
@@ -63,14 +64,15 @@ class Runner:
         )
         memory = Memory(process.pid)
         memory.start()
-        steps = [Step(name)]
-        since = time.monotonic()
+        step, since = Step(name), time.monotonic()
+        steps = [] if steps is None else steps
         try:
             assert process.stdout
             for line in process.stdout:
                 if match := _STAGE.search(line):
-                    since = _close(steps[-1], memory, since)
-                    steps.append(Step(match[1]))
+                    since = _close(step, memory, since)
+                    step = Step(match[1])
+                    steps.append(step)
                 if line.strip():
                     self.say(line)
             status = process.wait()
@@ -78,12 +80,13 @@ class Runner:
             process.kill()
             raise
         finally:
-            _close(steps[-1], memory, since)
+            _close(step, memory, since)
             memory.ended.set()
             memory.join()
         if status:
-            raise CommandError(f"{' '.join(command)} failed with status {status}")
-        return steps[1:] or steps
+            raise CommandError(f"{' '.join(command)} failed with status {status}: see the log")
+        if not steps:
+            steps.append(step)
 
 
 def _close(step: Step, memory: Memory, since: float) -> float:
@@ -97,6 +100,7 @@ def environment(hub: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the commands: this Python's programs first, and the hub's addresses."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GIT_"))}
     return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.rehearsal import __main__ as command
-from benchmarks.rehearsal import clone, data, model, served
+from benchmarks.rehearsal import clone, data, model, running, served
 from benchmarks.rehearsal.record import Record
 from benchmarks.rehearsal.running import CommandError, Runner, Step, environment
 from benchmarks.rehearsal.scale import FULL, SMALL
@@ -155,17 +156,25 @@ def test_rows_are_written_as_json_writes_them():
     assert [json.loads(line)["source"] for line in lines] == ["x", "y", "z"]
 
 
-def test_a_command_s_stages_are_timed(tmp_path):
+def test_what_a_command_ran_is_told_stage_by_stage(tmp_path):
     log = io.StringIO()
     runner = Runner(tmp_path, dict(os.environ), log, time.monotonic())
-    said = "import time\nfor s in 'ab': print(f\"Running stage '{s}':\", flush=True); time.sleep(0.3)\n"
-    first, second = runner.run("two", [sys.executable, "-c", said])
-    assert (first.name, second.name) == ("a", "b")
-    assert first.seconds > 0.1 and second.seconds > 0.1 and first.memory > 1_000_000
-    assert [step.name for step in runner.run("none", [sys.executable, "-c", "print(1)"])] == ["none"]
+    stages = "for stage in 'ab': print(f\"Running stage '{stage}':\")\n"
+    steps: list[Step] = []
     with pytest.raises(CommandError, match="status 3"):
-        runner.run("fails", [sys.executable, "-c", "import sys; print('why'); sys.exit(3)"])
+        runner.run("fails", [sys.executable, "-c", f"{stages}import sys; print('why'); sys.exit(3)"], steps)
+    assert [step.name for step in steps] == ["a", "b"]
     assert "why" in log.getvalue() and "Running stage 'a'" in log.getvalue()
+    alone: list[Step] = []
+    runner.run("none", [sys.executable, "-c", "print(1)"], alone)
+    assert [step.name for step in alone] == ["none"]
+
+
+def test_each_stage_has_its_own_time_and_memory():
+    step, memory = Step("a"), SimpleNamespace(peak=2**30)
+    now = running._close(step, memory, time.monotonic() - 2.0)
+    assert (step.memory, memory.peak) == (2**30, 0) and step.seconds > 1.9
+    assert now <= time.monotonic()
 
 
 def record() -> Record:
