@@ -56,8 +56,10 @@ TEMPLATE = """{{- '<|begin_of_text|>' }}
 {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"""
-CONTROL = ["begin_of_text", "end_of_text", "reserved_0", "reserved_1", "finetune_right_pad_id", "reserved_2"]
-CONTROL += ["start_header_id", "end_header_id", "eom_id", "eot_id"]
+# Llama 3.2's first control tokens, as its tokenizer on the hub names them; 245 reserved ones follow.
+CONTROL = ["begin_of_text", "end_of_text", "reserved_special_token_0", "reserved_special_token_1"]
+CONTROL += ["finetune_right_pad_id", "reserved_special_token_2", "start_header_id", "end_header_id"]
+CONTROL += ["eom_id", "eot_id", "python_tag"]
 
 
 def llama_3b(folder: Path, **changed: Any) -> Path:
@@ -93,7 +95,7 @@ def llama_tokenizer() -> Any:
 
     path = wheel_files.member(pypi.fetch(*LLAMA_TOKENIZER), "llama_models/llama3/tokenizer.model")
     names = [f"<|{name}|>" for name in CONTROL]
-    names += [f"<|reserved_{n}|>" for n in range(3, 256 - len(names) + 3)]
+    names += [f"<|reserved_special_token_{n}|>" for n in range(3, 256 - len(names) + 3)]
     return PreTrainedTokenizerFast(
         tokenizer_object=Converter(path, extra_special_tokens=names).converted(),
         bos_token="<|begin_of_text|>",
@@ -111,11 +113,7 @@ def conversations(tokenizer: Any, count: int = 2000, seed: int = 0) -> list[list
     for _ in range(50):  # the cap at 2,048 lowers the mean: scale until it is 682
         lengths = np.clip(wished * factor, 32, 2048)
         factor *= 682 / lengths.mean()
-    words = [
-        tokenizer.convert_tokens_to_string([token]).strip()
-        for token in sorted(tokenizer.get_vocab())
-        if re.fullmatch("Ġ[a-z]{3,8}", token)
-    ]
+    words = words_of(tokenizer)
     overhead = len(encode(tokenizer, turns("a", "a")).input_ids) - 2
     made = []
     for length in lengths:
@@ -123,6 +121,15 @@ def conversations(tokenizer: Any, count: int = 2000, seed: int = 0) -> list[list
         question = max(1, int(len(said) * generator.uniform(0.1, 0.5)))
         made.append(turns(" ".join(said[:question]), " ".join(said[question:])))
     return made
+
+
+def words_of(tokenizer: Any) -> list[str]:
+    """Return the words of 3 to 8 letters that are one token each, sorted."""
+    return [
+        tokenizer.convert_tokens_to_string([token]).strip()
+        for token in sorted(tokenizer.get_vocab())
+        if re.fullmatch("Ġ[a-z]{3,8}", token)
+    ]
 
 
 def turns(question: str, answer: str) -> list[dict[str, str]]:

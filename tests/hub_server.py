@@ -1,7 +1,8 @@
 """A stand-in for the Hugging Face Hub on the loopback: serves a folder of repositories as the hub does.
 
 It answers the calls that huggingface_hub makes to resolve a revision, list a repository and download files,
-with its headers and error codes, so tests run the real client against it.
+with its headers and error codes, so tests run the real client against it, and so does benchmarks.rehearsal.
+Large files are sent without being read into memory, and hashed once.
 """
 
 import hashlib
@@ -10,9 +11,11 @@ import re
 import struct
 import threading
 import time
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 _API = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?")
@@ -23,14 +26,16 @@ _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 class HubServer:
     """Serves root/datasets/ORG/NAME and root/models/ORG/NAME while the `with` block runs.
 
-    Each has one commit, derived from its contents, known as `main` and by its hash; names in `gated` are
-    answered as gated. `breaks` maps a path within a repository to how its next downloads end: "early" is a
-    connection closed halfway, "reset" one reset halfway. `requests` lists method, path and range asked for.
+    Each has one commit, derived from its contents unless `pinned` has one for its name, and known as `main`
+    and by its hash; names in `gated` are answered as gated. `breaks` maps a path within a repository to how
+    its next downloads end: "early" is a connection closed halfway, "reset" one reset halfway. `requests`
+    lists method, path and range asked for.
     """
 
     def __init__(self, root: Path):
         self.root = root
         self.gated: set[str] = set()
+        self.pinned: dict[str, str] = {}
         self.breaks: dict[str, list[str]] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self.stalled = threading.Event()
@@ -69,9 +74,11 @@ class HubServer:
 
     def commit(self, kind: str, repo: str) -> str:
         """Return the commit of a repository; `kind` is "datasets" or "models"."""
+        if repo in self.pinned:
+            return self.pinned[repo]
         digest = hashlib.sha1()
         for name, path in self.files(kind, repo).items():
-            digest.update(f"{name}:{path.stat().st_size}:".encode() + path.read_bytes())
+            digest.update(f"{name}:{path.stat().st_size}:{_etag(path)}\n".encode())
         return digest.hexdigest()
 
     def files(self, kind: str, repo: str) -> dict[str, Path]:
@@ -140,15 +147,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif path is None:
             self._error(404, "EntryNotFound", "Entry not found")
         else:
-            self._content(path.read_bytes(), _etag(path), self.hub.commit(kind, repo), name)
+            with path.open("rb") as file:
+                self._content(file, path.stat().st_size, _etag(path), self.hub.commit(kind, repo), name)
 
-    def _content(self, content: bytes, etag: str, commit: str, name: str) -> None:
+    def _content(self, file: BinaryIO, size: int, etag: str, commit: str, name: str) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(wanted[1]) if wanted else 0
         self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Content-Length", str(size - start))
         if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{etag}"')
         self.send_header("X-Repo-Commit", commit)
@@ -157,13 +165,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         breaks = self.hub.breaks.get(name)
         if not breaks:
-            self.wfile.write(content[start:])
+            if size > start:
+                self.connection.sendfile(file, start)
             return
+        file.seek(start)
         way = breaks.pop(0)
         if way == "wrong":
-            self.wfile.write(content[start:][::-1])
+            self.wfile.write(file.read()[::-1])
             return
-        self.wfile.write(content[start : (start + len(content)) // 2])
+        self.wfile.write(file.read((start + size) // 2 - start))
         self.wfile.flush()
         if way == "stall":
             self.hub.stalled.set()
@@ -191,7 +201,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _etag(path: Path) -> str:
     """Return what the hub names a file by: large files have their SHA-256, others Git's SHA-1."""
+    stat = path.stat()
+    if stat.st_size > LARGE:
+        return _sha256(path, stat.st_size, stat.st_mtime_ns)
     content = path.read_bytes()
-    if path.suffix in (".safetensors", ".parquet") or len(content) > LARGE:
+    if path.suffix in (".safetensors", ".parquet"):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@lru_cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Hash a large file, once for as long as it is `size` bytes that were `changed` then."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -51,7 +51,7 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Usa
         process = subprocess.Popen(
             [sys.executable, *command], cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
-        memory = _Memory(process.pid)
+        memory = Memory(process.pid)
         memory.start()
         try:
             # Not process.wait(): the kernel's own account also has the children that the program waited for.
@@ -75,8 +75,8 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Usa
     )
 
 
-class _Memory(threading.Thread):
-    """Looks at a process and its descendants until `ended` is set."""
+class Memory(threading.Thread):
+    """Looks at a process and its descendants until `ended` is set; the peaks may be set to 0 meanwhile."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -86,6 +86,7 @@ class _Memory(threading.Thread):
         self.largest_process = 0
 
     def run(self) -> None:
+        """Look until `ended` is set."""
         next_sum = 0.0
         while not self.ended.wait(INTERVAL):
             with suppress(psutil.NoSuchProcess):
@@ -93,7 +94,8 @@ class _Memory(threading.Thread):
                 self.largest_process = max(self.largest_process, *map(_anonymous, tree))
                 if time.monotonic() >= next_sum:
                     begun = time.thread_time()
-                    self.peak = max(self.peak, sum(map(_proportional, tree)))
+                    found = sum(map(_proportional, tree))
+                    self.peak = max(self.peak, found)
                     next_sum = time.monotonic() + (time.thread_time() - begun) / MOST_OF_A_CORE
 
 

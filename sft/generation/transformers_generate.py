@@ -1,10 +1,11 @@
 """Generating with transformers' generate: any model on any device, batch by batch."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import DynamicCache, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from sft.generation.decoding import read, until_stop
 from sft.generation.interface import BatchSize, Completion, Request
@@ -66,22 +67,38 @@ def _batch(
     if temperature > 0:
         keys = torch.tensor([key for request in requests for key in request.keys], device=model.device)
         processors.append(KeyedGumbel(keys, longest, temperature))
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        past_key_values=cache,
-        logits_processor=processors,
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=stop_ids,
-        pad_token_id=pad,
-    )
+    with _no_settings_of_its_own(model):
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            logits_processor=processors,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=stop_ids,
+            pad_token_id=pad,
+        )
     texts = iter(output[:, longest:].tolist())
     return [
         Completion(request.prompt, run, _with_stop(next(texts), stop_ids))
         for request in requests
         for run in range(runs)
     ]
+
+
+@contextmanager
+def _no_settings_of_its_own(model: Any) -> Iterator[None]:
+    """Leave out what the model's generation_config.json says while texts are generated.
+
+    generate takes from there whatever it is not given: a penalty for repetitions, say, which the other way of
+    generating does not know, and a length, of which it warns at every batch.
+    """
+    brought = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = brought
 
 
 def _with_stop(ids: list[int], stop_ids: list[int]) -> list[int]:

@@ -1,9 +1,11 @@
 """Generated answers: equal to a plain loop without cache, whatever the batch, and sampled rightly."""
 
+import logging
 import math
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from sft.core.kept_results import KeptResults
 from sft.generation import transformers_generate
@@ -94,6 +96,19 @@ def test_batches_answer_as_a_plain_loop_does(tiny, temperature):
             assert answered[prompt.item, run] == plainly(tiny, prompt, run, temperature), prompt
     assert len({text for text, _, _ in answered.values()}) > 10  # the model does not say one thing always
     assert {finished for _, _, finished in answered.values()} == {True, False}
+
+
+def test_what_the_model_says_of_its_own_sampling_is_left_out(tiny, monkeypatch, caplog):
+    """As Llama's and Qwen's generation_config.json do; transformers' logger passes nothing on by itself."""
+    prompts = random_prompts(8)
+    before = answers(tiny, prompts, temperature=0.7)
+    own = GenerationConfig(
+        repetition_penalty=5.0, max_length=131072, do_sample=True, top_p=0.9, eos_token_id=3
+    )
+    monkeypatch.setattr(tiny[0], "generation_config", own)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    assert answers(tiny, prompts, temperature=0.7) == before
+    assert not caplog.records and tiny[0].generation_config is own
 
 
 def test_prompts_of_a_single_token(tiny):
