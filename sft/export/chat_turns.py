@@ -1,10 +1,11 @@
 """A chat template as what it prints around each message, where it is no more than that.
 
-Programs such as Ollama have a template language of their own. What a Jinja template prints before and after a
-message of each role is learned from short conversations; whether that is all it does is then proven on others.
+Programs such as Ollama have a template language of their own. What a Jinja template prints before and after
+a message of each role is learned from short conversations; that this is all it does is then proven on others.
 """
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from sft.core.errors import UserError
@@ -81,6 +82,11 @@ def _learned(tokenizer: Any) -> ChatTurns:
     first, *_ = _split(render(tokenizer, whole[1:], add_generation_prompt=True), "Aq")
     *_, user_end = _split(render(tokenizer, whole[1:2]), "Aq")
     *_, answer_end = _split(render(tokenizer, whole[1:3]), "Bq")
+    # Some templates print more where a conversation ends. What is common to two places will do as well.
+    if not (after_user.startswith(user_end) and last.startswith(user_end)):
+        user_end = _common_start(after_user, last)
+    if not after_answer.startswith(answer_end):
+        answer_end = after_answer.removesuffix(_common_end(after_system, after_answer, first))
     before_user = _cut(after_answer, start=answer_end)
     return ChatTurns(
         {
@@ -91,6 +97,15 @@ def _learned(tokenizer: Any) -> ChatTurns:
         _cut(first, end=before_user),
         _cut(last, start=user_end),
     )
+
+
+def _common_start(*texts: str) -> str:
+    shared = takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    return "".join(letters[0] for letters in shared)
+
+
+def _common_end(*texts: str) -> str:
+    return _common_start(*(text[::-1] for text in texts))[::-1]
 
 
 def _split(text: str, *contents: str) -> list[str]:

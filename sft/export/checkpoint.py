@@ -13,9 +13,10 @@ from sft.modeling.loading import stop_token_ids
 SHARD = "2GB"
 
 
-def write(merged: Merged, tokenizer: Any, folders: Mapping[str, Path]) -> None:
+def write(merged: Merged, tokenizer: Any, folders: Mapping[str, Path], for_gguf: bool = False) -> None:
     """Write a model folder for each dtype (float32, bfloat16, float16), merging once.
 
+    `for_gguf` says that GGUF files will be made of them, by way of float16.
     Raises UserError where a weight does not fit float16, OSError where the disk is full.
     """
     import torch
@@ -27,6 +28,9 @@ def write(merged: Merged, tokenizer: Any, folders: Mapping[str, Path]) -> None:
     plan = split_torch_state_dict_into_shards(planned, max_shard_size=SHARD)
     for file, names in plan.filename_to_tensors.items():
         tensors = dict(merged.weights(names))
+        if for_gguf or "float16" in folders:
+            for name, tensor in tensors.items():
+                check_float16(name, tensor)
         for dtype, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -48,17 +52,14 @@ def check_float16(name: str, tensor: Any) -> None:
     largest = max(abs(bound.item()) for bound in tensor.aminmax())
     if largest > torch.finfo(torch.float16).max:
         raise UserError(
-            f"{name} has a weight of {largest:.0f}, and float16 ends at 65504, in safetensors and GGUF alike. "
-            "Choose another format: make export FORMATS=float32"
+            f"{name} has a weight of {largest:.0f}, and float16, which a GGUF is made of, ends at 65504. "
+            "Choose: make export FORMATS='float32 16bit'"
         )
 
 
 def _cast(tensors: dict[str, Any], dtype: str) -> dict[str, Any]:
     import torch
 
-    if dtype == "float16":
-        for name, tensor in tensors.items():
-            check_float16(name, tensor)
     return {name: tensor.to(getattr(torch, dtype)).contiguous() for name, tensor in tensors.items()}
 
 

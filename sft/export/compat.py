@@ -12,8 +12,8 @@ from pathlib import Path
 def known_architectures(tools: Path) -> frozenset[str]:
     """Return the architectures, as config.json names them, that llama.cpp's converter knows.
 
-    Its package `conversion` maps them to modules in its __init__.py. That is read, not imported: it would import
-    torch and transformers, and needs its own gguf.
+    Its package `conversion` maps them to modules in its __init__.py. That is read, not imported: it would
+    import torch and transformers, and needs its own gguf.
     """
     source = (tools / "conversion" / "__init__.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:

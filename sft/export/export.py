@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.files import read_json, replacing, sha256_of, write_json, write_text
-from sft.export import checkpoint, gguf_files, merge, tokenizer, tools
+from sft.export import checkpoint, gguf_files, merge, token_check, tokenizer, tools
 from sft.export.formats import F16, FLOAT32, Q4_K_M, Q8_0, Format, check_space, written
 from sft.export.modelfile import modelfile
 from sft.modeling.loading import Resolved, stop_token_ids
@@ -25,8 +25,8 @@ SERVED = (Q8_0, Q4_K_M, F16)
 class Source:
     """What is exported: an adapter, its base model, and what they are called.
 
-    `half` is the type of the 16-bit export where the base is not stored in one. `card` is a model card that is put
-    beside every export, or None.
+    `half` is the type of the 16-bit export where the base is not stored in one. `card` is a model card that
+    is put beside every export, or None.
     """
 
     base: Resolved
@@ -40,8 +40,8 @@ def export(source: Source, formats: Sequence[Format], folder: Path, record: dict
     """Write the formats into `folder`, which is replaced as a whole, and return what its export.json holds.
 
     `record` says where it comes from, and begins that file.
-    Raises UserError before anything is written where the tools are missing, the disk is too small, or the base is of
-    a kind that cannot be exported, and later where a tool fails: then nothing is left, and `folder` is as it was.
+    Raises UserError before anything is written where tools are missing, the disk is too small, or the base is
+    of a kind that cannot be exported; later where a tool fails: then `folder` is as it was.
     """
     files = [made for made in formats if made.kind == "gguf"]
     merge.check_base(source.base)
@@ -75,7 +75,7 @@ def _write(source: Source, formats: Sequence[Format], folder: Path) -> None:
     merged = merge.Merged(source.base, source.adapter)
     stops = stop_token_ids(exported, merged.model)
     folders = {path_of(made, source): made for made in on_the_way if made.kind == "safetensors"}
-    checkpoint.write(merged, exported, {dtype: folder / dtype for dtype in folders})
+    checkpoint.write(merged, exported, {dtype: folder / dtype for dtype in folders}, F16 in on_the_way)
     del merged
     if source.card:
         for dtype in folders:
@@ -94,6 +94,7 @@ def _write_gguf(
     (folder / GGUF).mkdir()
     f16 = folder / path_of(F16, source)
     gguf_files.convert(folder / path_of(FLOAT32, source), f16, source.name, source.base)
+    token_check.check(f16, exported, source.base.reference)
     for made in (Q8_0, Q4_K_M):
         if made in formats:
             gguf_files.quantize(f16, folder / path_of(made, source), made)

@@ -15,8 +15,8 @@ Kind = Literal["safetensors", "gguf"]
 class Format:
     """A format by the name that `make export FORMATS=` knows it by.
 
-    `most_bits` is what a weight takes at most: in 4 bits a matrix whose rows are no multiple of 256 falls back
-    to another type of up to 8.5. `types` are the tensor types that a GGUF of this format is meant to have.
+    `most_bits` is what a weight takes at most: in 4 bits a matrix whose rows are no multiple of 256 falls
+    back to another type of up to 8.5. `types` are the tensor types that a GGUF of this format should have.
     """
 
     name: str
@@ -68,9 +68,7 @@ def check_space(folder: Path, formats: Collection[Format], weights: int) -> None
     said = f" ({' and '.join(passing)} among it while it runs)" if passing else ""
     advice = "Free some space, or choose fewer formats: make export FORMATS=16bit"
     if folder.exists():
-        advice += (
-            f". {folder} is replaced only when the new one is whole: delete it first if you can do without"
-        )
+        advice += f". {folder} stays until the new one is whole: delete it first if it is not needed"
     raise UserError(
         f"{folder}: exporting {weights:,} weights as {', '.join(made.name for made in formats)} takes up to "
         f"{_gib(needed)}{said}, and {_gib(free)} is free. {advice}."

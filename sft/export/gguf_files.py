@@ -22,7 +22,7 @@ UNKNOWN_SPLITTING = "BPE pre-tokenizer was not recognized"
 class Contents:
     """What a GGUF file holds: its weights, the bits that one takes on average, its tensors by type.
 
-    `fell_back` counts the tensors that are of another type than the format is meant to have: one whose rows do not
+    `fell_back` counts the tensors that are of another type than the format should have: one whose rows do not
     fit the type's blocks gets a larger one.
     """
 
@@ -66,7 +66,9 @@ def quantize(source: Path, target: Path, made: Format) -> None:
     try:
         tools.run("sft.export.quantize", str(source), str(target), str(FILE_TYPES[made.name]))
     except subprocess.CalledProcessError as error:
-        raise UserError(f"{target.name}: llama.cpp cannot quantize it: {_last_line(error.output)}") from None
+        raise UserError(
+            f"{target.name}: llama.cpp cannot quantize it: {tools.last_line(error.output)}"
+        ) from None
 
 
 def contents(path: Path, made: Format) -> Contents:
@@ -85,7 +87,10 @@ def contents(path: Path, made: Format) -> Contents:
 
 
 def adds_bos(path: Path) -> bool:
-    """Tell whether a GGUF says that every prompt begins with BOS, as Ollama takes it where it says nothing."""
+    """Tell whether a GGUF says that every prompt begins with BOS, or says nothing of it.
+
+    Ollama takes the latter for yes.
+    """
     from gguf import GGUFReader
 
     field = GGUFReader(path).fields.get("tokenizer.ggml.add_bos_token")
@@ -111,11 +116,7 @@ def _described(base: Resolved) -> dict[str, str]:
 def _complaint(output: str, reference: str) -> str:
     if UNKNOWN_SPLITTING in output:
         return (
-            f"{reference}: llama.cpp's converter does not know its tokenizer (how it splits text before BPE), "
-            "and with another one the model would read other tokens. Choose: make export FORMATS='float32 16bit'"
+            f"{reference}: llama.cpp's converter does not know how its tokenizer splits text, and split "
+            "otherwise the model would read other tokens. Choose: make export FORMATS='float32 16bit'"
         )
-    return f"{reference}: llama.cpp's converter cannot convert it: {_last_line(output)}"
-
-
-def _last_line(output: str) -> str:
-    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it says nothing")
+    return f"{reference}: llama.cpp's converter cannot convert it: {tools.last_line(output)}"

@@ -1,7 +1,8 @@
 """The base model's weights with the adapter merged into them, one after another, in float32.
 
-PEFT merges, layer by layer. The base's weights stay in their files, which transformers maps into memory in the
-type that they are stored in, so a model of 3 billion weights takes little more memory than what is written at once.
+PEFT merges, layer by layer. The base's weights stay in their files, which transformers maps into memory in
+the type that they are stored in. So even a model of 3 billion weights takes little more memory than what is
+written at once.
 """
 
 from collections.abc import Iterable, Iterator

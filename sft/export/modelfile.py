@@ -1,7 +1,7 @@
-"""Ollama's Modelfile: the GGUF, the chat template of training in Go's template language, what stops an answer.
+"""Ollama's Modelfile: the GGUF, training's chat template in Go's template language, what stops an answer.
 
-https://docs.ollama.com/modelfile. Without TEMPLATE Ollama guesses one from a list by the likeness of the Jinja text,
-so where ours cannot be expressed the file has no FROM either, and `ollama create` refuses it.
+Format: https://docs.ollama.com/modelfile. Without TEMPLATE Ollama guesses one from a list, by how alike the
+Jinja texts are. Where ours cannot be expressed the file has no FROM either, so `ollama create` refuses it.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from typing import Any
 from sft.export.chat_turns import ASSISTANT, SYSTEM, USER, ChatTurns, NotTurns, learn
 
 NO_MODEL = """\
-# Not for `ollama create`: Ollama's template language cannot express this model's chat template, and with another one
-# the model would read prompts that it was not trained on.
+# Not for `ollama create`: Ollama's template language cannot express this model's chat template, and with
+# another one the model would read prompts that it was not trained on.
 # Seen: {reason}.
 # llama.cpp's server takes the chat template that is in the GGUF: llama-server --jinja -m {file}
 """
 MODEL = """\
 # ollama create NAME -f Modelfile
-# Template and stop tokens are those that the model was trained with. Messages of tools are not in the template.
+# Template and stop tokens are those of training. The template has no tools.
 {notes}FROM ./{file}
 TEMPLATE \"\"\"{template}\"\"\"
 {stops}

@@ -1,7 +1,7 @@
 """Quantizing a GGUF file by llama.cpp, in a process of its own: python -m sft.export.quantize IN OUT TYPE.
 
-TYPE is llama.cpp's number of it (llama_ftype). llama.cpp writes what it does to the standard output, and would take
-this process with it where it aborts.
+TYPE is llama.cpp's number of it (llama_ftype). In a process of its own, for where llama.cpp meets a fault it
+aborts, and what it does it says on the standard output.
 """
 
 import os

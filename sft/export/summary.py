@@ -33,8 +33,8 @@ def _notes(found: Mapping[str, Any], load_in_4bit: bool) -> list[str]:
     notes = []
     if load_in_4bit:
         notes.append(
-            "The adapter was trained on 4-bit weights (model.load_in_4bit) and is merged into the unquantized ones of "
-            f"{found['base_model']['reference']}: answers differ a little from those in evaluation."
+            "The adapter was trained on 4-bit weights (model.load_in_4bit). It is merged into the "
+            f"unquantized ones of {found['base_model']['reference']}, so it answers a little differently."
         )
     return notes
 

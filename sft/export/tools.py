@@ -1,7 +1,7 @@
 """llama.cpp's converter and quantizer: Python packages in a folder of their own, run as other processes.
 
-The converter's wheel brings another `gguf` than the one that is pinned, and would overwrite it; what it needs beside
-itself (torch, transformers) is that of the environment.
+The converter's wheel brings another `gguf` than the one that is pinned, and would overwrite it. What it needs
+beside itself (torch, transformers) is that of the environment.
 """
 
 import errno
@@ -56,6 +56,11 @@ def run(module: str, *arguments: str) -> str:
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout)
     return done.stdout
+
+
+def last_line(output: str) -> str:
+    """Return the last line of what a program said: in it, the error is named."""
+    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it says nothing")
 
 
 def _name(one: Distribution) -> str:
