@@ -6,6 +6,7 @@ tests/export/test_compat.py touches each, and says what to look at when a new ve
 import ast
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @cache
@@ -20,3 +21,19 @@ def known_architectures(tools: Path) -> frozenset[str]:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "TEXT_MODEL_MAP" and node.value:
             return frozenset(ast.literal_eval(node.value))
     raise LookupError("TEXT_MODEL_MAP")
+
+
+def llama_model(path: str) -> Any:
+    """Load a GGUF file into llama.cpp; raise ValueError or FileNotFoundError where it cannot.
+
+    cyllama 0.2.18 looks for the width of the logits in an attribute of the model that it does not give it.
+    """
+    from cyllama.llama import llama_cpp
+
+    class Model(llama_cpp.LlamaModel):  # type: ignore[misc]
+        @property
+        def n_vocab(self) -> int:
+            return int(self.get_vocab().n_vocab)
+
+    llama_cpp.disable_logging()
+    return Model(path, verbose=False)
