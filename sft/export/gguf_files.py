@@ -1,7 +1,6 @@
 """GGUF files of a merged model, by llama.cpp's own converter and quantizer; and what is in such a file."""
 
 import json
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from sft.core.errors import UserError
 from sft.export import compat, tools
 from sft.export.formats import Format
+from sft.export.tools import ToolFailed
 from sft.modeling.loading import Resolved
 from sft.modeling.loading import model_address as address_of
 
@@ -54,9 +54,9 @@ def convert(folder: Path, target: Path, name: str, base: Resolved) -> None:
     )
     arguments = ["--outtype", "f16", "--metadata", str(metadata), "--outfile", str(target), str(folder)]
     try:
-        tools.run("convert_hf_to_gguf", *arguments)
-    except subprocess.CalledProcessError as error:
-        raise UserError(_complaint(error.output, base.reference)) from None
+        tools.run("convert_hf_to_gguf", *arguments, writes=target)
+    except ToolFailed as error:
+        raise UserError(_complaint(error, base.reference)) from None
     finally:
         metadata.unlink()
 
@@ -64,11 +64,10 @@ def convert(folder: Path, target: Path, name: str, base: Resolved) -> None:
 def quantize(source: Path, target: Path, made: Format) -> None:
     """Write a GGUF file quantized to the format; raise UserError where llama.cpp cannot."""
     try:
-        tools.run("sft.export.quantize", str(source), str(target), str(FILE_TYPES[made.name]))
-    except subprocess.CalledProcessError as error:
-        raise UserError(
-            f"{target.name}: llama.cpp cannot quantize it: {tools.last_line(error.output)}"
-        ) from None
+        kind = str(FILE_TYPES[made.name])
+        tools.run("sft.export.quantize", str(source), str(target), kind, writes=target)
+    except ToolFailed as error:
+        raise UserError(f"{target.name}: llama.cpp cannot quantize it: {error}") from None
 
 
 def contents(path: Path, made: Format) -> Contents:
@@ -113,10 +112,10 @@ def _described(base: Resolved) -> dict[str, str]:
     return {"name": Path(base.reference).name}
 
 
-def _complaint(output: str, reference: str) -> str:
-    if UNKNOWN_SPLITTING in output:
+def _complaint(error: ToolFailed, reference: str) -> str:
+    if UNKNOWN_SPLITTING in error.output:
         return (
             f"{reference}: llama.cpp's converter does not know how its tokenizer splits text, and split "
             "otherwise the model would read other tokens. Choose: make export FORMATS='float32 16bit'"
         )
-    return f"{reference}: llama.cpp's converter cannot convert it: {tools.last_line(output)}"
+    return f"{reference}: llama.cpp's converter cannot convert it: {error}"

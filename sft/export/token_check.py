@@ -1,7 +1,6 @@
 """Does llama.cpp read a prompt as the tokens that the model was trained on?"""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from sft.core.errors import UserError
 from sft.core.files import read_json
 from sft.export import tools
 from sft.export.chat_turns import PROOFS
+from sft.export.tools import ToolFailed
 from sft.modeling.chat_template import TemplateRefusal, prompt_ids, render
 
 # What tokenizers split differently: digits, runs of white space, contractions, scripts, symbols.
@@ -42,10 +42,10 @@ def _llama_cpp(file: Path, texts: list[str]) -> list[list[int]]:
     asked, told = file.with_suffix(".texts.json"), file.with_suffix(".ids.json")
     asked.write_text(json.dumps(texts), encoding="utf-8")
     try:
-        tools.run("sft.export.tokenized", str(file), str(asked), str(told))
+        tools.run("sft.export.tokenized", str(file), str(asked), str(told), writes=told)
         return read_json(told)
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"{file.name}: llama.cpp cannot load it: {tools.last_line(error.output)}") from None
+    except ToolFailed as error:
+        raise UserError(f"{file.name}: llama.cpp cannot load it: {error}") from None
     finally:
         for path in (asked, told):
             path.unlink(missing_ok=True)
