@@ -1,7 +1,7 @@
 # make repro   install into .venv and run the pipeline
 # make test    install into .venv, lint and run the tests; make test-full also runs those that take long
 # make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
-# make export  the adapter merged, in export/: safetensors and GGUF; FORMATS="16bit q8_0"; docs/export.md
+# make export  the adapter merged, in export/: safetensors and GGUF, and scored; FORMATS="16bit q8_0"; docs/export.md
 # make preset NAME=thorough   put a preset's values into params.yaml
 # make remote URL=s3://bucket/path   where results are shared (or gs://, azure://, ssh://, a folder): docs/remotes.md
 # make push, make pull   send what has run here to the remote; bring what has run elsewhere
@@ -94,6 +94,7 @@ push pull: install
 FORMATS ?=
 export: install-export
 	.venv/bin/python -m scripts.export --formats $(FORMATS)
+	.venv/bin/python -m scripts.export_scores
 
 STUDY ?=
 study: install

@@ -21,7 +21,7 @@ from sft.core.files import read_json, read_parquet, write_json
 from sft.core.params import mapping, section
 from sft.evaluation.all_tasks import Model, left_out
 from sft.evaluation.evaluate import EvaluateParams, too_few
-from sft.export import formats, losses, scoring
+from sft.export import formats, losses, scoring, tools
 from sft.export.export import RECORD
 from sft.export.scoring import Examples, Scored
 from sft.modeling import adapter, loading
@@ -54,9 +54,10 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
 
     began = time.monotonic()
     reference = scoring.by_transformers(adapted(base, tokenizer, params), on)
+    on_cpu = sum(path.endswith(".gguf") for path in files)
     print(
-        f"the adapter in {params.dtype}: {time.monotonic() - began:.0f} s. There are {len(files)} files to "
-        "score; one takes about as long, float32 and GGUF twice that on a CPU.",
+        f"the adapter in {params.dtype}: {time.monotonic() - began:.0f} s. {len(files)} files to score take "
+        f"about as long each, a GGUF file more on a GPU machine: llama.cpp runs on the CPU ({on_cpu} files).",
         flush=True,
     )
     in_float32 = None
@@ -89,7 +90,8 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
 def exported(folder: Path, names: list[str]) -> dict[str, str]:
     """Return the exported files to score, or those of the formats named, and the format of each.
 
-    Raises UserError for a format that was not exported, MissingFile for a file that has gone.
+    Raises UserError for a format that was not exported, and for GGUF without llama.cpp; MissingFile for a
+    file that has gone.
     """
     if not (folder / RECORD).exists():
         raise UserError(f"{folder}: nothing is exported there. Run: make export")
@@ -102,7 +104,10 @@ def exported(folder: Path, names: list[str]) -> dict[str, str]:
     for path in made:
         if not (folder / path).exists():
             raise MissingFile(folder / path)
-    return {path: name for path, name in made.items() if name in chosen}
+    files = {path: name for path, name in made.items() if name in chosen}
+    if any(path.endswith(".gguf") for path in files):
+        tools.versions()
+    return files
 
 
 def check_adapter(folder: Path) -> None:

@@ -31,27 +31,31 @@ def main(file: str, asked: str, told: str) -> None:
     """Answer what `asked` asks of the GGUF `file`."""
     request = json.loads(Path(asked).read_text("utf-8"))
     model = llama_model(file)
-    nats = [
-        nats_of(model, ids, range(start, stop), request["threads"])
-        for ids, start, stop in request["likelihoods"]
-    ]
+    nats = nats_of(model, request["likelihoods"], request["threads"])
     answers = answers_of(model, request["prompts"], request["threads"])
     Path(told).write_text(json.dumps({"nats": nats, "answers": answers}), encoding="utf-8")
 
 
-def nats_of(model: Any, ids: Sequence[int], counted: range, threads: int) -> float:
-    """Return the summed negative log-likelihood of the tokens at the places `counted`, none of which is 0."""
-    total, read = 0.0, ids[: counted.stop - 1]
-    with _context(model, len(read), 1, threads) as context:
-        for start in range(0, len(read), AT_ONCE):
-            part = range(start, min(start + AT_ONCE, len(read)))
-            context.read([(ids[place], place, 0, place + 1 in counted) for place in part])
-            for row, place in enumerate(part):
-                if place + 1 in counted:
-                    logits = context.logits(row)
-                    highest = logits.max()
-                    total += highest + np.log(np.exp(logits - highest).sum()) - logits[ids[place + 1]]
-    return float(total)
+def nats_of(model: Any, likelihoods: Sequence[tuple[Sequence[int], int, int]], threads: int) -> list[float]:
+    """Return the summed negative log-likelihood of each's tokens from its start, 1 at least, to its stop."""
+    if not likelihoods:
+        return []
+    with _context(model, max(stop for _, _, stop in likelihoods), 1, threads) as context:
+        return [_nats(context, ids[:stop], start) for ids, start, stop in likelihoods]
+
+
+def _nats(context: "_Context", ids: Sequence[int], start: int) -> float:
+    total, last = 0.0, len(ids) - 1  # which is only predicted
+    for begin in range(0, last, AT_ONCE):
+        part = range(begin, min(begin + AT_ONCE, last))
+        context.read([(ids[place], place, 0, place + 1 >= start) for place in part])
+        for row, place in enumerate(part):
+            if place + 1 >= start:
+                logits = context.logits(row)
+                highest = logits.max()
+                total += float(highest + np.log(np.exp(logits - highest).sum()) - logits[ids[place + 1]])
+    context.forget(0)
+    return total
 
 
 def answers_of(

@@ -3,7 +3,6 @@
 The likelihood of references, and greedy answers, which tell two models apart without decoding noise.
 """
 
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,11 +141,10 @@ def _told(file: Path, request: dict[str, Any]) -> Any:
         asked, told = Path(folder) / "asked.json", Path(folder) / "told.json"
         write_json(asked, request)
         try:
-            tools.run("sft.export.llama_cpp", str(file.resolve()), str(asked), str(told))
-        except subprocess.CalledProcessError as error:
+            tools.run("sft.export.llama_cpp", str(file.resolve()), str(asked), str(told), writes=told)
+        except tools.ToolFailed as error:
             raise UserError(
-                f"{file}: llama.cpp cannot run it: {tools.last_line(error.output)}. Export it again: make "
-                "export"
+                f"{file}: llama.cpp cannot run it: {error}. Export it again: make export"
             ) from None
         return read_json(told)
 
