@@ -76,7 +76,7 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
             scored = score(folder / path, tokenizer, on)
             found.append(losses.loss(name, made, scored, reference, in_float32))
         except UserError as error:
-            failures[name] = str(error)
+            failures[name] = str(error) if name in str(error) else f"{name}: {error}"
         seconds[name] = round(time.monotonic() - began, 1)
         print(f"{name}: {seconds[name]:.0f} s", flush=True)
     write(folder / SCORES, found, failures, seconds, params.dtype, reference, on)

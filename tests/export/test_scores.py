@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 from unittest import mock
 
@@ -13,9 +14,13 @@ from scripts import export_scores
 from scripts.compat import folder_hash
 from sft.core.errors import ParamError, UserError
 from sft.core.files import write_json, write_parquet
+from sft.core.params import mapping, section
 from sft.data.evaluation_pool import EXAMPLES
+from sft.evaluation.evaluate import EvaluateParams
 from sft.export import formats, scoring, tools
 from sft.export.export import Source, export
+from sft.modeling.loading import load_tokenizer, resolve
+from sft.tasks.task import TaskParams, tasks_of
 from tests.export.made_adapters import save_adapter, save_small
 
 pytestmark = [
@@ -23,10 +28,9 @@ pytestmark = [
     pytest.mark.skipif(not tools.FOLDER.exists(), reason="llama.cpp's tools: make install-export"),
 ]
 MADE = (formats.FLOAT32, formats.F16, formats.Q8_0)
-F16 = "gguf/small-sft-f16.gguf"
+F16, Q8_0 = "gguf/small-sft-f16.gguf", "gguf/small-sft-q8_0.gguf"
 WORDS = ["salt", "flour", "butter", "water", "sugar", "onion", "garlic", "cheese", "basil", "carrot", "lemon"]
 TASKS = ("recipe", "question")
-END = 2  # <|im_end|>
 
 
 def values(base, **model):
@@ -67,7 +71,6 @@ def whole(tmp_path_factory):
     """Export a small adapter and score that: return folder, base, scores.json, llama.cpp's results."""
     folder = tmp_path_factory.mktemp("scored")
     base, adapter = save_small(folder)
-    end_answers(base)
     shutil.rmtree(adapter)
     save_adapter(base, folder / "models" / "adapter")
     source = Source(base, folder / "models" / "adapter", "small-sft", "bfloat16", None)
@@ -82,16 +85,6 @@ def whole(tmp_path_factory):
     with mock.patch.object(scoring, "_told", asked):
         found = score(folder, values(base))
     return folder, base, found, told
-
-
-def end_answers(base):
-    """Make the token that ends a turn likelier, so that some answers end before their limit and some not."""
-    from safetensors.torch import load_file, save_file
-
-    file = base.path / "model.safetensors"
-    weights = load_file(file)
-    weights["model.embed_tokens.weight"][END] *= 6
-    save_file(weights, file, metadata={"format": "pt"})
 
 
 def score(folder, params, *names):
@@ -157,67 +150,76 @@ def logits_of(model, ids):
         return model(torch.tensor([ids])).logits[0]
 
 
-def test_llama_cpp_answers_and_ends_as_torch_does(whole, merged):
-    """Each token of an answer is torch's likeliest, but for float16's rounding; so is what ended it."""
+def test_llama_cpp_answers_as_torch_does(whole, merged):
+    """Each token of an answer is torch's likeliest, but for float16's rounding."""
     request, told = whole[3]["small-sft-f16.gguf"]
     assert len(told["answers"]) == len(request["prompts"]) == 10
-    lengths = set()
     for (prompt, most), (ids, ended) in zip(request["prompts"], told["answers"], strict=True):
         logits = logits_of(merged, [*prompt, *ids])[len(prompt) - 1 :]
-        chosen = [*ids, END] if ended else ids
-        short = [float(row.max() - row[token]) for row, token in zip(logits, chosen, strict=False)]
-        assert max(short) < 0.1
-        assert len(ids) == most or (ended and len(ids) < most)
-        lengths.add(ended)
-    assert lengths == {True, False}
+        short = [float(row.max() - row[token]) for row, token in zip(logits, ids, strict=False)]
+        assert len(ids) == most and not ended
+        assert max(short) < 0.1 < float(logits[0].max() - logits[0].mean())
 
 
-def test_a_damaged_gguf_fails(damaged):
-    """Its weights are perturbed; the file stays, and scores.json says what is wrong with it."""
+def test_an_answer_ends_at_the_files_own_token(whole, tmp_path):
+    """Another eos is written into the file: one that the answer holds."""
     from gguf import GGUFReader
+
+    file = shutil.copyfile(whole[0] / "export" / F16, tmp_path / "copy.gguf")
+    request = {**whole[3]["small-sft-f16.gguf"][0], "likelihoods": []}
+    request["prompts"] = request["prompts"][:1]
+    [(ids, ended)] = scoring._told(file, request)["answers"]
+    assert (len(ids), ended) == (6, False)
+    reader = GGUFReader(file, "r+")
+    field = reader.fields["tokenizer.ggml.eos_token_id"]
+    field.parts[field.data[0]][0] = ids[3]
+    reader.data.flush()
+    assert scoring._told(file, request)["answers"] == [[ids[: ids.index(ids[3])], True]]
+
+
+def test_damaged_files_fail_and_stay(whole, damaged):
+    """A GGUF with other weights, one cut short, and a merge with other weights: each has its sentence."""
+    from gguf import GGUFReader
+    from safetensors.torch import load_file, save_file
 
     folder, params = damaged
     reader = GGUFReader(folder / "export" / F16, "r+")
     weights = next(one for one in reader.tensors if one.name == "blk.0.ffn_down.weight").data
     weights[:] += np.random.default_rng(0).normal(0, 2, weights.shape).astype(weights.dtype)
     reader.data.flush()
-    said = refused(folder, params, "f16")
-    assert "small-sft-f16.gguf: it predicts the references" in said
-    assert "the limit is 2%. Do not use it: export it again, or use a format of more bits" in said
+    with (folder / "export" / Q8_0).open("r+b") as file:
+        file.truncate(100_000)
+    merged = folder / "export" / "float32" / "model.safetensors"
+    tensors = load_file(merged)
+    tensors["model.layers.1.mlp.down_proj.weight"].mul_(-1)
+    save_file(tensors, merged, metadata={"format": "pt"})
+
+    said = refused(folder, params)
     found = json.loads((folder / "export" / "scores.json").read_text())["files"]
-    assert not found[f"export/{F16}"]["passed"] and found[f"export/{F16}"]["loss"] > 0.02
-    assert found[f"export/{F16}"]["why"] in said
-    assert (folder / "export" / F16).exists()
+    assert {name: of["passed"] for name, of in found.items()} == dict.fromkeys(whole[2]["files"], False)
+    assert all(of["why"] in said for of in found.values())
+    of_merge, of_f16, of_q8_0 = (found[f"export/{name}"]["why"] for name in ("float32", F16, Q8_0))
+    assert re.match(
+        r"export/float32: \d+ of 10 greedy answers are not the adapter's, both in float32", of_merge
+    )
+    assert re.match(r"export/gguf/small-sft-f16.gguf: it predicts the references [\d.]+% worse", of_f16)
+    assert "the limit is 2%. Do not use it: export it again, or use a format of more bits" in of_f16
+    assert of_q8_0.startswith("export/gguf/small-sft-q8_0.gguf: llama.cpp cannot run it: ")
+    assert of_q8_0.endswith("Export it again: make export")
+    assert found[f"export/{F16}"]["loss"] > 0.02
+    assert all((folder / name).exists() for name in found)
 
 
-def test_a_file_that_llama_cpp_cannot_load_fails_and_the_others_are_scored(damaged):
-    folder, params = damaged
-    file = folder / "export" / F16
-    file.write_bytes(file.read_bytes()[:100_000])
-    said = refused(folder, params, "f16", "q8_0")
-    assert "small-sft-f16.gguf: llama.cpp cannot run it" in said and "make export" in said
-    found = json.loads((folder / "export" / "scores.json").read_text())["files"]
-    assert [of["passed"] for of in found.values()] == [True, False]
-
-
-def test_a_float32_merge_of_another_adapter_fails(damaged):
-    """Though it may predict the references as well."""
-    from safetensors.torch import load_file, save_file
-
-    folder, params = damaged
-    file = folder / "export" / "float32" / "model.safetensors"
-    weights = load_file(file)
-    weights["model.layers.1.mlp.down_proj.weight"].mul_(-1)
-    save_file(weights, file, metadata={"format": "pt"})
-    assert "greedy answers are not the adapter's, both in float32" in refused(folder, params, "float32")
-
-
-def test_an_exported_tokenizer_that_makes_other_tokens_fails(damaged):
+def test_an_exported_tokenizer_that_makes_other_tokens(damaged):
     folder, params = damaged
     template = folder / "export" / "float32" / "chat_template.jinja"
-    template.write_text(template.read_text().replace("user", "human"))
     template.write_text("{{ 'Once. ' }}" + template.read_text())
-    assert "makes other tokens of the task 'recipe'" in refused(folder, params, "float32")
+    base = resolve(params["model"]["reference"])
+    tokenizer = load_tokenizer(base)
+    tasks = tasks_of(mapping(params, "tasks", TaskParams))
+    on = scoring.examples(pool(), tasks, section(params, "evaluate", EvaluateParams), tokenizer, base)
+    with pytest.raises(UserError, match="makes other tokens of the task 'recipe' than the adapter's"):
+        export_scores.score(folder / "export" / "float32", tokenizer, on)
 
 
 def test_what_cannot_be_scored(damaged):
