@@ -10,10 +10,10 @@ import pytest
 from gguf import GGUFReader
 
 from sft.core.errors import UserError
-from sft.export import compat, formats, gguf_files, gguf_header, summary, tools
+from sft.export import compat, formats, gguf_files, gguf_header, summary, token_check, tools
 from sft.export import export as exporting
 from sft.export.export import Source, export
-from sft.export.token_check import HARD
+from sft.export.token_check import HARD, TALKS
 from sft.modeling.chat_template import prompt_ids
 from sft.modeling.loading import load_tokenizer
 from tests.export.made_adapters import save_small, save_tiny
@@ -42,6 +42,11 @@ def exported(small, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def tokenizer(small):
+    return load_tokenizer(small.base)
+
+
+@pytest.fixture(scope="module")
 def tiny_source(tmp_path_factory):
     """A model whose tokenizer the converter does not know."""
     base, adapter = save_tiny(tmp_path_factory.mktemp("unknown"))
@@ -65,7 +70,7 @@ def test_what_is_there(exported):
 
 
 @needs_tools
-def test_a_gguf_says_what_it_is(exported, small):
+def test_a_gguf_says_what_it_is(exported, tokenizer):
     gguf = exported[0] / "gguf"
     for kind in ("f16", "q8_0", "q4_k_m"):
         said = gguf_header.read(gguf / f"small-sft-{kind}.gguf").metadata
@@ -73,9 +78,9 @@ def test_a_gguf_says_what_it_is(exported, small):
         assert said["general.base_model.0.name"] == "base"
         assert (said["general.license"], said["general.license.name"]) == ("other", "gpl-3.0-and-cc-by-sa")
         assert (said["tokenizer.ggml.model"], said["tokenizer.ggml.pre"]) == ("gpt2", "smollm")
-        assert said["tokenizer.chat_template"] == load_tokenizer(small.base).chat_template
+        assert said["tokenizer.chat_template"] == tokenizer.chat_template
         ends = [said[f"tokenizer.ggml.{name}_token_id"] for name in ("eos", "padding")]
-        assert load_tokenizer(small.base).convert_ids_to_tokens(ends) == ["<|im_end|>", "<|endoftext|>"]
+        assert tokenizer.convert_ids_to_tokens(ends) == ["<|im_end|>", "<|endoftext|>"]
 
 
 @needs_tools
@@ -109,7 +114,7 @@ def test_bits_and_tensors_that_fell_back(exported):
 
 
 @needs_tools
-def test_llama_cpp_reads_our_tokens(exported, small):
+def test_llama_cpp_reads_our_tokens(exported, tokenizer):
     """The server's own rendering and tokenizing of a conversation, from the smallest file."""
     import xllamacpp
 
@@ -125,7 +130,6 @@ def test_llama_cpp_reads_our_tokens(exported, small):
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
-    tokenizer = load_tokenizer(small.base)
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
     for messages in ([{"role": "user", "content": HARD}], [*talk, {"role": "user", "content": "12 eggs"}]):
         prompt = ask("/apply-template", {"messages": messages})["prompt"]
@@ -232,24 +236,28 @@ def test_a_file_that_llama_cpp_cannot_read(tmp_path):
         gguf_files.quantize(tmp_path / "m-f16.gguf", tmp_path / "m-q8_0.gguf", formats.Q8_0)
 
 
-@needs_tools
-def test_other_tokens_than_those_of_training_are_found(exported, small, monkeypatch):
-    """As with a GGUF whose converter took the tokenizer for another."""
-    from sft.export import token_check
-
-    file = exported[0] / "gguf" / "small-sft-q8_0.gguf"
-    token_check.check(file, load_tokenizer(small.base), "base")
-    monkeypatch.setattr(token_check, "prompt_ids", lambda tokenizer, messages: [1, 2, 3])
+def test_other_tokens_than_those_of_training_are_found(tokenizer, tmp_path, monkeypatch):
+    """As of a GGUF whose converter took the tokenizer for another."""
+    ours = [prompt_ids(tokenizer, messages) for messages in TALKS]
+    monkeypatch.setattr(token_check, "_llama_cpp", lambda file, texts: ours)
+    token_check.check(tmp_path / "m.gguf", tokenizer, "base")
+    ours[-1] = [1, 2, 3]
     with pytest.raises(
-        UserError, match=r"base: llama.cpp makes other tokens of its prompts.*not \[1, 2, 3\]"
+        UserError, match=r"base: llama.cpp makes other tokens of its prompts.*\[1, 2, 3\], not"
     ):
-        token_check.check(file, load_tokenizer(small.base), "base")
+        token_check.check(tmp_path / "m.gguf", tokenizer, "base")
+
+
+def test_another_run_writes_the_same_bytes(tiny_source, tmp_path):
+    made = [formats.FLOAT32, formats.HALF]
+    first, second = (export(tiny_source, made, tmp_path / name, {}) for name in ("first", "second"))
+    assert first == second
 
 
 @needs_tools
-def test_another_run_writes_the_same_bytes(exported, small, tmp_path):
-    again = export(small, [formats.FLOAT32, formats.HALF], tmp_path / "export", {})
-    assert again["formats"] == exported[1]["formats"][:2]
+@pytest.mark.full
+def test_another_run_writes_the_same_gguf(exported, small, tmp_path):
+    assert export(small, formats.FORMATS, tmp_path / "export", {})["formats"] == exported[1]["formats"]
 
 
 def test_formats_are_named():
