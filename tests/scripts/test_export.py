@@ -62,11 +62,8 @@ def test_no_adapter(made: Repo) -> None:
         said = refused(made)
     finally:
         adapter.with_name("gone").rename(adapter)
-    assert (
-        "models/adapter/adapter_config.json: no such file" in said
-        and "dvc repro" in said
-        and "make pull" in said
-    )
+    assert "models/adapter/adapter_config.json: no such file" in said
+    assert "dvc repro train" in said and "make pull" in said
 
 
 def test_an_adapter_of_another_base(made: Repo) -> None:
