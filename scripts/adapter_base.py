@@ -14,8 +14,8 @@ def check_files() -> None:
     for name in adapter.KEPT:
         if not (Path(ADAPTER) / name).exists():
             raise UserError(
-                f"{ADAPTER}/{name}: no such file. Run the stage that writes it: dvc repro train. Or fetch what "
-                "has run elsewhere: make pull"
+                f"{ADAPTER}/{name}: no such file. Run the stage that writes it: dvc repro train. Or fetch "
+                "what has run elsewhere: make pull"
             )
 
 
