@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sft.core.errors import MissingFile, ParamError
+from sft.core.errors import ParamError, UserError
 from sft.core.files import read_json
 from sft.modeling import adapter
 from sft.modeling.loading import Resolved
@@ -10,10 +10,13 @@ from stages.paths import ADAPTER
 
 
 def check_files() -> None:
-    """Raise MissingFile where a file of the adapter is not there."""
+    """Raise UserError where a file of the adapter is not there."""
     for name in adapter.KEPT:
         if not (Path(ADAPTER) / name).exists():
-            raise MissingFile(Path(ADAPTER) / name)
+            raise UserError(
+                f"{ADAPTER}/{name}: no such file. Run the stage that writes it: dvc repro train. Or fetch "
+                "what has run elsewhere: make pull"
+            )
 
 
 def check_base(base: Resolved) -> None:

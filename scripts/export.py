@@ -41,9 +41,10 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
         name_of(base),
         half="float16" if params.dtype == "float16" else "bfloat16",
         card=Path(CARD) if Path(CARD).exists() else None,
+        trained_in_4bit=params.load_in_4bit,
     )
-    found = export(source, made, Path(EXPORT), origin(source, params))
-    print("\n".join(summary(found, EXPORT, params.load_in_4bit)))
+    found = export(source, made, Path(EXPORT), origin(source))
+    print("\n".join(summary(found, EXPORT)))
     print(f"{time.monotonic() - began:.0f} s")
 
 
@@ -54,13 +55,12 @@ def name_of(base: Resolved) -> str:
     return f"{own}-sft"
 
 
-def origin(source: Source, params: ModelParams) -> dict[str, Any]:
+def origin(source: Source) -> dict[str, Any]:
     """Return what says where an export comes from; nothing of it differs when it is made again."""
     base = source.base
     return {
         "name": source.name,
         "base_model": {"reference": base.reference, "resolved": base.revision, "weights": base.weights},
-        "trained_in_4bit": params.load_in_4bit,
         "adapter": folder_hash(source.adapter),
         "commit": git("rev-parse", "HEAD").strip(),
         "versions": provenance.versions(),

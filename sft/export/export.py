@@ -19,6 +19,15 @@ MODELFILE = "Modelfile"
 GGUF = "gguf"
 # Of these the Modelfile names the first: answers of q8_0 are nearly those of f16, in half the space.
 SERVED = (Q8_0, Q4_K_M, F16)
+TRAINED_IN_4BIT = (
+    "The adapter was trained on 4-bit weights (model.load_in_4bit). It is merged into the unquantized "
+    "ones of {}, so it answers a little differently."
+)
+TODAY = (
+    "The chat template prints today's date, by a format that is not written in it. Training had 26 Jul 2024 "
+    "there: give servers that date, if they take one."
+)
+NO_OLLAMA = "Ollama cannot have this model's chat template: {}. The Modelfile says so and makes no model."
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Source:
     """What is exported: an adapter, its base model, and what they are called.
 
     `half` is the type of the 16-bit export where the base is not stored in one. `card` is a model card that
-    is put beside every export, or None.
+    is put beside every export, or None. `trained_in_4bit` says that training had the base in 4 bits.
     """
 
     base: Resolved
@@ -34,6 +43,7 @@ class Source:
     name: str
     half: str
     card: Path | None
+    trained_in_4bit: bool = False
 
 
 def export(source: Source, formats: Sequence[Format], folder: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +61,12 @@ def export(source: Source, formats: Sequence[Format], folder: Path, record: dict
     check_space(folder, formats, merge.count(source.base.path))
     with replacing(folder) as temporary:
         temporary.mkdir()
-        _write(source, formats, temporary)
-        found = {**record, "formats": [_described(temporary, made, source) for made in formats]}
+        notes = _write(source, formats, temporary)
+        found = {
+            **record,
+            "notes": notes,
+            "formats": [_described(temporary, made, source) for made in formats],
+        }
         write_json(temporary / RECORD, found)
     return found
 
@@ -69,7 +83,8 @@ def half(source: Source) -> str:
     return {"BF16": "bfloat16", "F16": "float16"}.get(stored_dtype(source.base.path), source.half)
 
 
-def _write(source: Source, formats: Sequence[Format], folder: Path) -> None:
+def _write(source: Source, formats: Sequence[Format], folder: Path) -> list[str]:
+    """Write the formats, and return what a reader of them should know."""
     on_the_way = written(formats)
     exported = tokenizer.exported(source.base)
     merged = merge.Merged(source.base, source.adapter)
@@ -80,17 +95,21 @@ def _write(source: Source, formats: Sequence[Format], folder: Path) -> None:
     if source.card:
         for dtype in folders:
             shutil.copyfile(source.card, folder / dtype / CARD)
+    notes = [TRAINED_IN_4BIT.format(source.base.reference)] if source.trained_in_4bit else []
+    if tokenizer.prints_today(exported.chat_template):
+        notes.append(TODAY)
     if F16 in on_the_way:
-        _write_gguf(source, formats, folder, exported, stops)
+        notes += _write_gguf(source, formats, folder, exported, stops)
     for made in on_the_way:
         if made not in formats:
             path = folder / path_of(made, source)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return notes
 
 
 def _write_gguf(
     source: Source, formats: Sequence[Format], folder: Path, exported: Any, stops: Sequence[int]
-) -> None:
+) -> list[str]:
     (folder / GGUF).mkdir()
     f16 = folder / path_of(F16, source)
     gguf_files.convert(folder / path_of(FLOAT32, source), f16, source.name, source.base)
@@ -99,10 +118,11 @@ def _write_gguf(
         if made in formats:
             gguf_files.quantize(f16, folder / path_of(made, source), made)
     names = [Path(path_of(made, source)).name for made in SERVED if made in formats]
-    text, _ = modelfile(exported, stops, names, gguf_files.adds_bos(f16))
+    text, why_not = modelfile(exported, stops, names, gguf_files.adds_bos(f16))
     write_text(folder / GGUF / MODELFILE, text)
     if source.card:
         shutil.copyfile(source.card, folder / GGUF / CARD)
+    return [NO_OLLAMA.format(why_not)] if why_not else []
 
 
 def _described(folder: Path, made: Format, source: Source) -> dict[str, Any]:

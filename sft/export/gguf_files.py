@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.errors import UserError
-from sft.export import compat, tools
+from sft.export import compat, gguf_header, tools
 from sft.export.formats import Format
 from sft.export.tools import ToolFailed
 from sft.modeling.loading import Resolved
@@ -72,14 +72,12 @@ def quantize(source: Path, target: Path, made: Format) -> None:
 
 def contents(path: Path, made: Format) -> Contents:
     """Read from a GGUF file's header what it holds."""
-    from gguf import GGUFReader
-
-    tensors = GGUFReader(path).tensors
-    types = Counter(tensor.tensor_type.name for tensor in tensors)
-    weights = sum(int(tensor.n_elements) for tensor in tensors)
+    tensors = gguf_header.read(path).tensors
+    types = Counter(tensor.kind for tensor in tensors)
+    weights = sum(tensor.elements for tensor in tensors)
     return Contents(
         weights,
-        round(8 * sum(int(tensor.n_bytes) for tensor in tensors) / weights, 3),
+        round(8 * sum(tensor.bytes for tensor in tensors) / weights, 3),
         dict(sorted(types.items())),
         sum(number for kind, number in types.items() if kind not in made.types),
     )
@@ -90,10 +88,7 @@ def adds_bos(path: Path) -> bool:
 
     Ollama takes the latter for yes.
     """
-    from gguf import GGUFReader
-
-    field = GGUFReader(path).fields.get("tokenizer.ggml.add_bos_token")
-    return field is None or bool(field.contents())
+    return bool(gguf_header.read(path).metadata.get("tokenizer.ggml.add_bos_token", True))
 
 
 def _described(base: Resolved) -> dict[str, str]:

@@ -15,7 +15,10 @@ def main(source: str, target: str, kind: int) -> None:
     params = LlamaModelQuantizeParams()
     params.ftype = kind
     params.nthread = os.cpu_count() or 1
-    model_quantize(source, target, params)
+    try:
+        model_quantize(source, target, params)
+    except RuntimeError:  # which has a status only: llama.cpp has said what is wrong
+        sys.exit(1)
 
 
 if __name__ == "__main__":

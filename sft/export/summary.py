@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-OWN = {"q8_0": "Q8_0", "q4_k_m": "Q4_K or Q6_K"}
 
-
-def summary(found: Mapping[str, Any], folder: str, load_in_4bit: bool) -> list[str]:
+def summary(found: Mapping[str, Any], folder: str) -> list[str]:
     """Return the lines of a table of what export.json holds, and notes on it."""
     rows = [("file", "MB", "bits a weight", "")]
     for made in found["formats"]:
@@ -18,7 +16,7 @@ def summary(found: Mapping[str, Any], folder: str, load_in_4bit: bool) -> list[s
                 _note(made),
             )
         )
-    return [*_columns(rows), *_notes(found, load_in_4bit)]
+    return [*_columns(rows), *found["notes"]]
 
 
 def _note(made: Mapping[str, Any]) -> str:
@@ -27,16 +25,6 @@ def _note(made: Mapping[str, Any]) -> str:
     total = sum(made["tensors"].values())
     types = ", ".join(f"{number} {kind}" for kind, number in made["tensors"].items())
     return f"{made['fell_back']} of {total} tensors fell back to a larger type: {types}"
-
-
-def _notes(found: Mapping[str, Any], load_in_4bit: bool) -> list[str]:
-    notes = []
-    if load_in_4bit:
-        notes.append(
-            "The adapter was trained on 4-bit weights (model.load_in_4bit). It is merged into the "
-            f"unquantized ones of {found['base_model']['reference']}, so it answers a little differently."
-        )
-    return notes
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -13,6 +13,7 @@ from sft.modeling.chat_template import TemplateRefusal, prompt_ids, render
 
 # What tokenizers split differently: digits, runs of white space, contractions, scripts, symbols.
 HARD = "1 23 456 7890 3.5½  x\n\n\n \t\t y\r\n 'll DON'T We've ------====\n 你好 كيف हिन्दी é\u0301 🦙🚀 ▁a"
+TALKS = [*PROOFS, [{"role": "user", "content": HARD}]]
 
 
 def check(file: Path, tokenizer: Any, reference: str) -> None:
@@ -21,7 +22,7 @@ def check(file: Path, tokenizer: Any, reference: str) -> None:
     Where the template prints BOS and the GGUF asks for it too, llama.cpp's server leaves one out.
     """
     texts, ours = [], []
-    for messages in (*PROOFS, [{"role": "user", "content": HARD}]):
+    for messages in TALKS:
         try:
             texts.append(render(tokenizer, messages, add_generation_prompt=True))
         except TemplateRefusal:  # no system messages, for instance
