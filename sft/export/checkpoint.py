@@ -37,6 +37,7 @@ def write(merged: Merged, tokenizer: Any, folders: Mapping[str, Path], for_gguf:
                 save_file(_cast(tensors, dtype), folder / file, metadata={"format": "pt"})
             except SafetensorError as error:  # how safetensors reports a full disk
                 raise OSError(str(error)) from error
+        del tensors  # else two files' are in memory at once
     for dtype, folder in folders.items():
         if plan.is_sharded:
             size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
