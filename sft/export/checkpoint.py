@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.errors import UserError
-from sft.core.files import write_json
+from sft.core.files import read_json, write_json
 from sft.export.merge import Merged
 from sft.modeling.loading import stop_token_ids
 
@@ -37,6 +37,7 @@ def write(merged: Merged, tokenizer: Any, folders: Mapping[str, Path], for_gguf:
                 save_file(_cast(tensors, dtype), folder / file, metadata={"format": "pt"})
             except SafetensorError as error:  # how safetensors reports a full disk
                 raise OSError(str(error)) from error
+        del tensors  # else two files' are in memory at once
     for dtype, folder in folders.items():
         if plan.is_sharded:
             size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -78,11 +79,16 @@ def _write_settings(merged: Merged, tokenizer: Any, folder: Path, dtype: str) ->
     config = type(model.config).from_dict(model.config.to_dict())
     for name, value in special.items():
         setattr(config, name, value)
-    config._name_or_path = merged.base.reference  # not this machine's folder
+    config.name_or_path = merged.base.reference  # not this machine's folder
     config.architectures = [type(model).__name__]
     config.dtype = getattr(torch, dtype)
     config.save_pretrained(folder)
-    generation = GenerationConfig.from_dict({**model.generation_config.to_dict(), **special})
-    generation._from_model_config = False
-    generation.save_pretrained(folder)
+    generation = {**model.generation_config.to_dict(), **special}
+    generation.pop("_from_model_config", None)
+    GenerationConfig.from_dict(generation).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # The name that transformers 4 knows it by, too.
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path)
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        write_json(path, {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})

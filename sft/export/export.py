@@ -1,6 +1,7 @@
 """An adapter merged into its base model and written in the formats chosen: all of them, or nothing."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ def _write(source: Source, formats: Sequence[Format], folder: Path) -> list[str]
     exported = tokenizer.exported(source.base)
     merged = merge.Merged(source.base, source.adapter)
     stops = stop_token_ids(exported, merged.model)
+    _say(f"merging {source.adapter} into {source.base.reference}")
     folders = {path_of(made, source): made for made in on_the_way if made.kind == "safetensors"}
     checkpoint.write(merged, exported, {dtype: folder / dtype for dtype in folders}, F16 in on_the_way)
     del merged
@@ -112,10 +114,12 @@ def _write_gguf(
 ) -> list[str]:
     (folder / GGUF).mkdir()
     f16 = folder / path_of(F16, source)
+    _say("converting to GGUF")
     gguf_files.convert(folder / path_of(FLOAT32, source), f16, source.name, source.base)
     token_check.check(f16, exported, source.base.reference)
     for made in (Q8_0, Q4_K_M):
         if made in formats:
+            _say(f"quantizing to {made.name}")
             gguf_files.quantize(f16, folder / path_of(made, source), made)
     names = [Path(path_of(made, source)).name for made in SERVED if made in formats]
     text, why_not = modelfile(exported, stops, names, gguf_files.adds_bos(f16))
@@ -123,6 +127,10 @@ def _write_gguf(
     if source.card:
         shutil.copyfile(source.card, folder / GGUF / CARD)
     return [NO_OLLAMA.format(why_not)] if why_not else []
+
+
+def _say(what: str) -> None:
+    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def _described(folder: Path, made: Format, source: Source) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from sft.core.errors import UserError
 from sft.export import compat, gguf_header, tools
 from sft.export.formats import Format
 from sft.export.tools import ToolFailed
-from sft.modeling.loading import Resolved
-from sft.modeling.loading import model_address as address_of
+from sft.modeling.loading import Resolved, model_address
 
 # llama.cpp's numbers of the types that it quantizes to (llama_ftype in llama.h).
 FILE_TYPES = {"q8_0": 7, "q4_k_m": 15}
@@ -93,7 +92,7 @@ def adds_bos(path: Path) -> bool:
 
 def _described(base: Resolved) -> dict[str, str]:
     """Describe the base model by the keys of GGUF's general.base_model.*."""
-    address = address_of(base.reference)
+    address = model_address(base.reference)
     if address.scheme == "pypi":
         return {
             "name": address.name,

@@ -71,7 +71,7 @@ class Merged:
             tensor = getattr(place.module, place.leaf).detach()
             if place.layer is not None:
                 place.module.weight.data = tensor.to(torch.float32)
-                place.layer.merge()
+                place.layer.merge(safe_merge=True)  # into a copy: what is mapped stays as it is
                 tensor = place.module.weight.detach()
                 place.module.weight.data = torch.empty(0)
             tensor = tensor.to(torch.float32)

