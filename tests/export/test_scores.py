@@ -17,16 +17,14 @@ from sft.core.files import write_json, write_parquet
 from sft.core.params import mapping, section
 from sft.data.evaluation_pool import EXAMPLES
 from sft.evaluation.evaluate import EvaluateParams
-from sft.export import formats, scoring, tools
+from sft.export import formats, scoring
 from sft.export.export import Source, export
 from sft.modeling.loading import load_tokenizer, resolve
 from sft.tasks.task import TaskParams, tasks_of
 from tests.export.made_adapters import save_adapter, save_small
+from tests.export.needed import needs_tools
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(not tools.FOLDER.exists(), reason="llama.cpp's tools: make install-export"),
-]
+pytestmark = [pytest.mark.long, needs_tools]
 MADE = (formats.FLOAT32, formats.F16, formats.Q8_0)
 F16, Q8_0 = "gguf/small-sft-f16.gguf", "gguf/small-sft-q8_0.gguf"
 WORDS = ["salt", "flour", "butter", "water", "sugar", "onion", "garlic", "cheese", "basil", "carrot", "lemon"]
