@@ -1,6 +1,7 @@
 # make repro   install into .venv and run the pipeline
 # make test    install into .venv, lint and run the tests; make test-full also runs those that take long
 # make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
+# make export  the adapter merged, in export/: safetensors and GGUF, and scored; FORMATS="16bit q8_0"; docs/export.md
 # make preset NAME=thorough   put a preset's values into params.yaml
 # make remote URL=s3://bucket/path   where results are shared (or gs://, azure://, ssh://, a folder): docs/remotes.md
 # make push, make pull   send what has run here to the remote; bring what has run elsewhere
@@ -33,7 +34,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro publish status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat browser install install-harness install-ray install-trackers install-test
+.PHONY: repro publish status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat export browser install install-export install-harness install-ray install-trackers install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -43,12 +44,12 @@ PYTEST := .venv/bin/pytest --numprocesses logical --maxprocesses 4 --dist workst
 # Where there is a GPU, its tests come afterwards, one by one: some take all of its memory.
 APART := $(if $(filter requirements.txt,$(REQUIREMENTS)),--ignore tests/test_gpu.py)
 
-test: lint browser install-harness install-test
+test: lint browser install-harness install-export install-test
 	$(PYTEST) $(APART)
 	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
 # The marker given last counts: without one, nothing is left out.
-test-full: lint browser install-harness install-test
+test-full: lint browser install-harness install-export install-test
 	$(PYTEST) -m "" $(APART)
 	$(if $(APART),.venv/bin/pytest tests/test_gpu.py)
 
@@ -62,7 +63,7 @@ lint: install
 # Pins every package of the environment, for Python 3.11 and 3.12 on any system; versions that still fit are kept.
 # Not after `install`, which what is pinned may keep from being done.
 LOCK ?=
-OTHERS := requirements-harness.txt requirements-ray.txt requirements-remotes.txt requirements-test.txt requirements-trackers.txt
+OTHERS := requirements-export.txt requirements-harness.txt requirements-ray.txt requirements-remotes.txt requirements-test.txt requirements-trackers.txt
 UV := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
 lock:
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -96,6 +97,11 @@ REPO ?=
 PUBLISH ?=
 publish: install
 	@.venv/bin/python -m scripts.publish '$(REPO)' $(PUBLISH)
+
+FORMATS ?=
+export: install-export
+	.venv/bin/python -m scripts.export --formats $(FORMATS)
+	.venv/bin/python -m scripts.export_scores
 
 STUDY ?=
 study: install
@@ -136,6 +142,16 @@ install-harness: install $(HARNESS_STAMP)
 
 $(HARNESS_STAMP): requirements-harness.txt $(STAMP)
 	$(PIP_INSTALL) $(PIP_ARGS) -r requirements-harness.txt -c $(CONSTRAINTS)
+	@touch $@
+
+# Nor is what `make export` makes GGUF files with. It is in a folder of its own, for it brings another `gguf` than the
+# one that is pinned; what it needs beside that (torch, transformers) is in .venv already.
+EXPORT_STAMP := .venv/installed-export
+install-export: install $(EXPORT_STAMP)
+
+$(EXPORT_STAMP): requirements-export.txt $(STAMP)
+	rm -rf .venv/export-tools
+	$(PIP_INSTALL) $(PIP_ARGS) --no-deps --target .venv/export-tools -r requirements-export.txt -c $(CONSTRAINTS)
 	@touch $@
 
 # Nor is Ray, which only a cluster needs.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import cache_use, kept_work
+from scripts.export import EXPORT
 from scripts.processes import check_none_runs
 from sft.core.errors import UserError
 from sft.fetch.cache import cache_dir
@@ -67,6 +68,13 @@ def parts() -> dict[str, Part]:
             Path("data/harness"),
             lambda: _inside(Path("data/harness")),
             "make harness answers again; its scores are in Git",
+        ),
+        "export": Part(
+            "what make export wrote",
+            HERE,
+            Path(EXPORT),
+            lambda: [*_inside(Path(EXPORT)), *Path().glob(f".{EXPORT}.*.partial")],
+            "make export makes it again, of the adapter that is there then",
         ),
         "converted": Part(
             "models converted from GGUF, files extracted from packages",

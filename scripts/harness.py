@@ -19,12 +19,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from scripts import harness_scores, harness_verdicts
+from scripts import adapter_base, harness_scores, harness_verdicts
 from scripts.compat import folder_hash, sample_as_json
 from scripts.harness_scores import Found
 from scripts.harness_tasks import Tasks, in_a_line, load, pins_of
 from sft.core import provenance
-from sft.core.errors import MissingFile, ParamError, UserError
+from sft.core.errors import UserError
 from sft.core.files import read_json, sha256_of, write_json, write_text
 from sft.core.params import section
 from sft.evaluation.evaluate import EvaluateParams
@@ -49,14 +49,12 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     params, clock = section(values, "model", ModelParams), provenance.Clock()
     batch_size = section(values, "evaluate", EvaluateParams).batch_size
-    for name in adapter.KEPT:
-        if not (Path(ADAPTER) / name).exists():
-            raise MissingFile(Path(ADAPTER) / name)
+    adapter_base.check_files()
     with clock.phase("tasks"):
         tasks = load(options.tasks, options.include_path, pins_of(options.pin))
     with clock.phase("load"):
         base = loading.resolve(params.reference)
-        check_base(base)
+        adapter_base.check_base(base)
         tokenizer = loading.load_tokenizer(base)
         model, _ = loading.load_to_answer(base, tokenizer, params)
     identity = identity_of(base, params, tokenizer)
@@ -74,18 +72,6 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
             write_text(f"{harness_scores.SAMPLES}/{name}/{task}.jsonl", "".join(written))
     write(models, record(base, tokenizer, tasks, results, models, options.limit, clock))
     print("\n".join(["", *verdict()]))
-
-
-def check_base(base: Resolved) -> None:
-    """Raise ParamError where the adapter was trained on another model than model.reference is now."""
-    config = read_json(Path(ADAPTER) / "adapter_config.json")
-    trained = (config.get("base_model_name_or_path"), config.get("revision"))
-    if trained != (base.reference, base.revision):
-        at, now = (f" at {revision}" if revision else "" for revision in (trained[1], base.revision))
-        raise ParamError(
-            f"model.reference: it is {base.reference}{now}, but {ADAPTER} was trained on {trained[0]}{at}. "
-            "Run the stages before: dvc repro train"
-        )
 
 
 def check_weights(model: Any, name: str) -> None:

@@ -14,6 +14,8 @@ ADVICE = "Run make lock, and commit what it writes."
 PAIRS = [
     ("requirements-cpu.txt", "constraints.txt"),
     ("requirements.txt", "constraints-gpu.txt"),
+    ("requirements-export.txt", "constraints.txt"),
+    ("requirements-export.txt", "constraints-gpu.txt"),
     ("requirements-harness.txt", "constraints.txt"),
     ("requirements-harness.txt", "constraints-gpu.txt"),
     ("requirements-ray.txt", "constraints.txt"),

@@ -147,6 +147,7 @@ def test_the_table_and_what_its_names_remove(here: Repo, tmp_path: Path) -> None
         "checkpoints": Path(".dvc/tmp/work/train/key-0/state"),
         "temporary": Path(".dvc/tmp/exps/standalone/tmpabc/file"),
         "harness": Path("data/harness/answers.jsonl"),
+        "export": Path("export/gguf/m.gguf"),
         "converted": cache / "models/some-model/model.safetensors",
         "downloads": cache / "pypi/digest/some.whl",
         "adapters": cache / "adapters/some/adapter_model.safetensors",

