@@ -18,7 +18,7 @@ RECORD = "export.json"
 CARD = "README.md"
 MODELFILE = "Modelfile"
 GGUF = "gguf"
-# Of these the Modelfile names the first: answers of q8_0 are nearly those of f16, in half the space.
+# The Modelfile names the first of these that is there.
 SERVED = (Q8_0, Q4_K_M, F16)
 TRAINED_IN_4BIT = (
     "The adapter was trained on 4-bit weights (model.load_in_4bit). It is merged into the unquantized "
