@@ -181,7 +181,7 @@ def record() -> Record:
     """Make the record of a rehearsal in which all came out as it has to."""
     commits = {MODEL: "a" * 40, FINETOME: "b" * 40, TOME: "c" * 40}
     made = [served.Repository(name, commit, 1, 1.0) for name, commit in commits.items()]
-    every = ["check", "standardize", "mix", "train", "baseline", "evaluate", "plot"]
+    every = ["check", "standardize", "mix", "train", "baseline", "evaluate", "plot", "card"]
     sources = {
         f"hf://datasets/{of.name}": {"rows": rows, "rejects": 5, "resolved": of.commit}
         for of, rows in zip(made[1:], (1_000, 3_300), strict=True)
