@@ -116,7 +116,7 @@ class Server:
             ) from error
 
     async def _answer(self, ticket: Ticket, name: str, messages: Messages, seed: int) -> None:
-        """Have an answer generated until it ends or is unwanted; the server then sees the connection close."""
+        """Have an answer generated; where it is unwanted the server sees the connection close."""
         work = asyncio.ensure_future(self._stream(ticket, name, messages, seed))
         while not work.done():
             await asyncio.wait({work}, timeout=LOOK)
@@ -188,9 +188,7 @@ class Server:
         if status in (401, 403):
             return UserError(f"{self.url}: the server wants a key ({status}). Set ${KEY}.")
         if status == 503:
-            return UserError(
-                f"{self.url}: the server is not ready ({message or status}). Try again in a moment."
-            )
+            return UserError(f"{self.url}: the server is not ready: {message or status}. Try again soon.")
         if status == 404 and not message:
             return UserError(f"{self.url}: there is no OpenAI-compatible server at this address (404).")
         return UserError(f"{self.url}: the server reports an error ({status}): {message or 'without a word'}")
