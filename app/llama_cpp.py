@@ -70,10 +70,13 @@ def serve(file: Path, host: str = HOST, port: int = 0) -> Any:
 
 
 def cores() -> int:
-    """Return the processor cores that are this process's own, at least one.
+    """Return how many threads compute: $OMP_NUM_THREADS, else one for each core that this process may use.
 
-    llama.cpp takes the machine's, of which a container may have a few; its threads then wait for one another.
+    llama.cpp takes all of the machine's, of which a container may have a few. Its threads wait for one
+    another at every step, so with more of them than cores an answer takes many times as long.
     """
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(threads):
+        return int(threads)
     own = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     try:
         quota, period = QUOTA.read_text().split()

@@ -295,6 +295,9 @@ def test_what_llama_cpp_cannot_serve_is_a_sentence(tmp_path, file, capfd):
 @pytest.mark.parametrize(("quota", "cores"), [("max 1000", None), ("1000 1000", 1), ("500 1000", 1)])
 def test_threads_are_those_of_the_container(tmp_path, monkeypatch, quota, cores):
     monkeypatch.setattr(llama_cpp, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     free = llama_cpp.cores()
     (tmp_path / "cpu.max").write_text(f"{quota}\n")
     assert llama_cpp.cores() == (cores or free) and free >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert llama_cpp.cores() == 7
