@@ -4,7 +4,6 @@ Run as `python -m app.chat` (or `make chat`) in the repository, and open the add
 """
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,12 +30,12 @@ def main() -> None:
         parser.error(f"--port {options.port}: not from 1 to 65535")
     if not 0 < options.max_tokens <= MOST_ANSWER:
         parser.error(f"--max-tokens {options.max_tokens}: not from 1 to {MOST_ANSWER}")
-    # A proxy must not be asked for this machine, which the page's server does to see that it is up.
-    for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
     print("starting ...", flush=True)
     try:
-        serve(backend(options), options.host, options.port)
+        answering = backend(options)
+        from app.serving import serve  # gradio, which takes a while
+
+        serve(answering, options.host, options.port)
     except UserError as error:
         sys.exit(f"error: {described(error)}")
 
@@ -52,37 +51,6 @@ def backend(options: argparse.Namespace) -> "Backend":
     from app.repository import Repository
 
     return Repository(Answerer(options.max_tokens))
-
-
-def serve(backend: "Backend", host: str, port: int) -> None:
-    """Serve the page; raises UserError where the port is taken."""
-    from app.page import build, look
-    from app.startup import Startup
-
-    startup = Startup(backend)
-    page = build(backend, startup)
-    startup.start()
-    try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            ssr_mode=False,
-            quiet=True,
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            state_session_capacity=1000,
-            max_file_size="1kb",  # no field takes a file
-            prevent_thread_lock=True,
-            **look(),
-        )
-    except OSError as error:
-        raise UserError(f"port {port} of {host} cannot be used. Choose another: --port 7861") from error
-    print(
-        f"The recipe chatbot is at http://{'localhost' if host == '127.0.0.1' else host}:{port}", flush=True
-    )
-    page.block_thread()
 
 
 if __name__ == "__main__":
