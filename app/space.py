@@ -17,11 +17,10 @@ ON_A_SPACE = "SPACE_ID"  # in the environment there: huggingface.co/docs/hub/spa
 
 def main(file: Path, temperature: float) -> None:
     """Load the model and serve the page; there is nothing to fetch."""
-    if ON_A_SPACE in os.environ:
-        os.environ.setdefault("GRADIO_SERVER_NAME", "0.0.0.0")
+    host = "0.0.0.0" if ON_A_SPACE in os.environ else None
     print("loading the model ...", flush=True)
     try:
         model = llama_cpp.serve(file)
-        serve(Server(model.listening_address, temperature=temperature))
+        serve(Server(model.listening_address, temperature=temperature), host)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -7,6 +7,7 @@ requirements.txt, neither torch nor this repository is, and nothing is fetched w
 """
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from sft.core.errors import UserError
 from sft.core.files import replacing, write_text
-from sft.core.params import Number, load, parse_value
+from sft.core.params import load, section
+from sft.evaluation.evaluate import EvaluateParams
 from stages.cli import PARAMS, described
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +33,7 @@ from pathlib import Path
 
 from app.space import main
 
-main(Path(__file__).with_name("{file}"), temperature={temperature})
+main(Path(__file__).with_name({file}), temperature={temperature})
 '''
 TEXT = """
 # Recipe chatbot
@@ -58,7 +60,8 @@ def main(gguf: Path | None = None, folder: Path = SPACE) -> None:
     command's.
     """
     file = gguf or _exported()
-    temperature = parse_value(load(PARAMS)["evaluate"]["temperature"], Number, "evaluate.temperature")
+    _check(file)
+    temperature = section(load(PARAMS), "evaluate", EvaluateParams).temperature
     if folder.exists() and ((folder / ".git").exists() or not (folder / "main.py").exists()):
         raise UserError(
             f"{folder}: holds something else than `make space` wrote. Move it away, then run again."
@@ -68,8 +71,8 @@ def main(gguf: Path | None = None, folder: Path = SPACE) -> None:
             target = temporary / source
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / source, target)
-        _copy(file, temporary / file.name)
-        write_text(temporary / "main.py", MAIN.format(file=file.name, temperature=temperature))
+        shutil.copyfile(file, temporary / file.name)
+        write_text(temporary / "main.py", MAIN.format(file=json.dumps(file.name), temperature=temperature))
         shutil.copyfile(ROOT / PINS, temporary / "requirements.txt")
         write_text(temporary / "README.md", readme(file.name))
         # As the hub takes files of more than 10 MB, where they come by git push.
@@ -120,11 +123,14 @@ def _exported() -> Path:
     return files[0]
 
 
-def _copy(file: Path, target: Path) -> None:
+def _check(file: Path) -> None:
     try:
-        shutil.copyfile(file, target)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(f"{file}: no such file. Make one: make export") from error
+        with file.open("rb") as opened:
+            magic = opened.read(4)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}). Make one: make export") from error
+    if magic != b"GGUF":
+        raise UserError(f"{file}: this is no GGUF file. Make one: make export")
 
 
 if __name__ == "__main__":
