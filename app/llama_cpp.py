@@ -53,8 +53,13 @@ def serve(file: Path, host: str = HOST, port: int = 0) -> Any:
     _check(file)
     if port:
         _check_free(host, port)
-    import xllamacpp
-
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise UserError(
+            f"the package xllamacpp, which is llama.cpp, cannot be loaded: {error}. It needs the system's "
+            "libgomp (on Debian: apt-get install libgomp1)."
+        ) from error
     params = xllamacpp.CommonParams()
     params.model.path = str(file)
     params.model_alias = {file.stem}

@@ -75,6 +75,7 @@ def main(gguf: Path | None = None, folder: Path = SPACE) -> None:
         write_text(temporary / "main.py", MAIN.format(file=json.dumps(file.name), temperature=temperature))
         shutil.copyfile(ROOT / PINS, temporary / "requirements.txt")
         write_text(temporary / "README.md", readme(file.name))
+        write_text(temporary / "packages.txt", "libgomp1\n")  # Debian's, which llama.cpp needs
         # As the hub takes files of more than 10 MB, where they come by git push.
         write_text(temporary / ".gitattributes", "*.gguf filter=lfs diff=lfs merge=lfs -text\n")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
