@@ -120,8 +120,9 @@ class Server:
         work = asyncio.ensure_future(self._stream(ticket, name, messages, seed))
         while not work.done():
             await asyncio.wait({work}, timeout=LOOK)
-            if ticket.unwanted:
+            if ticket.unwanted and not work.done():
                 work.cancel()
+                await asyncio.wait({work}, timeout=CONNECT)  # until the connection is closed
         self._answers.discard(ticket)
         if work.cancelled():
             ticket.tell("stopped")
@@ -223,7 +224,9 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
             except ValueError:
                 event = None
             if not isinstance(event, dict):
-                raise UserError("The server sent something else than a stream of chat completions.")
+                raise UserError(
+                    f"{response.url}: the server sent something else than a stream of chat completions."
+                )
             yield event if name == b"data" else {"error": event}
 
 
