@@ -198,7 +198,7 @@ def _form(backend: Backend) -> Form:
     with gr.Row(visible=len(models) > 1):
         first = _dropdown("Model", models, backend.default)
         second = _dropdown("Compare with", [("nothing", NOTHING), *models], NOTHING)
-    gr.HTML(f'<p class="hint">{escape(backend.hint)}</p>', padding=False, visible=bool(backend.hint))
+    gr.HTML(f'<p class="hint">{escape(backend.hint)}</p>', padding=False, visible=len(models) > 1)
     write = gr.Button("Write a recipe", variant="primary", size="lg", elem_id="write")
     return Form(ingredients, diet, cuisine, servings, first, second, write)
 

@@ -30,7 +30,7 @@ WHOLE_DISTRIBUTION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalt
 class Server:
     """Has a server's models answer: each answer is a request whose text is streamed."""
 
-    hint = "Models of a server: choose one."
+    hint = "These are the models of a server."
 
     def __init__(
         self, url: str, model: str = "", temperature: float = 0.7, most_tokens: int = MOST_TOKENS
