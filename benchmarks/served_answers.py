@@ -15,7 +15,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, get_args
 
 import httpx
@@ -38,6 +37,7 @@ from stages import paths
 from stages.cli import PARAMS, described
 
 TIE = 0.1  # logits
+LONGEST = 40  # characters of a token
 # Greedy is the likeliest of all tokens, none of them penalized, where vLLM has penalties of the model's own.
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 0}
 
@@ -220,23 +220,32 @@ def equals(model: Model, own: list[int], served: Served) -> bool:
 
 
 def parting(model: Model, question: Question, own: list[int], served: Served) -> Parting:
-    """Find the first token that differs, and what the adapter's scores say of both.
+    """Find the first token of the adapter's answer that the server's text lacks, and what stands there.
 
-    The server tells a text and no token ids: its text is tokenized, which may split a word elsewhere than its
-    own tokens did.
+    The server tells a text and no token ids, and a text that is tokenized anew may be split elsewhere. So its
+    token is taken to be the likeliest of those with which the rest of its text can begin.
     """
-    theirs = model.tokenizer(served.text, add_special_tokens=False)["input_ids"]
-    if served.ended:
-        theirs.append(model.stop_ids[0])
-    place = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(own, theirs, strict=False)))
+    kept, _ = until_stop(own, model.stop_ids)
+    begun = [model.tokenizer.decode(kept[:count], skip_special_tokens=True) for count in range(len(kept) + 1)]
+    place = max(count for count, text in enumerate(begun) if served.text.startswith(text))
+    rest = served.text[len(begun[place]) :]
     with torch.inference_mode():
         ids = torch.tensor([question.ids + own[:place]], device=model.model.device)
         scores = model.model(input_ids=ids, logits_to_keep=1).logits[0, -1].float()
-    ours, other = (tokens[place] if place < len(tokens) else None for tokens in (own, theirs))
-    if ours is None or other is None:  # one of them has ended without a stop token
+    ours = own[place] if place < len(own) else None
+    candidates = _first_tokens(model, rest) if rest else model.stop_ids[: served.ended]
+    other = max(candidates, key=lambda token: float(scores[token])) if candidates else None
+    if ours is None or other is None:  # one of them was cut off
         return Parting(question, place, _word(model, ours), _word(model, other), float("inf"), 0)
     gap, rank = float(scores[ours] - scores[other]), int((scores > scores[other]).sum()) + 1
     return Parting(question, place, _word(model, ours), _word(model, other), gap, rank)
+
+
+def _first_tokens(model: Model, text: str) -> list[int]:
+    """Return the tokens that a text can begin with: those that are one of its first parts."""
+    beginnings = [text[:end] for end in range(1, 1 + min(len(text), LONGEST))]
+    parts = model.tokenizer(beginnings, add_special_tokens=False)["input_ids"]
+    return [ids[0] for ids in parts if len(ids) == 1] or [parts[0][0]]
 
 
 def _word(model: Model, token: int | None) -> str:

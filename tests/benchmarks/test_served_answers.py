@@ -3,11 +3,13 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import ClassVar
 
 import httpx
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from benchmarks import served_answers
 from benchmarks.served_answers import Question, Served, answers, ask, equals, only_model, parting
@@ -16,6 +18,7 @@ from sft.evaluation.all_tasks import Model
 from sft.generation.decoding import until_stop
 from sft.modeling.chat_template import prompt_ids
 from sft.modeling.loading import load_model, load_tokenizer, stop_token_ids
+from tests.tiny import save_tokenizer
 
 TEXTS = ["Rice?", "What can I make with leeks?", "Why?", "Eggs and flour."]
 
@@ -70,6 +73,35 @@ def test_another_token_is_found_and_its_distance_told(model, asked):
     assert found.rank == int((scores > scores[other]).sum()) + 1
     cut = parting(model, question, own, served(model, own[:place]))
     assert (cut.place, cut.theirs, cut.gap) == (place, "", float("inf"))
+
+
+class Fixed:
+    """A model of scores that do not depend on the text."""
+
+    device = "cpu"
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def __call__(self, input_ids, logits_to_keep):
+        return SimpleNamespace(logits=self.scores[None, None])
+
+
+def test_a_word_that_is_split_elsewhere_is_no_other_word(model, asked, tmp_path):
+    """Tokenized anew, the server's `thin` begins with `th`; the adapter has written `t`, `h`, `i`."""
+    vocabulary = save_tokenizer(tmp_path, (), merges=[("t", "h"), ("n", "e")], eos_token="<|eot|>")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    t, h, i, s, n, ne = tokenizer.convert_tokens_to_ids(["t", "h", "i", "s", "n", "ne"])
+    scores = torch.zeros(vocabulary)
+    scores[[s, n, ne]] = torch.tensor([3.0, 1.0, 2.5])
+    stop = tokenizer.eos_token_id
+    other = Model(Fixed(scores), tokenizer, [stop], model.base)
+    found = parting(other, asked[0], [t, h, i, s, stop], Served("thinner", True, 1, 3))
+    assert (found.place, found.ours, found.theirs, found.gap) == (3, "s", "n", 2.0)
+    found = parting(other, asked[0], [t, h, i, s, stop], Served("thine", True, 1, 3))
+    assert (found.place, found.theirs, found.gap, found.rank) == (3, "ne", 0.5, 2)
+    found = parting(other, asked[0], [t, h, i, s, stop], Served("thi", True, 1, 3))
+    assert (found.place, found.theirs) == (3, "<|eot|>")
 
 
 class Replay(BaseHTTPRequestHandler):
