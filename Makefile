@@ -1,7 +1,8 @@
 # make repro   install into .venv and run the pipeline
 # make test    install into .venv, lint and run the tests; make test-full also runs those that take long
-# make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"
+# make chat    the recipe chatbot, with the adapter that make repro made; CHAT="--port 7861"; CHAT="--server URL": a server's model
 # make export  the adapter merged, in export/: safetensors and GGUF, and scored; FORMATS="16bit q8_0"; docs/export.md
+# make space   the chatbot as a folder that is a Hugging Face Space, of what make export made: docs/space.md
 # make preset NAME=thorough   put a preset's values into params.yaml
 # make remote URL=s3://bucket/path   where results are shared (or gs://, azure://, ssh://, a folder): docs/remotes.md
 # make push, make pull   send what has run here to the remote; bring what has run elsewhere
@@ -34,7 +35,7 @@ STAMP := .venv/installed-$(REQUIREMENTS)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro publish status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat export browser install install-export install-harness install-ray install-trackers install-test
+.PHONY: repro publish status restore rescue merge-lock check clean-cache audit test test-full lint lock preset remote push pull study harness chat space export browser install install-export install-harness install-ray install-trackers install-test
 
 repro: install
 	.venv/bin/dvc repro
@@ -70,10 +71,16 @@ lock:
 	.venv/bin/python -m pip install --quiet $(PIP_ARGS) "$$(grep ^uv== requirements-cpu.txt)"
 	$(UV) $(LOCK) requirements-cpu.txt $(OTHERS) --output-file constraints.txt
 	$(UV) $(LOCK) requirements.txt $(OTHERS) --output-file constraints-gpu.txt
+	$(UV) $(LOCK) requirements-space.txt --output-file constraints-space.txt
+	$(UV) $(LOCK) requirements-vllm.txt --output-file constraints-vllm.txt
 
 CHAT ?=
 chat: install
 	.venv/bin/python -m app.chat $(CHAT)
+
+SPACE ?=
+space: install
+	.venv/bin/python -m scripts.space $(SPACE)
 
 # The chatbot's tests need a browser: Debian's, where this may install it; else they are skipped, and say so
 # (or fail, where CI is set).

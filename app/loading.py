@@ -1,13 +1,13 @@
 """Models in memory: one for each base, with the adapters of several revisions on it; a bounded number."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Condition, Lock
 from typing import Any
 
 from app.revisions import Source
 from app.streaming import BASE, Batch
+from app.tickets import Report
 from sft.core.errors import UserError
 from sft.modeling import loading, weights
 from sft.modeling.adapter import KEPT
@@ -15,7 +15,6 @@ from sft.modeling.loading import ModelParams
 
 MOST_MODELS, MOST_ADAPTERS = 2, 8
 MOST_CONTEXT = 3072  # tokens of a conversation, to bound the memory, where a model would take more
-Report = Callable[[str], None]
 
 
 class NoAdapter(UserError):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
-from app import card, prompts, revisions
-from app.answering import Answerer
+from app import card, prompts
+from app.backend import Backend
 from app.startup import Startup
-from app.talk import Talk, answers, called
+from app.talk import Talk, answers
 from sft.core.errors import UserError
-from stages.cli import described
 
 HERE = Path(__file__).parent
 NOTHING = ""  # the choice to compare with no other model
@@ -31,7 +31,6 @@ EXAMPLES = [
     "chickpeas, tomatoes, onion, cumin",
     "salmon, dill, potatoes",
 ]
-MODELS = "Any branch, tag, commit or experiment answers: choose it, or type its name."
 HAT = '<header class="hat"><h1>Recipe chatbot</h1><p>Ingredients in, a recipe out.</p></header>'
 EMPTY = (
     '<div class="empty"><strong>What is in your kitchen?</strong>'
@@ -101,14 +100,14 @@ class Answers:
     question: gr.Textbox
 
 
-def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
+def build(backend: Backend, startup: Startup) -> gr.Blocks:
     """Lay the page out and say what its buttons do."""
     with gr.Blocks(title="Recipe chatbot", analytics_enabled=False) as page:
         talk = gr.State(Talk, time_to_live=6 * 3600)
         gr.HTML(HAT, padding=False)
         with gr.Row():
             with gr.Column(scale=4, min_width=320, elem_id="form"):
-                form = _form()
+                form = _form(backend)
             with gr.Column(scale=7, min_width=320, elem_id="answers"):
                 right = _answers()
         gr.HTML(f'<p class="caution">{CAUTION}</p>', padding=False)
@@ -117,7 +116,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
         async def follow(talk: Talk, asked: bool = False) -> AsyncIterator[list[Any]]:
             try:
                 yield _view(talk, clear=asked)
-                async for _ in answers(talk, answerer):
+                async for _ in answers(talk, backend):
                     yield _view(talk)
             finally:  # the window may close before the first answer begins
                 talk.run = None
@@ -127,9 +126,10 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             ingredients, diet, cuisine, servings, first, second, talk = values
             wish = prompts.Wish(ingredients or "", diet or "", cuisine or "", servings or "")
             try:
-                talk.begin(wish, [name for name in (first or revisions.WORKSPACE, second) if name])
+                names = [name for name in (first or backend.default, second) if name]
+                talk.begin(wish, names, backend.called)
             except UserError as error:
-                yield _view(talk, fault=described(error))
+                yield _view(talk, fault=str(error))
                 return
             async for drawn in follow(talk):
                 yield drawn
@@ -138,7 +138,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.go_on(text or "")
             except UserError as error:
-                yield _view(talk, fault=described(error))
+                yield _view(talk, fault=str(error))
                 return
             async for drawn in follow(talk, asked=True):
                 yield drawn
@@ -147,7 +147,7 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             try:
                 talk.again()
             except UserError as error:
-                yield _view(talk, fault=described(error))
+                yield _view(talk, fault=str(error))
                 return
             async for drawn in follow(talk):
                 yield drawn
@@ -163,18 +163,24 @@ def build(answerer: Answerer, startup: Startup) -> gr.Blocks:
             "concurrency_limit": None,
             "trigger_mode": "once",
         }
+
+        def choices() -> list[Any]:
+            """Return the models to choose from as they are now."""
+            models = _models(backend)
+            return [gr.update(choices=models), gr.update(choices=[("nothing", NOTHING), *models])]
+
         asked = [form.ingredients, form.diet, form.cuisine, form.servings, form.first, form.second, talk]
         form.write.click(begin, asked, shown, api_name="write", **answering)
         right.question.submit(go_on, [right.question, talk], shown, api_name="ask", **answering)
         right.again.click(once_more, [talk], shown, api_name="again", **answering)
         right.stop.click(Talk.stop, [talk], queue=False, show_progress="hidden", api_name="stop")
         loads: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        page.load(_choices, None, [form.first, form.second], **loads)
+        page.load(choices, None, [form.first, form.second], **loads)
         page.load(loading, None, right.status, concurrency_limit=None, **loads)
     return page.queue(max_size=1000, api_open=False)
 
 
-def _form() -> Form:
+def _form(backend: Backend) -> Form:
     ingredients = gr.Textbox(
         label="Ingredients",
         info="With commas, or one a line. The model learnt from English recipes.",
@@ -188,10 +194,11 @@ def _form() -> Form:
         diet = _dropdown("Diet", [("any", ""), *prompts.DIETS])
         cuisine = _dropdown("Cuisine", [("any", ""), *prompts.CUISINES])
         servings = _dropdown("Servings", [("any", ""), *map(str, (1, 2, 3, 4, 6, 8, 12))])
-    with gr.Row():
-        first = _dropdown("Model", _models(), revisions.WORKSPACE)
-        second = _dropdown("Compare with", [("nothing", NOTHING), *_models()], NOTHING)
-    gr.HTML(f'<p class="hint">{MODELS}</p>', padding=False)
+    models = _models(backend)
+    with gr.Row(visible=len(models) > 1):
+        first = _dropdown("Model", models, backend.default)
+        second = _dropdown("Compare with", [("nothing", NOTHING), *models], NOTHING)
+    gr.HTML(f'<p class="hint">{escape(backend.hint)}</p>', padding=False, visible=len(models) > 1)
     write = gr.Button("Write a recipe", variant="primary", size="lg", elem_id="write")
     return Form(ingredients, diet, cuisine, servings, first, second, write)
 
@@ -240,11 +247,5 @@ def _view(talk: Talk, fault: str = "", clear: bool = False) -> list[Any]:
     ]
 
 
-def _models() -> list[tuple[str, str]]:
-    return [(called(name), name) for name in revisions.listed()]
-
-
-def _choices() -> list[Any]:
-    """Return the models to choose from as they are now: experiments come and go while the page is served."""
-    models = _models()
-    return [gr.update(choices=models), gr.update(choices=[("nothing", NOTHING), *models])]
+def _models(backend: Backend) -> list[tuple[str, str]]:
+    return [(backend.called(name), name) for name in backend.listed()]

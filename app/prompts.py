@@ -10,11 +10,10 @@ import unicodedata
 from dataclasses import dataclass
 
 from sft.core.errors import UserError
-from sft.data.embedded.wikibooks_recipes import COOK
 
 Messages = list[dict[str, str]]
 
-WORDING = next(wording for wording in COOK if "steps and tips" in wording)
+WORDING = "These are my ingredients: {names}. Give me a recipe with steps and tips."
 MOST_CHARACTERS, MOST_INGREDIENTS, MOST_FOLLOW_UP = 500, 40, 500
 MOST_WISH = 40  # characters of a diet or cuisine that is typed
 MOST_SERVINGS = 50

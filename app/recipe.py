@@ -8,6 +8,7 @@ import signal
 import sys
 
 from app import prompts
+from app.tickets import Ticket, follow
 from sft.core.errors import UserError
 from stages.cli import described
 
@@ -18,7 +19,10 @@ def main() -> None:
     """Read the command line, print the recipe."""
     parser = argparse.ArgumentParser(prog="python -m app.recipe", description=__doc__)
     parser.add_argument("ingredients", nargs="+", help='such as "chicken, rice, lemon"')
-    parser.add_argument("--model", default="workspace", help="workspace, base, or an experiment or revision")
+    parser.add_argument(
+        "--model", default="", help="workspace, base, an experiment or revision; with --server, its model"
+    )
+    parser.add_argument("--server", metavar="URL", help="of an OpenAI-compatible server that answers instead")
     parser.add_argument("--diet", default="")
     parser.add_argument("--cuisine", default="")
     parser.add_argument("--servings", default="")
@@ -37,18 +41,29 @@ def main() -> None:
         sys.exit(130)
 
 
-def stream(options: argparse.Namespace) -> None:
-    """Stream the recipe to standard output, all else to standard error."""
+def begin(options: argparse.Namespace, question: prompts.Messages) -> Ticket:
+    """Begin the answer: a server's, or that of a model which is loaded here."""
     from app import revisions
 
+    if options.server:
+        from app.served import Server
+
+        server = Server(options.server, options.model, revisions.temperature(), options.max_tokens)
+        return server.ask(server.default, question, options.seed)
+    source = revisions.find(options.model or revisions.WORKSPACE)
+
+    from app.answering import Answerer  # torch, which takes a while
+
+    def report(what: str) -> None:
+        print(f"{what} ...", file=sys.stderr)
+
+    return Answerer(options.max_tokens).ask(source, question, options.seed, report)
+
+
+def stream(options: argparse.Namespace) -> None:
+    """Stream the recipe to standard output, all else to standard error."""
     wish = prompts.Wish(", ".join(options.ingredients), options.diet, options.cuisine, options.servings)
-    question = prompts.recipe(wish)
-    source = revisions.find(options.model)
-
-    from app.answering import Answerer, follow  # torch, which takes a while
-
-    answerer = Answerer(options.max_tokens)
-    ticket = answerer.ask(source, question, options.seed, lambda what: print(f"{what} ...", file=sys.stderr))
+    ticket = begin(options, prompts.recipe(wish))
     shown = 0
     for _ in follow([ticket], every=0.05):
         # What a terminal would obey is left out; a letter that is not complete yet is not in the text.
@@ -59,7 +74,7 @@ def stream(options: argparse.Namespace) -> None:
     if ticket.fault:
         raise UserError(ticket.fault)
     if ticket.state == "cut off":
-        print(f"(cut off after {ticket.stream.most_tokens} tokens)", file=sys.stderr)
+        print(f"(cut off after {ticket.most_tokens} tokens)", file=sys.stderr)
     print(f"\n{CAUTION}", file=sys.stderr)
 
 

@@ -64,6 +64,11 @@ def find(name: str) -> Source:
         return _of_revision(name)
 
 
+def temperature() -> float:
+    """Return the temperature of evaluation, as params.yaml has it now."""
+    return _temperature(params.load(PARAMS))
+
+
 def listed() -> list[str]:
     """Return the names to choose from: workspace and base, then experiments, branches and tags."""
     names = [WORKSPACE, BASE]
@@ -147,10 +152,12 @@ def _check_base(name: str, adapter: Path, reference: str) -> None:
 
 def _source(name: str, values: dict[str, Any], adapter: Path | None, key: str) -> Source:
     model = params.section(values, "model", ModelParams)
-    evaluate = values.get("evaluate")
-    temperature = evaluate.get("temperature") if isinstance(evaluate, dict) else None
     if adapter is not None:
         _check_base(name, adapter, model.reference)
-    return Source(
-        name, model, params.parse_value(temperature, params.Number, "evaluate.temperature"), adapter, key
-    )
+    return Source(name, model, _temperature(values), adapter, key)
+
+
+def _temperature(values: dict[str, Any]) -> float:
+    evaluate = values.get("evaluate")
+    value = evaluate.get("temperature") if isinstance(evaluate, dict) else None
+    return params.parse_value(value, params.Number, "evaluate.temperature")

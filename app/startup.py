@@ -5,17 +5,16 @@ import threading
 import traceback
 from collections.abc import AsyncIterator
 
-from app import card, revisions
-from app.answering import Answerer, follow
+from app import card
+from app.backend import Backend
 from sft.core.errors import UserError
-from stages.cli import described
 
 
 class Startup:
-    """The load of the workspace's model (where there is no adapter yet, the base) and its first token."""
+    """What has to be done before the first answer comes at once."""
 
-    def __init__(self, answerer: Answerer) -> None:
-        self.answerer = answerer
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.doing, self.fault, self.ready = "starting", "", False
         self._thread = threading.Thread(target=self._run, name="startup", daemon=True)
 
@@ -36,19 +35,9 @@ class Startup:
 
     def _run(self) -> None:
         try:
-            try:
-                source = revisions.find(revisions.WORKSPACE)
-            except UserError as error:
-                source = revisions.find(revisions.BASE)
-                self.fault = f"{described(error)} Until then, the base model answers: choose it under Model."
-            question = [{"role": "user", "content": "What can I make with salt?"}]
-            ticket = self.answerer.ask(source, question, report=self._report, most_tokens=2)
-            self._report("warming up")
-            for _ in follow([ticket]):
-                pass
-            self.fault = self.fault or ticket.fault
+            self.fault = self.backend.warm_up(self._report)
         except UserError as error:
-            self.fault = described(error)
+            self.fault = str(error)
         except Exception:
             traceback.print_exc()
             self.fault = "The model could not be loaded: see the terminal."

@@ -3,15 +3,15 @@
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from app import prompts, revisions
-from app.answering import FAULT, Answerer, Ticket
+from app import prompts
+from app.backend import Backend
 from app.card import Pane, Turn
+from app.tickets import FAULT, Ticket
 from sft.core.errors import UserError
-from stages.cli import described
 
 EVERY = 0.15  # seconds between two looks at what has been generated
 # Fetching and loading wait for networks and for one another; asyncio's own threads are as few as the cores.
@@ -51,8 +51,11 @@ class Talk:
         if self.run:
             self.run.stop()
 
-    def begin(self, wish: prompts.Wish, names: list[str]) -> None:
-        """Ask for a recipe anew; raises UserError for what cannot be asked."""
+    def begin(self, wish: prompts.Wish, names: list[str], called: Callable[[str], str] = str) -> None:
+        """Ask models for a recipe anew, whom the panes name as `called` does.
+
+        Raises UserError for what cannot be asked.
+        """
         self._check_free()
         (question,) = prompts.recipe(wish)
         remark = LEARNT_ENGLISH if prompts.other_script(wish.ingredients) else ""
@@ -86,11 +89,6 @@ class Talk:
             raise UserError("An answer is being generated. Stop it first, or wait for it.")
 
 
-def called(name: str) -> str:
-    """Return how the page names a model."""
-    return {revisions.BASE: "base model"}.get(name, name)
-
-
 def messages(pane: Pane) -> prompts.Messages:
     """Return the conversation up to the last question; exchanges that failed are left out."""
     *before, last = pane.turns
@@ -104,12 +102,12 @@ def messages(pane: Pane) -> prompts.Messages:
     return [*told, {"role": "user", "content": last.question}]
 
 
-async def answers(talk: Talk, answerer: Answerer) -> AsyncIterator[None]:
+async def answers(talk: Talk, backend: Backend) -> AsyncIterator[None]:
     """Have the last question of every pane answered; yields when there is something new to see."""
     run = talk.run
     assert run
     turns = [pane.turns[-1] for pane in talk.panes]
-    asking = [asyncio.create_task(_ask(run, talk, place, turn, answerer)) for place, turn in enumerate(turns)]
+    asking = [asyncio.create_task(_ask(run, talk, place, turn, backend)) for place, turn in enumerate(turns)]
     try:
         shown: object = None
         while True:
@@ -134,7 +132,7 @@ async def answers(talk: Talk, answerer: Answerer) -> AsyncIterator[None]:
         talk.run = None
 
 
-async def _ask(run: Run, talk: Talk, place: int, turn: Turn, answerer: Answerer) -> None:
+async def _ask(run: Run, talk: Talk, place: int, turn: Turn, backend: Backend) -> None:
     """Find the model, load it where needed, and put the question; a fault becomes the answer."""
     pane, name = talk.panes[place], talk.names[place]
     conversation = messages(pane)
@@ -144,13 +142,12 @@ async def _ask(run: Run, talk: Talk, place: int, turn: Turn, answerer: Answerer)
             pane.loading = what
 
     def ask() -> Ticket:
-        return answerer.ask(revisions.find(name), conversation, turn.seed, report)
+        return backend.ask(name, conversation, turn.seed, report)
 
-    report("looking for the adapter")
     try:
         ticket = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, ask)
     except UserError as error:
-        turn.state, turn.fault = "failed", described(error)
+        turn.state, turn.fault = "failed", str(error)
     except Exception:
         turn.state, turn.fault = "failed", FAULT
         traceback.print_exc()

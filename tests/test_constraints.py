@@ -22,6 +22,9 @@ PAIRS = [
     ("requirements-ray.txt", "constraints-gpu.txt"),
     ("requirements-trackers.txt", "constraints.txt"),
     ("requirements-trackers.txt", "constraints-gpu.txt"),
+    # Environments of their own.
+    ("requirements-space.txt", "constraints-space.txt"),
+    ("requirements-vllm.txt", "constraints-vllm.txt"),
 ]
 # What the constraints must fit: pip reads one line a package there, chosen by such markers.
 MACHINES = [

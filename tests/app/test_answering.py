@@ -11,11 +11,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from app import answering, loading
-from app.answering import Answerer, follow
+from app import answering, loading, tickets
+from app.answering import Answerer
 from app.prompts import Wish
+from app.repository import Repository
 from app.revisions import Source
 from app.talk import Talk, answers
+from app.tickets import follow
 from sft.core.errors import ParamError, UserError
 from sft.modeling import adapter
 from sft.modeling.loading import ModelParams, load_model
@@ -47,10 +49,10 @@ def asked(text):
     return [{"role": "user", "content": text}]
 
 
-def read(*tickets):
-    for _ in follow(list(tickets), every=0.01):
+def read(*asked_for):
+    for _ in follow(list(asked_for), every=0.01):
         pass
-    return [ticket.text for ticket in tickets]
+    return [ticket.text for ticket in asked_for]
 
 
 def test_eight_users_at_a_time_get_what_they_would_get_alone(sources):
@@ -129,7 +131,7 @@ def test_stop_ends_an_answer_and_keeps_its_text(sources):
 
 
 def test_an_answer_without_a_reader_is_given_up(sources, monkeypatch):
-    monkeypatch.setattr(answering, "ABANDONED", 0.2)
+    monkeypatch.setattr(tickets, "ABANDONED", 0.2)
     answerer = endless(sources, 1900)
     ticket = answerer.ask(sources["first"], asked("Rice?"))
     for _ in range(100):
@@ -203,7 +205,7 @@ def run_of(talk, answerer, then=lambda: None):
 
     async def follow():
         begun = False
-        async for _ in answers(talk, answerer):
+        async for _ in answers(talk, Repository(answerer)):
             if not begun and all(pane.turns[-1].answer for pane in talk.panes):
                 begun = True
                 then()
@@ -248,7 +250,7 @@ def test_stop_while_a_model_loads(sources, monkeypatch):
 
     async def follow():
         seen = []
-        async for _ in answers(talk, answerer):
+        async for _ in answers(talk, Repository(answerer)):
             seen.append((talk.panes[0].loading, talk.panes[0].turns[0].state))
             if seen[-1][0]:
                 talk.stop()

@@ -9,6 +9,7 @@ import pytest
 
 from app import recipe, revisions
 from app.answering import Answerer
+from app.repository import Repository
 from app.revisions import find, listed
 from app.startup import Startup
 from sft.core.errors import UserError
@@ -155,7 +156,7 @@ def test_the_command_streams_a_recipe(here: Repo, monkeypatch, capsys) -> None:
 
 def test_the_page_comes_up_without_an_adapter_and_says_so(here: Repo, capsys: pytest.CaptureFixture) -> None:
     (here.path / ADAPTER / "adapter_config.json").unlink()
-    startup = Startup(Answerer(most_tokens=5))
+    startup = Startup(Repository(Answerer(most_tokens=5)))
     startup.start()
     lines = asyncio.run(all_of(startup.follow()))
     assert "<progress>" in lines[0]

