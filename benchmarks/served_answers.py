@@ -38,6 +38,7 @@ from stages.cli import PARAMS, described
 
 TIE = 0.1  # logits
 LONGEST = 40  # characters of a token
+BACK = 3  # tokens of the adapter that one of the server may hold
 # Greedy is the likeliest of all tokens, none of them penalized, where vLLM has penalties of the model's own.
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 0}
 
@@ -222,34 +223,41 @@ def equals(model: Model, own: list[int], served: Served) -> bool:
 def parting(model: Model, question: Question, own: list[int], served: Served) -> Parting:
     """Find the first token of the adapter's answer that the server's text lacks, and what stands there.
 
-    The server tells a text and no token ids, and a text that is tokenized anew may be split elsewhere. So its
-    token is taken to be the likeliest of those with which the rest of its text can begin.
+    The server tells a text and no token ids: a text that is tokenized anew may be split elsewhere, and where
+    the adapter writes ` pepper` and a comma, the server may have written ` peppers` as one token. So what it
+    has written is taken to be the likeliest of the tokens with which its text can leave the adapter's.
     """
     kept, _ = until_stop(own, model.stop_ids)
     begun = [model.tokenizer.decode(kept[:count], skip_special_tokens=True) for count in range(len(kept) + 1)]
     place = max(count for count, text in enumerate(begun) if served.text.startswith(text))
-    rest = served.text[len(begun[place]) :]
     with torch.inference_mode():
         ids = torch.tensor([question.ids + own[:place]], device=model.model.device)
-        scores = model.model(input_ids=ids, logits_to_keep=1).logits[0, -1].float()
-    ours = own[place] if place < len(own) else None
-    candidates = _first_tokens(model, rest) if rest else model.stop_ids[: served.ended]
-    other = max(candidates, key=lambda token: float(scores[token])) if candidates else None
-    if ours is None or other is None:  # one of them was cut off
-        return Parting(question, place, _word(model, ours), _word(model, other), float("inf"), 0)
-    gap, rank = float(scores[ours] - scores[other]), int((scores > scores[other]).sum()) + 1
-    return Parting(question, place, _word(model, ours), _word(model, other), gap, rank)
+        scores = model.model(input_ids=ids, logits_to_keep=BACK + 1).logits[0].float()
+    found = []
+    for at in range(max(0, place - BACK), place + 1):
+        rest, common = served.text[len(begun[at]) :], len(begun[place]) - len(begun[at])
+        others = _first_tokens(model, rest, common) if rest else model.stop_ids[: served.ended]
+        if at < len(own):
+            of = scores[at - place - 1]
+            found += [(float(of[own[at]] - of[other]), at, own[at], other) for other in others]
+    if not found:  # one of them was cut off
+        ours = _word(model, own[place]) if place < len(own) else ""
+        return Parting(question, place, ours, "", float("inf"), 0)
+    gap, at, ours_id, other = min(found)
+    of = scores[at - place - 1]
+    rank = int((of > of[other]).sum()) + 1
+    return Parting(question, at, _word(model, ours_id), _word(model, other), gap, rank)
 
 
-def _first_tokens(model: Model, text: str) -> list[int]:
-    """Return the tokens that a text can begin with: those that are one of its first parts."""
-    beginnings = [text[:end] for end in range(1, 1 + min(len(text), LONGEST))]
-    parts = model.tokenizer(beginnings, add_special_tokens=False)["input_ids"]
-    return [ids[0] for ids in parts if len(ids) == 1] or [parts[0][0]]
+def _first_tokens(model: Model, text: str, common: int) -> list[int]:
+    """Return the tokens of more than `common` characters that a text can begin with."""
+    beginnings = [text[:end] for end in range(common + 1, 1 + min(len(text), LONGEST))]
+    parts = model.tokenizer(beginnings, add_special_tokens=False)["input_ids"] if beginnings else []
+    return [ids[0] for ids in parts if len(ids) == 1] or [ids[0] for ids in parts[:1] if not common]
 
 
-def _word(model: Model, token: int | None) -> str:
-    return "" if token is None else model.tokenizer.decode([token])
+def _word(model: Model, token: int) -> str:
+    return model.tokenizer.decode([token])
 
 
 if __name__ == "__main__":

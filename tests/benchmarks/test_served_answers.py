@@ -84,24 +84,28 @@ class Fixed:
         self.scores = scores
 
     def __call__(self, input_ids, logits_to_keep):
-        return SimpleNamespace(logits=self.scores[None, None])
+        return SimpleNamespace(logits=self.scores.expand(1, logits_to_keep, -1))
 
 
 def test_a_word_that_is_split_elsewhere_is_no_other_word(model, asked, tmp_path):
     """Tokenized anew, the server's `thin` begins with `th`; the adapter has written `t`, `h`, `i`."""
-    vocabulary = save_tokenizer(tmp_path, (), merges=[("t", "h"), ("n", "e")], eos_token="<|eot|>")
+    merges = [("t", "h"), ("n", "e"), ("i", "n")]
+    vocabulary = save_tokenizer(tmp_path, (), merges=merges, eos_token="<|eot|>")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    t, h, i, s, n, ne = tokenizer.convert_tokens_to_ids(["t", "h", "i", "s", "n", "ne"])
+    t, h, i, s, n, ne, both = tokenizer.convert_tokens_to_ids(["t", "h", "i", "s", "n", "ne", "in"])
     scores = torch.zeros(vocabulary)
-    scores[[s, n, ne]] = torch.tensor([3.0, 1.0, 2.5])
+    scores[[i, s, n, ne, both]] = torch.tensor([4.0, 3.0, 1.0, 2.5, 0.5])
     stop = tokenizer.eos_token_id
     other = Model(Fixed(scores), tokenizer, [stop], model.base)
     found = parting(other, asked[0], [t, h, i, s, stop], Served("thinner", True, 1, 3))
     assert (found.place, found.ours, found.theirs, found.gap) == (3, "s", "n", 2.0)
     found = parting(other, asked[0], [t, h, i, s, stop], Served("thine", True, 1, 3))
-    assert (found.place, found.theirs, found.gap, found.rank) == (3, "ne", 0.5, 2)
+    assert (found.place, found.theirs, found.gap, found.rank) == (3, "ne", 0.5, 3)
     found = parting(other, asked[0], [t, h, i, s, stop], Served("thi", True, 1, 3))
     assert (found.place, found.theirs) == (3, "<|eot|>")
+    scores[both] = 3.75  # then it has written `in` where the adapter has `i`
+    found = parting(other, asked[0], [t, h, i, s, stop], Served("thinner", True, 1, 3))
+    assert (found.place, found.ours, found.theirs, found.gap, found.rank) == (2, "i", "in", 0.25, 2)
 
 
 class Replay(BaseHTTPRequestHandler):
