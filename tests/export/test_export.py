@@ -5,20 +5,25 @@ import re
 import shutil
 import urllib.request
 
+import openai
 import pytest
+import torch
 from gguf import GGUFReader
 
+from app import llama_cpp
 from sft.core.errors import UserError
 from sft.export import export as exporting
 from sft.export import formats, gguf_files, gguf_header, summary, token_check, tools
 from sft.export.export import Source, export
 from sft.export.token_check import HARD, TALKS
+from sft.modeling import adapter as adapting
 from sft.modeling.chat_template import prompt_ids
-from sft.modeling.loading import load_tokenizer
+from sft.modeling.loading import load_model, load_tokenizer
 from tests.export.made_adapters import save_small, save_tiny
 from tests.export.needed import needs_tools
 
 pytestmark = pytest.mark.long
+ASKED = ["Rice?", "What can I make with leeks?", "Why?", "bread\nand butter"]
 CARD = "---\nlicense: other\nlicense_name: gpl-3.0-and-cc-by-sa\ntags:\n- lora\n---\n# A card\n"
 
 
@@ -131,6 +136,26 @@ def test_llama_cpp_reads_our_tokens(exported, tokenizer):
         prompt = ask("/apply-template", {"messages": messages})["prompt"]
         ids = ask("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})["tokens"]
         assert ids == prompt_ids(tokenizer, messages)
+
+
+@needs_tools
+def test_openai_s_client_gets_the_adapter_s_greedy_answers(exported, small, tokenizer):
+    """From llama.cpp's server with the f16 file, to the letter; none of these answers hangs on a tie."""
+    server = llama_cpp.serve(exported[0] / "gguf" / "small-sft-f16.gguf")
+    model = adapting.attach(load_model(small.base, "float32", "cpu"), small.adapter).eval()
+    prompts = [prompt_ids(tokenizer, [{"role": "user", "content": text}]) for text in ASKED]
+    with openai.OpenAI(base_url=f"{server.listening_address}/v1", api_key="none") as client:
+        for text, ids in zip(ASKED, prompts, strict=True):
+            asked = [{"role": "user", "content": text}]
+            said = client.chat.completions.create(
+                model="small-sft-f16", messages=asked, temperature=0, max_tokens=12
+            )
+            with torch.inference_mode():
+                new = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
+                scores = model(torch.tensor([ids + new.tolist()])).logits[0, len(ids) - 1 : -1].topk(2).values
+            assert float((scores[:, 0] - scores[:, 1]).min()) > 0.02
+            assert said.choices[0].message.content == tokenizer.decode(new, skip_special_tokens=True)
+            assert said.usage.prompt_tokens == len(ids)
 
 
 UNKNOWN = f"raise NotImplementedError('{gguf_files.UNKNOWN_SPLITTING} - update get_vocab_base_pre()')"
