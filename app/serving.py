@@ -36,7 +36,10 @@ def serve(backend: Backend, host: str | None = None, port: int | None = None) ->
             **look(),
         )
     except OSError as error:
-        where = f"port {port} of {host}" if port else "no port from 7860 on"
-        raise UserError(f"{where} cannot be used. Choose another: --port 7861") from error
+        if port:
+            raise UserError(f"port {port} of {host} cannot be used. Choose another: --port 7861") from error
+        raise UserError(
+            "no port of this machine is free for the page. Name one: GRADIO_SERVER_PORT=8000"
+        ) from error
     print(f"The recipe chatbot is at {url.rstrip('/').replace('127.0.0.1', 'localhost')}", flush=True)
     page.block_thread()
