@@ -115,8 +115,6 @@ def _write_all(number: int, wanted: Sequence[Wanted], bits: int) -> list[Written
 
 def _write(number: int, wanted: Wanted, bits: int) -> Written:
     rows, stay = _rows(number, wanted, bits)
-    if text_of(rows) > MOST and text_of(left := rows.filter(pa.array(stay))) > MOST:
-        raise _too_many_copies(left)
     # First of all: the rows are then one behind another, where before each piece had some.
     order = shards.by_id(rows["id"], rows[SEQ].to_numpy())
     rows = rows.take(pa.array(order[stay[order]])).combine_chunks()
@@ -157,6 +155,15 @@ def _too_many_copies(rows: pa.Table) -> UserError:
 
 
 def _rows(number: int, wanted: Wanted, bits: int) -> tuple[pa.Table, np.ndarray]:
-    """Read the rows of a shard, and mark those that are not out."""
+    """Read the rows of a shard, and mark those that are not out.
+
+    Raises UserError where those do not fit one column; all rows together may not either.
+    """
     rows = rows_of_shard(wanted.pieces, wanted.schema, number, bits)
-    return rows, ~among(rows[SEQ], wanted.out)
+    stay = ~among(rows[SEQ], wanted.out)
+    if text_of(rows) > MOST:
+        rows = rows.filter(pa.array(stay))
+        stay = np.ones(len(rows), bool)
+        if text_of(rows) > MOST:
+            raise _too_many_copies(rows)
+    return rows, stay

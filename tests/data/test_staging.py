@@ -1,6 +1,7 @@
 """Rows on their way to the shards: how much of them waits in memory, and parts without any."""
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +87,17 @@ def test_of_every_row_few_bytes_stay_in_memory_and_once_only(tmp_path: Path) -> 
 def test_copies_of_a_row_beyond_what_a_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(final_shards, "MOST", 100_000)
     writer, table = PieceWriter(tmp_path, 0, 0, 0), rows(1_000, 0)
-    for some in (table, *[table.slice(3, 1)] * 100):
-        writer.add(some)
+    writer.add(table)
+    copies = [writer.add(table.slice(3, 1)) for _ in range(100)]
     writer.flush()
     wanted = final_shards.Wanted(tmp_path / "base", tuple(writer.pieces), table.schema, np.zeros(0, np.int64))
     with pytest.raises(UserError, match=rf"^my: 101 copies of one row, of the id {table['id'][3]}: "):
         final_shards.write([wanted], [0], near_held_out.Held.of(table["messages"]), 0, LocalWorkers())
     assert not list(tmp_path.glob("*base*"))
+    with pytest.raises(UserError, match=r"^my: 101 copies of one row"):  # before the rows are put together
+        final_shards._count(0, wanted, 0, near_held_out.Held.of(table["messages"]))
+    without = replace(wanted, out=np.concatenate(copies))
+    (written,) = final_shards.write(
+        [without], [10], near_held_out.Held.of(table["messages"].slice(0, 0)), 0, LocalWorkers()
+    )
+    assert written.rows == 10
