@@ -3,8 +3,7 @@
 A stand-in for the hub on the loopback serves what the preset names: Llama-3.2-3B's architecture with random
 weights in bfloat16, Llama 3's tokenizer and chat template; data sets like FineTome-100k and The-Tome. In a
 fresh clone of the last commit, presets/llama-3.2-3b.yaml is applied as a user would, unchanged: only
-HF_ENDPOINT is another. Then `dvc repro`, `dvc exp run` with 300,000 rows, and `python -m scripts.export`
-where there is such a script.
+HF_ENDPOINT is another. Then `dvc repro`, `dvc exp run` with 300,000 rows, and `python -m scripts.export`.
 
 --small takes a tiny model of the same architecture, a hundredth of the rows and another engine, for Unsloth
 and 4 bits need a GPU. The rest of the path is the same.
@@ -106,9 +105,8 @@ def rehearse(runner: Runner, scale: Scale, record: Record) -> None:
 
 
 def export(runner: Runner, record: Record) -> None:
-    """Export the adapter of the larger mix, where this repository can."""
-    if (runner.folder / "scripts" / "export.py").exists():
-        runner.run("export", [sys.executable, "-m", "scripts.export"], record.run("export"))
+    """Export the adapter of the larger mix."""
+    runner.run("export", [sys.executable, "-m", "scripts.export"], record.run("export"))
 
 
 if __name__ == "__main__":
