@@ -17,7 +17,6 @@ import httpx
 from app.prompts import MOST_TOKENS, Messages
 from app.tickets import FAULT, TOO_LONG, TOO_MANY, Report, Ticket
 from sft.core.errors import UserError
-from sft.core.masking import masked
 
 KEY = "SFT_SERVER_API_KEY"  # of the environment; not OpenAI's own name, whose key is not for every server
 MOST_ANSWERS = 40  # under way at a time
@@ -80,14 +79,14 @@ class Server:
         if not name or name not in self._models:
             self._models = self._run(self._ask_models())
         if not self._models:
-            raise self._error("the server has no model. Have it load one first.")
+            raise UserError(f"{self.url}: the server has no model. Have it load one first.")
         if not name and len(self._models) == 1:
             return self._models[0]
         if name not in self._models:
             names = ", ".join(self._models)
             if not name:
-                raise self._error(f"the server has several models. Choose one by --model: {names}")
-            raise self._error(f"the server has no model {name[:80]!r}. It has: {names}")
+                raise UserError(f"{self.url}: the server has several models. Choose one by --model: {names}")
+            raise UserError(f"{self.url}: the server has no model {name[:80]!r}. It has: {names}")
         return name
 
     def _run(self, asked: Any) -> Any:
@@ -112,8 +111,8 @@ class Server:
         except httpx.HTTPError as error:
             raise self._fault(error) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise self._error(
-                "what answers there is no OpenAI-compatible server: it has no list of models."
+            raise UserError(
+                f"{self.url}: what answers there is no OpenAI-compatible server: it has no list of models."
             ) from error
 
     async def _answer(self, ticket: Ticket, name: str, messages: Messages, seed: int) -> None:
@@ -163,18 +162,14 @@ class Server:
         text, reason = "", None
         async for event in _events(response):
             if "error" in event:
-                raise self._error(f"the server reports an error: {_message(event)}")
+                raise UserError(f"{self.url}: the server reports an error: {_message(event)}")
             for choice in event.get("choices") or []:
                 text += (choice.get("delta") or {}).get("content") or ""
                 reason = choice.get("finish_reason") or reason
             ticket.tell("generating", text)
         if reason is None:
-            raise self._error("the server broke the answer off. Ask again.")
+            raise UserError(f"{self.url}: the server broke the answer off. Ask again.")
         ticket.tell("cut off" if reason == "length" else "ended", text)
-
-    def _error(self, why: str) -> UserError:
-        """Name the server, without a password in its address, or a key that it repeats."""
-        return UserError(masked(f"{self.url}: {why}"))
 
     def _fault(self, error: httpx.HTTPError, begun: bool = False) -> UserError:
         """Say what went wrong with a connection."""
@@ -186,18 +181,18 @@ class Server:
             why = "the server broke the answer off. Ask again."
         else:
             why = f"the server closed the connection: {error or type(error).__name__}"
-        return self._error(why)
+        return UserError(f"{self.url}: {why}")
 
     def _refusal(self, response: httpx.Response) -> UserError:
         """Say what an error status means."""
         status, message = response.status_code, _message(response)
         if status in (401, 403):
-            return self._error(f"the server wants a key ({status}). Set ${KEY}.")
+            return UserError(f"{self.url}: the server wants a key ({status}). Set ${KEY}.")
         if status == 503:
-            return self._error(f"the server is not ready: {message or status}. Try again soon.")
+            return UserError(f"{self.url}: the server is not ready: {message or status}. Try again soon.")
         if status == 404 and not message:
-            return self._error("there is no OpenAI-compatible server at this address (404).")
-        return self._error(f"the server reports an error ({status}): {message or 'without a word'}")
+            return UserError(f"{self.url}: there is no OpenAI-compatible server at this address (404).")
+        return UserError(f"{self.url}: the server reports an error ({status}): {message or 'without a word'}")
 
 
 def _base(url: str) -> str:
@@ -230,9 +225,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
                 event = None
             if not isinstance(event, dict):
                 raise UserError(
-                    masked(
-                        f"{response.url}: the server sent something else than a stream of chat completions."
-                    )
+                    f"{response.url}: the server sent something else than a stream of chat completions."
                 )
             yield event if name == b"data" else {"error": event}
 

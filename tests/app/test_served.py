@@ -210,18 +210,6 @@ def test_a_server_of_no_use_is_a_sentence(address, name, model, said):
     assert str(told.value).startswith(f"{address}/{name}/v1: ") and said in str(told.value)
 
 
-def test_neither_a_password_nor_a_key_is_shown(address, monkeypatch):
-    """What is wrong with a server stands in the page, for everybody."""
-    monkeypatch.setenv(KEY, "open-sesame")
-    url = address.replace("//", "//me:pass-word@")
-    shown = [read(Server(f"{url}/{name}").ask("mine", asked("Rice?"))).fault for name in ("ill", "babbles")]
-    with pytest.raises(UserError) as told:
-        Server(f"{url}/several", "open-sesame")
-    for fault in (*shown, str(told.value)):
-        assert fault.startswith("http://****@127.0.0.1:")
-        assert "pass-word" not in fault and "open-sesame" not in fault
-
-
 def test_a_key_and_a_choice_of_models(address, monkeypatch):
     monkeypatch.setenv(KEY, "sesame")
     assert read(Server(f"{address}/locked").ask("mine", asked("Rice?"))).state == "ended"
