@@ -105,8 +105,9 @@ PUBLISH ?=
 publish: install
 	@.venv/bin/python -m scripts.publish '$(REPO)' $(PUBLISH)
 
+# Safetensors need none of llama.cpp's tools, which not every machine has wheels for.
 FORMATS ?=
-export: install-export
+export: $(if $(filter-out float32 16bit,$(or $(strip $(FORMATS)),all)),install-export,install)
 	.venv/bin/python -m scripts.export --formats $(FORMATS)
 	.venv/bin/python -m scripts.export_scores
 
