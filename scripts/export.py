@@ -7,13 +7,18 @@ It is no stage: what it costs is not paid at every `dvc repro`. docs/export.md s
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scripts import adapter_base
 from scripts.compat import folder_hash
 from scripts.revisions import git
+from sft.card.exported import card_of_export
 from sft.core import provenance
+from sft.core.errors import UserError
+from sft.core.files import read_text
 from sft.core.params import section
 from sft.export import formats
 from sft.export.export import Source, export
@@ -22,10 +27,11 @@ from sft.fetch.uri import parse
 from sft.modeling import loading
 from sft.modeling.loading import ModelParams, Resolved
 from stages.cli import run
-from stages.paths import ADAPTER
+from stages.paths import ADAPTER, CARD
 
 EXPORT = "export"
-CARD = "models/README.md"
+# In it, by scripts.export_scores.
+SCORES = "scores.json"
 
 
 def main(values: dict[str, Any], options: argparse.Namespace) -> None:
@@ -40,12 +46,29 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
         Path(ADAPTER),
         name_of(base),
         half="float16" if params.dtype == "float16" else "bfloat16",
-        card=Path(CARD) if Path(CARD).exists() else None,
+        card=card_maker(),
         trained_in_4bit=params.load_in_4bit,
     )
     found = export(source, made, Path(EXPORT), origin(source))
     print("\n".join(summary(found, EXPORT)))
     print(f"{time.monotonic() - began:.0f} s")
+
+
+def card_maker() -> Callable[[str, Sequence[str]], str] | None:
+    """Return what makes the cards of the export's folders from the adapter's, None where that has none.
+
+    Raises UserError for a card whose header cannot be read.
+    """
+    from yaml import YAMLError
+
+    if not Path(CARD).exists():
+        return None
+    made = partial(card_of_export, read_text(CARD))
+    try:
+        made("gguf", [])
+    except (ValueError, YAMLError) as error:
+        raise UserError(f"{CARD}: its header cannot be read. Make it again: dvc repro card") from error
+    return made
 
 
 def name_of(base: Resolved) -> str:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,16 @@ NO_OLLAMA = "Ollama cannot have this model's chat template: {}. The Modelfile sa
 class Source:
     """What is exported: an adapter, its base model, and what they are called.
 
-    `half` is the type of the 16-bit export where the base is not stored in one. `card` is a model card that
-    is put beside every export, or None. `trained_in_4bit` says that training had the base in 4 bits.
+    `half` is the type of the 16-bit export where the base is not stored in one. `card` makes the model card
+    of a folder of the export, from its name and its files' names, if there is one. `trained_in_4bit` says
+    that training had the base in 4 bits.
     """
 
     base: Resolved
     adapter: Path
     name: str
     half: str
-    card: Path | None
+    card: Callable[[str, Sequence[str]], str] | None
     trained_in_4bit: bool = False
 
 
@@ -94,9 +95,8 @@ def _write(source: Source, formats: Sequence[Format], folder: Path) -> list[str]
     folders = {path_of(made, source): made for made in on_the_way if made.kind == "safetensors"}
     checkpoint.write(merged, exported, {dtype: folder / dtype for dtype in folders}, F16 in on_the_way)
     del merged
-    if source.card:
-        for dtype in folders:
-            shutil.copyfile(source.card, folder / dtype / CARD)
+    for dtype in folders:
+        _write_card(source, folder / dtype)
     notes = [TRAINED_IN_4BIT.format(source.base.reference)] if source.trained_in_4bit else []
     if tokenizer.prints_today(exported.chat_template):
         notes.append(TODAY)
@@ -124,9 +124,14 @@ def _write_gguf(
     names = [Path(path_of(made, source)).name for made in SERVED if made in formats]
     text, why_not = modelfile(exported, stops, names, gguf_files.adds_bos(f16))
     write_text(folder / GGUF / MODELFILE, text)
-    if source.card:
-        shutil.copyfile(source.card, folder / GGUF / CARD)
+    _write_card(source, folder / GGUF)
     return [NO_OLLAMA.format(why_not)] if why_not else []
+
+
+def _write_card(source: Source, folder: Path) -> None:
+    if source.card:
+        names = sorted(path.name for path in folder.iterdir())
+        write_text(folder / CARD, source.card(folder.name, names))
 
 
 def _say(what: str) -> None:

@@ -31,8 +31,7 @@ CARD = "---\nlicense: other\nlicense_name: gpl-3.0-and-cc-by-sa\ntags:\n- lora\n
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     base, adapter = save_small(folder)
-    (folder / "card.md").write_text(CARD)
-    return Source(base, adapter, "small-sft", "float16", folder / "card.md")
+    return Source(base, adapter, "small-sft", "float16", lambda folder, files: f"{CARD}{folder}: {files}\n")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,8 @@ def test_what_is_there(exported):
         *(f"gguf/small-sft-{kind}.gguf" for kind in ("f16", "q8_0", "q4_k_m")),
     ]
     for part in ("float32", "bfloat16", "gguf"):
-        assert (folder / part / "README.md").read_text() == CARD
+        files = sorted(path.name for path in (folder / part).iterdir() if path.name != "README.md")
+        assert (folder / part / "README.md").read_text() == f"{CARD}{part}: {files}\n"
 
 
 @needs_tools

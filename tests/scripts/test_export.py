@@ -11,6 +11,7 @@ from tests.imports import ROOT
 from tests.pipeline_repo import Repo, edit_params
 
 OPTIONS = ("--formats", "float32", "16bit")
+CARD = "---\nlicense: mit\nlibrary_name: peft\ntags:\n- lora\n---\n\n# LoRA adapter of base\n"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     shutil.copyfile(ROOT / "params.yaml", repo.path / "params.yaml")
     edit_params(repo.path / "params.yaml", {"model.reference": base.reference})
     shutil.copytree(adapter, repo.path / "models" / "adapter")
-    (repo.path / "models" / "README.md").write_text("# The card\n")
+    (repo.path / "models" / "README.md").write_text(CARD)
     repo.git("init", "--quiet")
     repo.commit("all")
     return repo
@@ -37,7 +38,9 @@ def test_what_it_writes_and_says(made: Repo) -> None:
     assert found["commit"] == made.git("rev-parse", "HEAD").strip()
     assert found["name"] == "base-sft"
     assert found["adapter"].endswith(".dir") and found["base_model"]["weights"] == "BF16"
-    assert (made.path / "export" / "bfloat16" / "README.md").read_text() == "# The card\n"
+    card = (made.path / "export" / "bfloat16" / "README.md").read_text()
+    assert "license: mit\n" in card and "library_name: transformers\n" in card and "- lora" not in card
+    assert "# base, fine-tuned\n\nThe merged weights in bfloat16, made from the LoRA adapter" in card
 
 
 def refused(made: Repo, *options: str) -> str:
@@ -76,6 +79,16 @@ def test_an_adapter_of_another_base(made: Repo) -> None:
         path.write_text(right)
     assert "params.yaml: model.reference: it is" in said
     assert "models/adapter was trained on hf://org/other. Run the stages before: dvc repro train" in said
+
+
+def test_a_damaged_card(made: Repo) -> None:
+    card = made.path / "models" / "README.md"
+    card.write_text(CARD.replace("mit", "[mit"))
+    try:
+        said = refused(made)
+    finally:
+        card.write_text(CARD)
+    assert "models/README.md: its header cannot be read. Make it again: dvc repro card" in said
 
 
 def test_a_damaged_adapter(made: Repo) -> None:
