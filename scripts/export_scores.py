@@ -15,8 +15,8 @@ from typing import Any
 
 from scripts import adapter_base
 from scripts.compat import folder_hash
-from scripts.export import EXPORT
-from sft.core.errors import MissingFile, UserError
+from scripts.export import EXPORT, SCORES
+from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_json
 from sft.core.params import mapping, section
 from sft.evaluation.all_tasks import Model, left_out
@@ -29,8 +29,6 @@ from sft.modeling.loading import ModelParams, Resolved
 from sft.tasks.task import TaskParams, tasks_of
 from stages.cli import run
 from stages.paths import ADAPTER, EVALUATION
-
-SCORES = "scores.json"
 
 
 def main(values: dict[str, Any], options: argparse.Namespace) -> None:
@@ -90,8 +88,7 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
 def exported(folder: Path, names: list[str]) -> dict[str, str]:
     """Return the exported files to score, or those of the formats named, and the format of each.
 
-    Raises UserError for a format that was not exported, and for GGUF without llama.cpp; MissingFile for a
-    file that has gone.
+    Raises UserError for a format that was not exported, a file that has gone, and GGUF without llama.cpp.
     """
     if not (folder / RECORD).exists():
         raise UserError(f"{folder}: nothing is exported there. Run: make export")
@@ -103,7 +100,7 @@ def exported(folder: Path, names: list[str]) -> dict[str, str]:
         )
     for path in made:
         if not (folder / path).exists():
-            raise MissingFile(folder / path)
+            raise UserError(f"{folder / path}: no such file. Run: make export")
     files = {path: name for path, name in made.items() if name in chosen}
     if any(path.endswith(".gguf") for path in files):
         tools.versions()

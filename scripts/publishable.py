@@ -5,13 +5,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts import adapter_base
 from scripts.compat import folder_hash
+from scripts.export import EXPORT, SCORES
 from scripts.repro_forecast import forecast
 from scripts.revisions import git
 from scripts.stage_entries import locked_entries, opened
 from sft.card.exported import FOLDERS, card_of_export
 from sft.core.errors import MissingFile, UserError
 from sft.core.files import read_json, read_text
+from sft.export.export import RECORD
 from sft.fetch.uri import parse
 from sft.modeling.adapter import KEPT
 from stages.cli import LOCK, PARAMS, PIPELINE
@@ -19,7 +22,6 @@ from stages.paths import ADAPTER, CARD
 
 README = "README.md"
 ADAPTER_ONLY = "adapter"
-EXPORT, RECORD, SCORES = "export", "export.json", "scores.json"
 
 # What is pushed, by its path in the repository: a file here, or its content.
 Files = Mapping[str, Path | bytes]
@@ -27,12 +29,7 @@ Files = Mapping[str, Path | bytes]
 
 def check_workspace() -> None:
     """Raise UserError where the workspace's adapter, card or results are not those of its commit."""
-    for name in KEPT:
-        if not (Path(ADAPTER) / name).is_file():
-            raise UserError(
-                f"{ADAPTER}: there is no adapter ({name} is missing). Train one (dvc repro), or fetch that "
-                "of this commit (make pull)."
-            )
+    adapter_base.check_files()
     with opened() as stages:
         lock = locked_entries()
         behind = {name: one.why for name, one in forecast(stages, lock).items() if one.changed}
@@ -74,7 +71,7 @@ def _not_committed(paths: Iterable[str]) -> list[str]:
 def files(what: str) -> Files:
     """Return what is pushed: the adapter with its card, or what `make export` wrote into a folder.
 
-    Raises UserError where that is not there, or was exported from another adapter.
+    Raises UserError where that is not there, was exported from another adapter, or was found to be worse.
     """
     card = read_text(CARD)
     if what == ADAPTER_ONLY:
@@ -98,9 +95,18 @@ def files(what: str) -> Files:
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
     found[README] = card_of_export(card, what, list(found)).encode()
-    if (Path(EXPORT) / SCORES).is_file():
-        found[SCORES] = Path(EXPORT) / SCORES
+    scores = Path(EXPORT) / SCORES
+    if scores.is_file():
+        _check_scores(read_json(scores), folder)
+        found[SCORES] = scores
     return found
+
+
+def _check_scores(scores: Any, folder: Path) -> None:
+    """Raise UserError where a file in the folder, or the folder, did not pass; of unscored ones nothing."""
+    for name, score in scores.get("files", {}).items():
+        if Path(name).is_relative_to(folder) and not score["passed"]:
+            raise UserError(f"{score['why']} ({EXPORT}/{SCORES})")
 
 
 def _config(config: dict[str, Any]) -> bytes:

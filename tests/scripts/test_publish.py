@@ -123,7 +123,7 @@ def test_what_the_commit_does_not_say_is_not_published(repo: Repo, hub: Writable
     kept = repo.path.with_name("kept")
     shutil.copytree(adapter, kept)
     shutil.rmtree(adapter)
-    assert "models/adapter: there is no adapter" in refused(repo)
+    assert f"models/adapter/{KEPT[0]}: no such file" in refused(repo)
     shutil.copytree(kept, adapter)
     (adapter / KEPT[0]).write_text("{}")
     assert "models/adapter: not what dvc.lock says" in refused(repo)
@@ -224,7 +224,7 @@ def test_no_hub_and_no_such_name_or_version(repo: Repo) -> None:
 
 def test_an_export_goes_with_a_card_of_its_own(repo: Repo, hub: WritableHub) -> None:
     assert "export/gguf: nothing was exported there" in refused(repo, "--what", "gguf")
-    made = {"gguf/a-f16.gguf": "weights", "gguf/Modelfile": "FROM", "gguf/README.md": "", "scores.json": "{}"}
+    made = {"gguf/a-f16.gguf": "weights", "gguf/Modelfile": "FROM", "gguf/README.md": ""}
     for name, text in made.items():
         (repo.path / "export" / name).parent.mkdir(parents=True, exist_ok=True)
         (repo.path / "export" / name).write_text(text)
@@ -234,6 +234,13 @@ def test_an_export_goes_with_a_card_of_its_own(repo: Repo, hub: WritableHub) -> 
     assert "made from another adapter than models/adapter" in refused(repo, "--what", "gguf")
     assert hub.requests == []
     record.write_text(json.dumps({"adapter": folder_hash(repo.path / "models/adapter")}))
+    worse = "export/gguf/a-f16.gguf: it predicts the references 9.0% worse than the adapter"
+    scores = {"export/gguf/a-f16.gguf": {"passed": False, "why": worse}, "export/float32": {"passed": True}}
+    (repo.path / "export/scores.json").write_text(json.dumps({"files": scores}))
+    assert f"{worse} (export/scores.json)" in refused(repo, "--what", "gguf")
+    assert hub.requests == []
+    scores = {"export/gguf/a-f16.gguf": {"passed": True}, "export/float32": {"passed": False, "why": "other"}}
+    (repo.path / "export/scores.json").write_text(json.dumps({"files": scores}))
     repo.script("publish", NAME, "--what", "gguf")
     there = hub.content(NAME)
     assert there.keys() == {"a-f16.gguf", "Modelfile", "README.md", "scores.json", ".gitattributes"}
