@@ -90,6 +90,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=get_args(ModelParams.model_fields["dtype"].annotation))
     parser.add_argument("--at-once", type=int, default=8, help="requests to the server, prompts in a batch")
     options = parser.parse_args(given)
+    if min(options.prompts, options.at_once) < 1:
+        parser.error("--prompts and --at-once are 1 or more")
     try:
         report(options)
     except UserError as error:
@@ -161,7 +163,10 @@ def questions(values: dict[str, Any], tokenizer: Any, count: int) -> list[Questi
 
 def only_model(client: httpx.Client) -> str:
     """Return the name of the server's model; raises UserError where it has several, or none."""
-    names = [model["id"] for model in client.get("models").raise_for_status().json()["data"]]
+    try:
+        names = [model["id"] for model in client.get("models").raise_for_status().json()["data"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{client.base_url}: what answers there is no OpenAI-compatible server.") from error
     if len(names) != 1:
         raise UserError(
             f"{client.base_url}: choose one of the server's models by --model: {', '.join(names)}"
