@@ -28,12 +28,12 @@ class Repository:
         from huggingface_hub.utils import validate_repo_id
 
         self.name = name
+        if "/" not in name:
+            raise UserError(f"REPO={name}: names no user or organization. Write ORG/NAME.")
         try:
             validate_repo_id(name)
         except HFValidationError as error:
             raise UserError(f"REPO={name}: {str(error).splitlines()[0]}") from error
-        if "/" not in name:
-            raise UserError(f"REPO={name}: names no user or organization. Write ORG/NAME.")
         # Read now: the client reads it when it is imported.
         self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
 

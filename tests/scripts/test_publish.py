@@ -211,6 +211,7 @@ def test_where_the_hub_refuses_nothing_is_half_written(
 
 
 def test_no_hub_and_no_such_name_or_version(repo: Repo) -> None:
+    assert "REPO=: names no user or organization. Write ORG/NAME" in refused(repo, name="")
     assert "REPO=adapter: names no user or organization" in refused(repo, name="adapter")
     assert "REPO=a/b/c:" in refused(repo, name="a/b/c")
     assert "not a version such as v1.2.0" in refused(repo, "--version", "2")
