@@ -159,9 +159,9 @@ def test_the_server_is_asked_greedily_and_its_faults_are_sentences(asked, addres
 
 def test_what_cannot_be_asked_is_a_sentence(address, monkeypatch, capsys):
     monkeypatch.setattr(Replay, "do_GET", lambda self: self.reply(200, {"object": "list"}))
-    with httpx.Client(base_url=f"{address}/v1/") as client:
-        with pytest.raises(UserError, match=r"/v1/: what answers there is no OpenAI-compatible server"):
-            only_model(client)
+    nothing = pytest.raises(UserError, match=r"/v1/: what answers there is no OpenAI-compatible server")
+    with httpx.Client(base_url=f"{address}/v1/") as client, nothing:
+        only_model(client)
     with pytest.raises(SystemExit):
         served_answers.main([address, "--prompts", "0"])
     assert "--prompts and --at-once are 1 or more" in capsys.readouterr().err
