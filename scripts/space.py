@@ -62,7 +62,7 @@ def main(gguf: Path | None = None, folder: Path = SPACE) -> None:
     file = gguf or _exported()
     _check(file)
     temperature = section(load(PARAMS), "evaluate", EvaluateParams).temperature
-    if folder.exists() and ((folder / ".git").exists() or not (folder / "main.py").exists()):
+    if folder.exists() and ((folder / ".git").exists() or not (folder / ENTRY).exists()):
         raise UserError(
             f"{folder}: holds something else than `make space` wrote. Move it away, then run again."
         )

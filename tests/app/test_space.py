@@ -162,9 +162,18 @@ def test_what_cannot_be_a_space_is_a_sentence(tmp_path: Path, monkeypatch: pytes
     assert compile((tmp_path / "space" / "main.py").read_text(), "main.py", "exec")
     space.main()  # replaces what it has made
     (tmp_path / "space" / ".git").mkdir()
-    with pytest.raises(UserError, match="space: holds something else than `make space` wrote"):
-        space.main()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "params.yaml", "space", "text.gguf"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "main.py").write_text("print()")
+    for folder in ("space", "mine"):
+        with pytest.raises(UserError, match=f"{folder}: holds something else than `make space` wrote"):
+            space.main(folder=Path(folder))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "export",
+        "mine",
+        "params.yaml",
+        "space",
+        "text.gguf",
+    ]
 
 
 def test_a_model_card_s_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
