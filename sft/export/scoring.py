@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sft.evaluation.likelihood import Likelihood
     from sft.generation.generate import Answer, Prompt
 
-# Of each task. Two minutes on two CPU cores for the default and its five files: as few as have an interval.
+# Of each task: as few as have an interval. What it takes: docs/export-scores.md.
 LIKELIHOODS = FEWEST_EXAMPLES
 # Written token by token, they cost more: the intervals of their scores are over the prompts of all tasks.
 ANSWERS = 5
