@@ -22,8 +22,8 @@ from stages.paths import RAW
 
 # Of an output: it is not here. That is no change.
 MISSING = ("deleted", "not in cache")
-# The stage that reads the params and the code of all others, and makes nothing of them.
-CHECK = "check"
+# Stages that read the params of others and make no result of them.
+CHECK, CARD = "check", "card"
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,16 @@ def freshness(folder: Path | str = ".") -> Freshness:
             found = found if changed else [path for path in found if path != RAW]
         if found:
             behind[name] = found
-    _leave_out_check(behind)
+    _leave_out_what_makes_no_result(behind)
     return Freshness(behind, sorted(lacking) if unchecked else [])
 
 
-def _leave_out_check(behind: dict[str, list[str]]) -> None:
-    """Leave the stage check out where others are behind for the same reasons: it makes no result."""
-    elsewhere = {path for name, found in behind.items() if name != CHECK for path in found}
-    if set(behind.get(CHECK, [])) <= elsewhere:
-        behind.pop(CHECK, None)
+def _leave_out_what_makes_no_result(behind: dict[str, list[str]]) -> None:
+    """Leave the stages check and card out where others are behind for the same reasons."""
+    elsewhere = {path for name, found in behind.items() if name not in (CHECK, CARD) for path in found}
+    for name in (CHECK, CARD):
+        if set(behind.get(name, [])) <= elsewhere:
+            behind.pop(name, None)
 
 
 def metrics_diff(base: Side, head: Side) -> str:

@@ -133,9 +133,18 @@ def handled(launcher: int | None = None, say: Callable[[str], None] | None = Non
     A rank looks at its `launcher` instead, a process's number, which looks at DVC; `say` has its last word.
     """
     global _request
-    _request = request = Request(say)
+    outer, _request = _request, Request(say)
+    try:
+        with _receiving(_request, launcher):
+            yield _request
+    finally:
+        _request = outer  # what has stopped this stage stops none that the process runs later
+
+
+@contextmanager
+def _receiving(request: Request, launcher: int | None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
@@ -150,7 +159,7 @@ def handled(launcher: int | None = None, say: Callable[[str], None] | None = Non
         if dvc or orphaned(stage):
             threading.Thread(target=_watch, args=(request, over, dvc), daemon=True).start()
     try:
-        yield request
+        yield
         request.over()
     finally:
         over.set()

@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 from tests.pipeline_repo import STAGES, Repo
 
 
-def forget(repo: Repo, *stages: str, last: str = "plot") -> None:
+def forget(repo: Repo, *stages: str, last: str = "card") -> None:
     """Take away what these stages have written, and every memory of their having run.
 
     The pipeline then ends with the stage `last`: those after it would only cost time.

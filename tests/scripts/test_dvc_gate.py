@@ -66,7 +66,7 @@ def test_a_stage_that_has_not_run_since_the_one_before_it(repo: Repo, tmp_path: 
     clone = repo.clone(tmp_path / "clone")
     assert not (clone.path / "data" / "mix").exists()
     behind = freshness(clone.path).behind
-    assert behind["train"] == ["data/mix"] and behind.keys() == {"train", "plot"}
+    assert behind["train"] == ["data/mix"] and behind.keys() == {"train", "plot", "card"}
     assert behind.keys() <= repo.changed_stages()
 
 

@@ -131,6 +131,8 @@ def test_a_signal_goes_to_all_and_the_first_says_how_far_it_has_come(start, numb
     assert str(caught.value) == f"{stopping.stopped_by(number)}, at step 0"
     assert caught.value.status == 128 + number
     assert not psutil.Process().children()
+    with stopping.deferred() as asked:  # by nobody: the next stage in this process
+        assert not asked()
 
 
 def test_a_rank_that_gets_the_signal_twice_finishes_its_step():
