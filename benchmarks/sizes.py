@@ -23,9 +23,9 @@ class DataRun:
 
 # Random ShareGPT conversations of 2 to 6 turns: `python -m benchmarks.data_speed`.
 DATA = (
-    DataRun(100_000, 6.8, 1.00),
-    DataRun(1_000_000, 27.6, 1.51),
-    DataRun(5_000_000, 160.0, 2.38),
+    DataRun(100_000, 5.6, 0.76),
+    DataRun(1_000_000, 20.9, 1.05),
+    DataRun(5_000_000, 121.2, 1.71),
 )
 # Bytes a row of the input, measured on the same rows; standardized rows and mix are counted as large as it,
 # each, which is not measured. DVC's cache shares them with the workspace by links.
