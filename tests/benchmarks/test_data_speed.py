@@ -73,9 +73,9 @@ def test_both_programs_make_the_same_of_the_same_rows(tmp_path, monkeypatch):
         f"{MIX}, near_duplicates",
     ]
     for one in runs:
-        assert one.usage.cpu_seconds > 0.5 and one.usage.seconds > 0.5, one
-        assert 50 * MIB < one.usage.memory < 2048 * MIB, one
-        assert 20 * MIB < one.usage.largest_process < 2048 * MIB, one
+        assert one.usage.cpu_seconds > 0.05 and one.usage.seconds > 0.05, one
+        assert 20 * MIB < one.usage.memory < 2048 * MIB, one
+        assert 10 * MIB < one.usage.largest_process < 2048 * MIB, one
         assert one.results > 1_000 * members(ROWS) / 2, one
 
     command.write(tmp_path / "out", runs)
