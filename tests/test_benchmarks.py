@@ -53,7 +53,7 @@ def test_the_train_stage_reads_their_mix(tmp_path, monkeypatch):
     assert read_mix(MixtureParams(weights="proportional")).in_mix == {"benchmark": 2000}
 
 
-def test_one_device_against_several(tmp_path, monkeypatch):
+def test_one_device_against_several(tmp_path, monkeypatch, capsys):
     """Equal work on each device is compared for speed, the same steps for their losses."""
     ran = []
 
@@ -76,15 +76,15 @@ def test_one_device_against_several(tmp_path, monkeypatch):
     monkeypatch.setattr(devices_speed.train_speed, "stage", train)
     monkeypatch.setattr(devices_speed.generate_speed, "prepare", lambda *_: None)
     monkeypatch.setattr(devices_speed.generate_speed, "stage", evaluate)
-    size = devices_speed.SIZES["llama"]
-    trained = devices_speed.training(tmp_path, "llama", "", 24, size.steps, 2)
-    answered = devices_speed.evaluation(tmp_path, "llama", "", size, 2)
-    assert ran == [(24, 1), (48, 1), (48, 2)]
-    assert (trained["speed_up"], trained["largest_difference_of_a_loss"]) == (1.95, 2**-10)
-    assert (answered["speed_up"], answered["same_answers"]) == (2.0, 0.75)
-    printed = devices_speed.table({"devices": 2, "training": [trained], "evaluation": answered})
-    assert printed[2] == "| 24 rows a device | 100 | 195 | 1.95 | 9.8e-04 |"
-    assert printed[-1] == "| | 50 | 100 | 2.00 | 75.0% |"
+    monkeypatch.setattr(devices_speed, "llama_3b", lambda folder: folder)
+    monkeypatch.setitem(devices_speed.SIZES, "llama", devices_speed.Size((24,), 2, 4, 8))
+    monkeypatch.setattr("sys.argv", ["devices_speed", "llama", "--work", str(tmp_path)])
+    for _ in range(2):  # what has a result is not run again
+        devices_speed.main()
+        assert ran == [(24, 1), (48, 2), (48, 1)]
+        printed = capsys.readouterr().out.splitlines()
+        assert printed[2] == "| 24 rows a device | 100 | 195 | 1.95 | 9.8e-04 |"
+        assert printed[-1] == "| 4 prompts | 50 | 100 | 2.00 | 75.0% |"
 
 
 TASKS = ("recipe", "definition", "dialogue", "question")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sft.modeling.architecture import head_width
+from sft.modeling.flops import Cost
 from sft.modeling.labels import Rows
 from sft.modeling.packed_attention import has_varlen
 from sft.modeling.packing import Packed, Shape, pack, shape_for
@@ -21,22 +22,26 @@ from sft.training import compat
 from sft.training.chunked_loss import Loss
 from sft.training.micro_batches import MicroBatches
 
+# Floating-point operations of a pass. A Hopper card takes 0.3 s for so many, about as long as launching its
+# kernels takes: beyond, a graph saves nothing, but capturing it still costs as much as a step or two.
+MOST_WORK = 1.2e14
+
 
 def capturable_tokens(model: Any, dtype: str, micro_batches: MicroBatches) -> int:
     """Return up to how many tokens passes are to be captured, 0 where they cannot be.
 
-    At most a third of what fits the memory, which graphs keep beside that of passes made step by step.
-    Larger passes keep the card busy anyway. Rounded down to 2, 3, 4, 6, 8, 12, ..., so that a little more
-    or less free memory in a rerun hardly ever changes it.
+    At most a third of what fits the memory, which graphs keep beside that of passes made step by step, and
+    at most MOST_WORK: larger passes keep the card busy anyway. Rounded down to 2, 3, 4, 6, 8, 12, ..., so
+    that a little more or less free memory in a rerun hardly ever changes it.
     """
     width = head_width(model.get_base_model().config.get_text_config())
     if micro_batches.unit == "rows" or micro_batches.checkpointing:
         return 0
     if not has_varlen(model.device, getattr(torch, dtype), width):
         return 0
-    third = micro_batches.limit // 3
-    low_bits = max(0, third.bit_length() - 2)
-    return third >> low_bits << low_bits
+    most = min(micro_batches.limit // 3, int(MOST_WORK / Cost.of(model).training([1], 1)))
+    low_bits = max(0, most.bit_length() - 2)
+    return most >> low_bits << low_bits
 
 
 def _capture_mode() -> str:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sft.modeling.labels import IGNORED
 from sft.modeling.packing import pack, shape_for
@@ -183,14 +183,9 @@ def test_a_lora_that_the_loss_does_not_reach_has_no_gradient(tiny):
 
 def test_captured_are_passes_of_a_third_of_what_fits():
     """In sizes between which there is room: a little more or less free memory makes no difference."""
-    model = SimpleNamespace(
-        device=torch.device("cuda"),
-        get_base_model=lambda: SimpleNamespace(
-            config=LlamaConfig(hidden_size=128, num_attention_heads=2, head_dim=64)
-        ),
-    )
+    small = on_a_gpu(hidden_size=128, intermediate_size=256)
 
-    def captured(dtype="bfloat16", **cut):
+    def captured(dtype="bfloat16", model=small, **cut):
         return cuda_graphs.capturable_tokens(
             model, dtype, MicroBatches(**{"unit": "tokens", "limit": 31_360, **cut})
         )
@@ -200,3 +195,18 @@ def test_captured_are_passes_of_a_third_of_what_fits():
         assert captured() == captured(limit=30_000) == captured(limit=25_000) == 8_192
         assert captured(limit=40_000) == 12_288 and captured(limit=2) == 0
         assert captured(unit="rows") == captured(checkpointing=True) == captured("float32") == 0
+        wide = on_a_gpu(hidden_size=4096, intermediate_size=16384, num_hidden_layers=64)
+        assert captured(model=wide, limit=1_000_000) == 2_048  # more would keep a card busy anyway
+
+
+def on_a_gpu(**config):
+    """Return a model that says it is on a GPU, without weights."""
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(num_attention_heads=2, head_dim=64, **config))
+    return SimpleNamespace(
+        device=torch.device("cuda"),
+        config=model.config,
+        get_base_model=lambda: model,
+        get_output_embeddings=model.get_output_embeddings,
+        named_modules=model.named_modules,
+    )
