@@ -2,7 +2,8 @@
 
 Training's steps have as many rows on each device as one device has alone, and one device also makes the large
 steps, for the losses: those of the same step are to be equal but for rounding. Evaluation answers the same
-examples. Runs follow one another, on conversations as for benchmarks.train_speed; results are kept as they come.
+examples. Runs follow one another, on conversations as for benchmarks.train_speed; results are kept as they
+come.
 
 Run as `python -m benchmarks.devices_speed llama --devices 2` (Llama-3.2-3B's architecture, random weights; or
 `smollm2`) where there are as many GPUs. `small`, two layers, is for trying it on a processor: its seconds say
