@@ -78,6 +78,7 @@ def llama_3b(folder: Path, **changed: Any) -> Path:
     model = model.to(torch.bfloat16)
     model.save_pretrained(folder)
     del model
+    torch.cuda.empty_cache()  # what is measured afterwards, in other processes, needs the memory
     llama_tokenizer().save_pretrained(folder)
     return folder
 
