@@ -45,8 +45,8 @@ class Size:
 
 SIZES = {
     # 24 rows are 16,368 tokens on average; 8 are the study's step.
-    "llama": Size((24, 8), 50, generate_speed.EXAMPLES, generate_speed.NEW_TOKENS),
-    "smollm2": Size((128,), 50, generate_speed.EXAMPLES, generate_speed.NEW_TOKENS),
+    "llama": Size((24, 8), 50, 4 * generate_speed.EXAMPLES, generate_speed.NEW_TOKENS),
+    "smollm2": Size((128,), 50, 4 * generate_speed.EXAMPLES, generate_speed.NEW_TOKENS),
     "small": Size((1,), 12, 4, 4),
 }
 
@@ -109,7 +109,7 @@ def training(work: Path, model: str, reference: str, rows: int, steps: int, devi
 def evaluation(work: Path, model: str, reference: str, size: Size, devices: int) -> dict[str, Any]:
     """Answer the examples; return the stage's figures and a hash of each answer."""
     folder = work / f"workspace-generate-{model}"
-    generate_speed.prepare(folder, reference)
+    generate_speed.prepare(folder, reference, size.examples)
     figures = generate_speed.stage(folder, reference, "auto", devices, size.examples, size.new_tokens)
     lines = (folder / BASELINE_ANSWERS).read_text(encoding="utf-8").rstrip("\n").split("\n")
     records = [json.loads(line) for line in lines]

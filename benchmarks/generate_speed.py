@@ -68,13 +68,13 @@ def main() -> None:
         )
 
 
-def prepare(folder: Path, reference: str) -> None:
+def prepare(folder: Path, reference: str, examples: int = EXAMPLES) -> None:
     """Write the hold-out that the stage reads: the same prompts for a short task and for a long one."""
     if (folder / "data").exists():
         return
     tokenizer = load_tokenizer(resolve(reference))
     rows = []
-    for n, (question, answer) in enumerate(conversations(tokenizer, EXAMPLES, seed=2)):
+    for n, (question, answer) in enumerate(conversations(tokenizer, examples, seed=2)):
         text = " ".join((question["content"] + " " + answer["content"]).split()[:190])
         for task in ("question", "recipe"):
             prompt = [{"role": "user", "content": text}]

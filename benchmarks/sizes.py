@@ -40,8 +40,8 @@ LOAD_SECONDS = 24.2
 TOKENIZED_A_SECOND = 32_000 * TOKENS_A_ROW / 18
 # A token's number and its label, four bytes each; 600 bytes for a row's objects: counted, not measured.
 TRAIN_BYTES = TOKENS_A_ROW * 8 + 600
-# What each doubling of the devices gives: docs/several-gpus.md, measured once on two cards, over six steps.
-DOUBLING = 1.72
+# What each doubling of the devices gives: docs/several-gpus.md, measured on two cards.
+DOUBLING = 1.97
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 GPUS = (1, 2, 4, 8)
