@@ -29,13 +29,35 @@ def test_the_presets_that_a_page_names_are_there(page):
     assert not lacking
 
 
-@pytest.mark.parametrize("folder", ["docs/thorough", "docs/unsloth"])
-def test_scores_are_those_of_the_metrics(folder):
+THOROUGH = ROOT / "docs" / "thorough"
+
+
+def test_the_thorough_runs_page_has_its_scores():
+    """The verdict and every row of the table, from the scores of the examples."""
+    text = (THOROUGH / "README.md").read_text(encoding="utf-8")
+    before, after = (
+        scores_file.parse((THOROUGH / "scores" / name).read_text(encoding="utf-8"), name)
+        for name in ("baseline.csv", "evaluate.csv")
+    )
+    found = gains(after, before)
+    quoted = " ".join(line[2:].strip() for line in text.splitlines() if line.startswith("> "))
+    assert sentence(found, "the base model") == quoted
+    for task in ("recipe", "definition", "dialogue", "question", "average"):
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {task} |"))
+        expected = []
+        for metric in ("bits_per_byte", "rouge1"):
+            (one,) = (gain for gain in found if (gain.task, gain.metric) == (task, metric))
+            expected += [f"{one.before:.3f}", f"{one.after:.3f}"]
+            expected += [f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})"]
+        assert [cell.strip() for cell in row.split("|")[2:8]] == expected
+
+
+def test_the_unsloth_runs_page_has_its_metrics():
     """The last table of the page with a row a task; a cell is a mean of base or tuned."""
-    lines = (ROOT / folder / "README.md").read_text(encoding="utf-8").splitlines()
+    folder = ROOT / "docs" / "unsloth"
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
     metrics = [
-        json.loads((ROOT / folder / "metrics" / f"{name}.json").read_text())
-        for name in ("baseline", "evaluate")
+        json.loads((folder / "metrics" / f"{name}.json").read_text()) for name in ("baseline", "evaluate")
     ]
     for task in ("recipe", "definition", "dialogue", "question", "average"):
         row = [line for line in lines if line.startswith(f"| {task} |")][-1]
