@@ -14,6 +14,7 @@ from typing import Any
 
 from scripts import adapter_base
 from scripts.compat import folder_hash
+from scripts.export_formats import run_on_formats
 from scripts.revisions import git
 from sft.card.exported import card_of_export
 from sft.core import provenance
@@ -26,7 +27,6 @@ from sft.export.summary import summary
 from sft.fetch.uri import parse
 from sft.modeling import loading
 from sft.modeling.loading import ModelParams, Resolved
-from stages.cli import run
 from stages.paths import ADAPTER, CARD
 
 EXPORT = "export"
@@ -90,18 +90,5 @@ def origin(source: Source) -> dict[str, Any]:
     }
 
 
-def parse_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.export", description=(__doc__ or "").partition("\n")[0]
-    )
-    names = [made.name for made in formats.FORMATS]
-    parser.add_argument(
-        "--formats", nargs="*", default=[], metavar="FORMAT", help=f"of {' '.join(names)}; default: all"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    given = parse_options()
-    run(lambda values: main(values, given))
+    run_on_formats(main, "python -m scripts.export", __doc__, default="all")

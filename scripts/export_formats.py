@@ -1,0 +1,21 @@
+"""The command line that the export's commands have in common: --formats."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from sft.export.formats import FORMATS
+from stages.cli import run
+
+
+def run_on_formats(
+    main: Callable[[dict[str, Any], argparse.Namespace], None], program: str, about: str | None, default: str
+) -> None:
+    """Run a command on params.yaml's values and the `formats` named, as `stages.cli.run` does."""
+    parser = argparse.ArgumentParser(prog=program, description=(about or "").partition("\n")[0])
+    names = " ".join(made.name for made in FORMATS)
+    parser.add_argument(
+        "--formats", nargs="*", default=[], metavar="FORMAT", help=f"of {names}; default: {default}"
+    )
+    options = parser.parse_args()
+    run(lambda values: main(values, options))
