@@ -19,8 +19,7 @@ from typing import Any
 
 from scripts import adapter_base
 from scripts.compat import folder_hash
-from scripts.export import EXPORT, SCORES
-from scripts.export_formats import run_on_formats
+from scripts.export_formats import EXPORT, SCORES, run_on_formats
 from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_json
 from sft.core.params import mapping, section

@@ -66,7 +66,8 @@ def _nats(context: "_Context", ids: Sequence[int], start: int, there: int) -> fl
             if place + 1 >= start:
                 logits = context.logits(row)
                 highest = logits.max()
-                total += float(highest + np.log(np.exp(logits - highest).sum()) - logits[ids[place + 1]])
+                rest = np.log(np.exp(logits - highest).sum(dtype=np.float64))
+                total += float(highest) + float(rest) - float(logits[ids[place + 1]])
     return total
 
 
@@ -124,7 +125,7 @@ class _Context:
 
     def logits(self, row: int) -> np.ndarray:
         """Return the logits (vocabulary) after the token at `row` of those read last."""
-        return np.array(self.context.get_logits_ith(row))
+        return np.array(self.context.get_logits_ith(row), dtype=np.float32)
 
     def likeliest(self, row: int) -> int:
         """Return the likeliest token after that at `row` of those read last."""

@@ -21,7 +21,7 @@ from sft.tasks.task import AVERAGE
 LIMIT = 0.02
 LIMIT_OF_4_BITS = 0.10
 # Logits. Two tokens this near are tied in float32, whose rounding differs between processors. The default's
-# merge and its adapter differ by MEASURED at most; weights rounded to bfloat16 turn answers at 0.01 and more.
+# merge gives the adapter's likeliest token everywhere.
 TIE = 1e-3
 # What stands for the answers of all tasks.
 PROMPTS = "all answers"
