@@ -93,15 +93,16 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
 
 @contextmanager
 def side_by_side(files: list[Path], on: Examples) -> Iterator[dict[Path, "Future[tuple[Any, float]]"]]:
-    """Have llama.cpp run GGUF files, one after another, while torch computes: each with half of the threads.
+    """Have llama.cpp run GGUF files, one after another, while torch computes.
 
-    One text at a time keeps no more than a core busy. Torch has half of them whatever is scored: its sums in
-    16 bits depend on that. Yields what llama.cpp tells of each file, and its seconds.
+    Each has half of the processor's threads, which neither would use well alone: few texts are written at a
+    time. Torch has no more where no GGUF file is scored, for its sums in 16 bits may depend on that. Beside a
+    GPU llama.cpp has all of them. Yields what llama.cpp tells of each file, and its seconds.
     """
     import torch
 
     threads = torch.get_num_threads()
-    asked = gguf_scoring.asked(on, threads - threads // 2)
+    asked = gguf_scoring.asked(on, threads if torch.cuda.is_available() else threads - threads // 2)
     torch.set_num_threads(max(1, threads // 2))
 
     def tell(file: Path) -> tuple[Any, float]:

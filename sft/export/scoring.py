@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sft.core.errors import UserError
-from sft.core.kept_results import KeptResults
 from sft.core.provenance import Clock
 from sft.core.row_schema import conversation
-from sft.distributed.shares import Sharing
 from sft.evaluation import scores_file
 from sft.evaluation.all_tasks import Encoded, Likely, Model, encode_all, score_all
 from sft.evaluation.evaluate import EvaluateParams, choose
@@ -127,13 +125,13 @@ def by_transformers(model: Model, on: Examples) -> Scored:
 
 def _nats(model: Model, lots: "Sequence[Reference]") -> list[float]:
     """Return the summed negative log-likelihood of each."""
-    from sft.evaluation.likelihood import sums
+    from sft.evaluation.likelihood import likelihoods
 
     found = [0.0] * len(lots)
     for places in _batches([len(one.ids) for one in lots]):
-        of = sums(model.model, model.tokenizer, [lots[n] for n in places], KeptResults(), Sharing())
-        for n, nats in zip(places, of, strict=True):
-            found[n] = nats
+        of = likelihoods(model.model, model.tokenizer, [lots[n] for n in places])
+        for n, one in zip(places, of, strict=True):
+            found[n] = one.nats
     return found
 
 
