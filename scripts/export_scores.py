@@ -75,6 +75,7 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
                     scored = score_merged(folder / path, on)
                     if made == formats.FLOAT32.name:
                         full = params.model_copy(update={"dtype": "float32", "load_in_4bit": False})
+                        gc.collect()
                         behind = scoring.behind(adapted(base, tokenizer, full), on, scored.tokens)
                 found.append(losses.loss(name, made, scored, reference, behind))
             except UserError as error:
