@@ -108,8 +108,7 @@ publish: install
 # Safetensors need none of llama.cpp's tools, which not every machine has wheels for.
 FORMATS ?=
 export: $(if $(filter-out float32 16bit,$(or $(strip $(FORMATS)),all)),install-export,install)
-	.venv/bin/python -m scripts.export --formats $(FORMATS)
-	.venv/bin/python -m scripts.export_scores
+	.venv/bin/python -m scripts.export --score --formats $(FORMATS)
 
 STUDY ?=
 study: install

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import cache_use, kept_work
-from scripts.export import EXPORT
+from scripts.export_formats import EXPORT
 from scripts.processes import check_none_runs
 from sft.core.errors import UserError
 from sft.fetch.cache import cache_dir

@@ -1,8 +1,9 @@
 """The adapter as files that other programs use: merged safetensors, GGUF, an Ollama Modelfile, in export/.
 
-    python -m scripts.export [--formats float32 16bit f16 q8_0 q4_k_m]
+    python -m scripts.export [--formats float32 16bit f16 q8_0 q4_k_m] [--score]
 
 It is no stage: what it costs is not paid at every `dvc repro`. docs/export.md says what each file is for.
+With --score they are scored too, as by scripts.export_scores, in this process, which has loaded torch.
 """
 
 import argparse
@@ -12,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts import adapter_base
+from scripts import adapter_base, export_scores
 from scripts.compat import folder_hash
+from scripts.export_formats import EXPORT, run_on_formats
 from scripts.revisions import git
 from sft.card.exported import card_of_export
 from sft.core import provenance
@@ -26,12 +28,7 @@ from sft.export.summary import summary
 from sft.fetch.uri import parse
 from sft.modeling import loading
 from sft.modeling.loading import ModelParams, Resolved
-from stages.cli import run
 from stages.paths import ADAPTER, CARD
-
-EXPORT = "export"
-# In it, by scripts.export_scores.
-SCORES = "scores.json"
 
 
 def main(values: dict[str, Any], options: argparse.Namespace) -> None:
@@ -51,7 +48,9 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
     )
     found = export(source, made, Path(EXPORT), origin(source))
     print("\n".join(summary(found, EXPORT)))
-    print(f"{time.monotonic() - began:.0f} s")
+    print(f"{time.monotonic() - began:.0f} s", flush=True)
+    if options.score:
+        export_scores.main(values, options)
 
 
 def card_maker() -> Callable[[str, Sequence[str]], str] | None:
@@ -90,18 +89,5 @@ def origin(source: Source) -> dict[str, Any]:
     }
 
 
-def parse_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.export", description=(__doc__ or "").partition("\n")[0]
-    )
-    names = [made.name for made in formats.FORMATS]
-    parser.add_argument(
-        "--formats", nargs="*", default=[], metavar="FORMAT", help=f"of {' '.join(names)}; default: all"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    given = parse_options()
-    run(lambda values: main(values, given))
+    run_on_formats(main, "python -m scripts.export", __doc__, default="all", scores=True)

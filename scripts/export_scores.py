@@ -2,32 +2,35 @@
 
     python -m scripts.export_scores [--formats float32 16bit f16 q8_0 q4_k_m]
 
-Merged models by transformers, GGUF files by llama.cpp, on held-out examples, by bits per byte and greedy
-answers. Writes export/scores.json and prints a table; exits with 1 where a file loses more than its limit, or
-where the float32 merge does not answer as the adapter in float32. The files stay.
+Merged models by transformers, GGUF files by llama.cpp, side by side, on held-out examples, by bits per byte
+and greedy answers. Writes export/scores.json, where the scores of other formats stay, and prints a table;
+exits with 1 where a file loses more than its limit, or where the float32 merge does not answer as the adapter
+in float32. The files stay.
 """
 
 import argparse
 import gc
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from scripts import adapter_base
 from scripts.compat import folder_hash
-from scripts.export import EXPORT, SCORES
+from scripts.export_formats import EXPORT, SCORES, run_on_formats
 from sft.core.errors import UserError
 from sft.core.files import read_json, read_parquet, write_json
 from sft.core.params import mapping, section
 from sft.evaluation.all_tasks import Model, left_out
 from sft.evaluation.evaluate import EvaluateParams, too_few
-from sft.export import formats, losses, scoring, tools
+from sft.export import formats, gguf_scoring, losses, scoring, tools
 from sft.export.export import RECORD
 from sft.export.scoring import Examples, Scored
 from sft.modeling import adapter, loading
 from sft.modeling.loading import ModelParams, Resolved
 from sft.tasks.task import TaskParams, tasks_of
-from stages.cli import run
 from stages.paths import ADAPTER, EVALUATION
 
 
@@ -50,39 +53,69 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
     for line in (*too_few(on.rows, on.params), *left_out(on.encoded)):
         print(line, flush=True)
 
-    began = time.monotonic()
-    reference = scoring.by_transformers(adapted(base, tokenizer, params), on)
-    on_cpu = sum(path.endswith(".gguf") for path in files)
-    print(
-        f"the adapter in {params.dtype}: {time.monotonic() - began:.0f} s. {len(files)} files to score take "
-        f"about as long each, a GGUF file more on a GPU machine: llama.cpp runs on the CPU ({on_cpu} files).",
-        flush=True,
-    )
-    in_float32 = None
-    if formats.FLOAT32.name in files.values():
-        full = params.model_copy(update={"dtype": "float32", "load_in_4bit": False})
-        in_float32 = (
-            reference.answers
-            if full == params
-            else scoring.texts(scoring.greedy(adapted(base, tokenizer, full), on))
-        )
     found, failures, seconds = [], {}, {}
-    for path, made in files.items():
-        gc.collect()  # the model before, whose memory the next may need
-        began, name = time.monotonic(), f"{EXPORT}/{path}"
-        try:
-            scored = score(folder / path, tokenizer, on)
-            found.append(losses.loss(name, made, scored, reference, in_float32))
-        except UserError as error:
-            failures[name] = str(error) if name in str(error) else f"{name}: {error}"
-        seconds[name] = round(time.monotonic() - began, 1)
-        print(f"{name}: {seconds[name]:.0f} s", flush=True)
-    write(folder / SCORES, found, failures, seconds, params.dtype, reference, on)
+    with side_by_side([folder / path for path in files if path.endswith(".gguf")], on) as told:
+        began = time.monotonic()
+        reference = scoring.by_transformers(adapted(base, tokenizer, params), on)
+        print(
+            f"the adapter in {params.dtype}: {time.monotonic() - began:.0f} s. {len(files)} files to score "
+            "take about as long each, a GGUF file more on a GPU machine: llama.cpp runs on the CPU "
+            f"({len(told)} files), beside the others.",
+            flush=True,
+        )
+        for path, made in files.items():
+            gc.collect()  # the model before, whose memory the next may need
+            began, name = time.monotonic(), f"{EXPORT}/{path}"
+            try:
+                behind = None
+                if folder / path in told:
+                    answer, seconds[name] = told[folder / path].result()
+                    scored = gguf_scoring.by_llama_cpp(answer, tokenizer, on)
+                else:
+                    scored = score_merged(folder / path, on)
+                    if made == formats.FLOAT32.name:
+                        full = params.model_copy(update={"dtype": "float32", "load_in_4bit": False})
+                        gc.collect()
+                        behind = scoring.behind(adapted(base, tokenizer, full), on, scored.tokens)
+                found.append(losses.loss(name, made, scored, reference, behind))
+            except UserError as error:
+                failures[name] = str(error) if name in str(error) else f"{name}: {error}"
+            seconds.setdefault(name, time.monotonic() - began)
+            print(f"{name}: {seconds[name]:.0f} s", flush=True)
+    scores = as_json(found, failures, seconds, params.dtype, reference, on)
+    print("\n".join(kept_scores(folder / SCORES, scores)), end="")
+    write_json(folder / SCORES, scores)
     print(
         "\n".join(["", *losses.table(found, failures, f"the adapter, {params.dtype}"), "", words(on, found)])
     )
     if faults := [*(one.fault for one in found if one.fault), *failures.values()]:
         raise UserError("\n".join(faults) + f" ({EXPORT}/{SCORES})")
+
+
+@contextmanager
+def side_by_side(files: list[Path], on: Examples) -> Iterator[dict[Path, "Future[tuple[Any, float]]"]]:
+    """Have llama.cpp run GGUF files, one after another, while torch computes.
+
+    Each has half of the processor's threads, which neither would use well alone: few texts are written at a
+    time. Torch has no more where no GGUF file is scored, for its sums in 16 bits may depend on that. Beside a
+    GPU llama.cpp has all of them. Yields what llama.cpp tells of each file, and its seconds.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    asked = gguf_scoring.asked(on, threads if torch.cuda.is_available() else threads - threads // 2)
+    torch.set_num_threads(max(1, threads // 2))
+
+    def tell(file: Path) -> tuple[Any, float]:
+        began = time.monotonic()
+        return gguf_scoring.told(file, asked), time.monotonic() - began
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield {file: pool.submit(tell, file) for file in files}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            torch.set_num_threads(threads)
 
 
 def exported(folder: Path, names: list[str]) -> dict[str, str]:
@@ -119,12 +152,8 @@ def adapted(base: Resolved, tokenizer: Any, params: ModelParams) -> Model:
     return Model(adapter.attach(model, ADAPTER).eval(), tokenizer, stop_ids, base)
 
 
-def score(path: Path, tokenizer: Any, on: Examples) -> Scored:
-    """Score one exported file, or folder of safetensors."""
-    if path.is_file():
-        import torch
-
-        return scoring.by_llama_cpp(path, tokenizer, on, torch.get_num_threads())
+def score_merged(path: Path, on: Examples) -> Scored:
+    """Score an exported folder of safetensors."""
     merged = loading.resolve(str(path))
     own = loading.load_tokenizer(merged)
     params = ModelParams.model_validate({"reference": str(path), "dtype": path.name, "load_in_4bit": False})
@@ -132,27 +161,40 @@ def score(path: Path, tokenizer: Any, on: Examples) -> Scored:
     return scoring.by_transformers(Model(model, own, stop_ids, merged), on)
 
 
-def write(
-    path: Path,
+def as_json(
     found: list[losses.Loss],
     failures: dict[str, str],
     seconds: dict[str, float],
     dtype: str,
     reference: Scored,
     on: Examples,
-) -> None:
-    """Write scores.json: the files first, each with what decides first."""
+) -> dict[str, Any]:
+    """Return what scores.json holds: the files first, each with what decides first."""
     files: dict[str, Any] = {one.path: losses.as_json(one) for one in found}
     files |= {name: {"passed": False, "why": why} for name, why in failures.items()}
-    write_json(
-        path,
-        {
-            "files": {name: {**of, "seconds": seconds[name]} for name, of in files.items()},
-            "adapter": {"dtype": dtype, **losses.by_task(reference.scores)},
-            "answers": len(reference.answers),
-            "likelihoods": {task: len(rows) for task, rows in on.rows.items()},
-        },
-    )
+    return {
+        "files": {name: {**of, "seconds": round(seconds[name], 1)} for name, of in files.items()},
+        "adapter": {"dtype": dtype, **losses.by_task(reference.scores)},
+        "answers": len(reference.answers),
+        "likelihoods": {task: len(rows) for task, rows in on.rows.items()},
+    }
+
+
+def kept_scores(path: Path, scores: dict[str, Any]) -> list[str]:
+    """Add the other files' scores from before; return what to say of those that cannot be kept.
+
+    They are of the same export, which replaces the folder as a whole. What they were compared with must be
+    the same, too: model.dtype, the examples, and so the adapter's scores.
+    """
+    before = read_json(path) if path.exists() else {"files": {}}
+    others = {name: of for name, of in before.pop("files").items() if name not in scores["files"]}
+    if not others or before == {name: of for name, of in scores.items() if name != "files"}:
+        scores["files"] = others | scores["files"]
+        return []
+    return [
+        f"left out of {path}: {', '.join(others)}: what they were compared with was not as now. "
+        "Score all: python -m scripts.export_scores\n"
+    ]
 
 
 def words(on: Examples, found: list[losses.Loss]) -> str:
@@ -163,18 +205,5 @@ def words(on: Examples, found: list[losses.Loss]) -> str:
     return f"{said}; {worth}." if (worth := losses.worth(found)) else f"{said}."
 
 
-def parse_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.export_scores", description=(__doc__ or "").partition("\n")[0]
-    )
-    names = [made.name for made in formats.FORMATS]
-    parser.add_argument(
-        "--formats", nargs="*", default=[], metavar="FORMAT", help=f"of {' '.join(names)}; default: all there"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    given = parse_options()
-    run(lambda values: main(values, given))
+    run_on_formats(main, "python -m scripts.export_scores", __doc__, default="all there")

@@ -7,7 +7,7 @@ from typing import Any
 
 from scripts import adapter_base
 from scripts.compat import folder_hash
-from scripts.export import EXPORT, SCORES
+from scripts.export_formats import EXPORT, SCORES
 from scripts.repro_forecast import forecast
 from scripts.revisions import git
 from scripts.stage_entries import locked_entries, opened

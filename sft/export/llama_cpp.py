@@ -6,7 +6,7 @@ In a process of its own, as all that is done by the export's tools:
 
 ASKED is a JSON file: `threads`; `likelihoods`, each the ids of a prompt with its answer and where the part
 that counts starts and stops; `prompts`, each its ids and how many tokens an answer has at most. TOLD gets
-`nats` and `answers` in their order, of an answer its ids and whether it ended before its limit.
+`nats` and `answers` in their order, of an answer its ids and the token that ended it, null at its limit.
 
 By cyllama, which quantizes the files too: it hands out the logits of every place, which a given answer's
 likelihood is made of. llama.cpp's server gives those of the tokens that it writes itself.
@@ -40,28 +40,41 @@ def nats_of(model: Any, likelihoods: Sequence[tuple[Sequence[int], int, int]], t
     """Return the summed negative log-likelihood of each's tokens from its start, 1 at least, to its stop."""
     if not likelihoods:
         return []
+    found: list[float] = []
+    before: Sequence[int] = []
     with _context(model, max(stop for _, _, stop in likelihoods), 1, threads) as context:
-        return [_nats(context, ids[:stop], start) for ids, start, stop in likelihoods]
+        for ids, start, stop in likelihoods:
+            # The system message, for one, is in memory from the text before.
+            there = context.keep(0, min(_common(before, ids), start - 1))
+            found.append(_nats(context, ids[:stop], start, there))
+            before = ids[: stop - 1]
+    return found
 
 
-def _nats(context: "_Context", ids: Sequence[int], start: int) -> float:
+def _common(some: Sequence[int], others: Sequence[int]) -> int:
+    """Return how many ids two texts begin with alike."""
+    pairs = zip(some, others, strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(some), len(others)))
+
+
+def _nats(context: "_Context", ids: Sequence[int], start: int, there: int) -> float:
     total, last = 0.0, len(ids) - 1  # which is only predicted
-    for begin in range(0, last, AT_ONCE):
+    for begin in range(there, last, AT_ONCE):
         part = range(begin, min(begin + AT_ONCE, last))
         context.read([(ids[place], place, 0, place + 1 >= start) for place in part])
         for row, place in enumerate(part):
             if place + 1 >= start:
                 logits = context.logits(row)
                 highest = logits.max()
-                total += float(highest + np.log(np.exp(logits - highest).sum()) - logits[ids[place + 1]])
-    context.forget(0)
+                rest = np.log(np.exp(logits - highest).sum(dtype=np.float64))
+                total += float(highest) + float(rest) - float(logits[ids[place + 1]])
     return total
 
 
 def answers_of(
     model: Any, prompts: Sequence[tuple[Sequence[int], int]], threads: int
-) -> list[tuple[list[int], bool]]:
-    """Answer prompts greedily; return the ids of each answer, and whether a token of the GGUF's ended it."""
+) -> list[tuple[list[int], int | None]]:
+    """Answer prompts greedily; return the ids of each answer, and the token of the GGUF's that ended it."""
     if not prompts:
         return []
     found: list[list[int]] = [[] for _ in prompts]
@@ -87,7 +100,7 @@ def answers_of(
             )
             for row, n in enumerate(writing.values()):
                 found[n].append(context.likeliest(row))
-    return [(ids[:-1], True) if ends(ids[-1]) else (ids, False) for ids in found]
+    return [(ids[:-1], ids[-1]) if ends(ids[-1]) else (ids, None) for ids in found]
 
 
 class _Context:
@@ -112,7 +125,7 @@ class _Context:
 
     def logits(self, row: int) -> np.ndarray:
         """Return the logits (vocabulary) after the token at `row` of those read last."""
-        return np.array(self.context.get_logits_ith(row))
+        return np.array(self.context.get_logits_ith(row), dtype=np.float32)
 
     def likeliest(self, row: int) -> int:
         """Return the likeliest token after that at `row` of those read last."""
@@ -128,6 +141,16 @@ class _Context:
     def forget(self, sequence: int) -> None:
         """Free a sequence's memory."""
         self.context.memory_seq_rm(sequence, -1, -1)
+
+    def keep(self, sequence: int, tokens: int) -> int:
+        """Free a sequence's memory but for its first tokens; return how many are kept.
+
+        None are where the model's memory is no list of tokens, such as a recurrent one's.
+        """
+        if self.context.memory_seq_rm(sequence, tokens, -1):
+            return tokens
+        self.forget(sequence)
+        return 0
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """What an exported file loses against the adapter, whether that is too much, and all of it as a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sft.evaluation.scores_file import DIGITS
-from sft.export.formats import FLOAT32, Q4_K_M
+from sft.export.formats import Q4_K_M
 from sft.export.scoring import Scored
 from sft.statistics.gains import Gain, gains
 from sft.statistics.scores import Scores, ScoresOf
@@ -20,6 +20,9 @@ from sft.tasks.task import AVERAGE
 # weight where other models' have 4.9 (docs/export-scores.md).
 LIMIT = 0.02
 LIMIT_OF_4_BITS = 0.10
+# Logits. Two tokens this near are tied in float32, whose rounding differs between processors. The default's
+# merge gives the adapter's likeliest token everywhere.
+TIE = 1e-3
 # What stands for the answers of all tasks.
 PROMPTS = "all answers"
 
@@ -29,7 +32,8 @@ class Loss:
     """A file against the adapter: the share of its bits per byte that it loses, with a 95% interval or None.
 
     `gains` are all differences; `same` counts answers that are the adapter's, `answers` all of them.
-    `differing` counts those of the float32 merge that are not the adapter's own in float32, None of others.
+    `differing` counts those of the float32 merge that are not the adapter's own in float32, None of others;
+    `ties` those among the adapter's own in which another token is as likely, but for float32's rounding.
     """
 
     path: str
@@ -38,6 +42,7 @@ class Loss:
     same: int
     answers: int
     differing: int | None = None
+    ties: int = 0
 
     @property
     def likelihood(self) -> Gain:
@@ -80,18 +85,20 @@ def limit_of(format_name: str) -> float:
 
 
 def loss(
-    path: str, format_name: str, file: Scored, adapter: Scored, in_float32: Sequence[str] | None = None
+    path: str, format_name: str, file: Scored, adapter: Scored, behind: Sequence[float] | None = None
 ) -> Loss:
-    """Compare a file with the adapter as the stage runs it; a float32 merge with its answers in float32 too.
+    """Compare a file with the adapter as the stage runs it.
 
+    `behind`, of the float32 merge: how far its answers are from the adapter's in float32 (scoring.behind).
     Raises UserError where they were not scored on the same examples.
     """
-    differing = None
-    if format_name == FLOAT32.name and in_float32 is not None:
-        differing = _differing(file.answers, in_float32)
-    same = len(file.answers) - _differing(file.answers, adapter.answers)
+    same = sum(one == other for one, other in zip(file.answers, adapter.answers, strict=True))
     found = gains(pooled(file.scores), pooled(adapter.scores))
-    return Loss(path, limit_of(format_name), found, same, len(file.answers), differing)
+    one = Loss(path, limit_of(format_name), found, same, len(file.answers))
+    if behind is None:
+        return one
+    differing = sum(gap > TIE for gap in behind)
+    return replace(one, differing=differing, ties=sum(gap > 0 for gap in behind) - differing)
 
 
 def pooled(scores: Scores) -> Scores:
@@ -101,10 +108,6 @@ def pooled(scores: Scores) -> Scores:
     names = [f"{task}/{name}" for task, of in rouge.items() for name in of.examples]
     values = np.hstack([of.values for of in rouge.values()])
     return {**rest, (PROMPTS, TESTED_ROUGE): ScoresOf(names, values)}
-
-
-def _differing(some: Sequence[str], others: Sequence[str]) -> int:
-    return sum(one != other for one, other in zip(some, others, strict=True))
 
 
 def as_json(one: Loss) -> dict[str, Any]:
@@ -119,6 +122,7 @@ def as_json(one: Loss) -> dict[str, Any]:
     }
     if one.differing is not None:
         found["same_answers_in_float32"] = one.answers - one.differing
+        found["ties_in_float32"] = one.ties
     if one.fault:
         found["why"] = one.fault
     for gain in one.gains:
@@ -141,7 +145,8 @@ def table(losses: Sequence[Loss], failures: Mapping[str, str], adapter: str) -> 
     for one in losses:
         rouge1, float32 = _rouge(one), ""
         if one.differing is not None:
-            float32 = f" ({one.answers - one.differing} in float32)"
+            ties = f", {one.ties} at a tie" if one.ties else ""
+            float32 = f" ({one.answers - one.differing} in float32{ties})"
         rows.append(
             [
                 one.path,

@@ -1,68 +1,78 @@
-"""A model on the held-out examples, as its user runs it: by transformers, or a GGUF file by llama.cpp.
+"""A model on the held-out examples: the likelihood of references, and greedy answers.
 
-The likelihood of references, and greedy answers, which tell two models apart without decoding noise.
+Greedy answers tell two models apart without decoding noise. Here a model that transformers runs; GGUF files,
+which llama.cpp runs, are in sft/export/gguf_scoring.py.
 """
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sft.core.errors import UserError
-from sft.core.files import read_json, write_json
-from sft.core.kept_results import KeptResults
 from sft.core.provenance import Clock
 from sft.core.row_schema import conversation
 from sft.evaluation import scores_file
-from sft.evaluation.all_tasks import (
-    Encoded,
-    Likely,
-    Model,
-    answer_all,
-    encode_all,
-    likelihood_all,
-    score_all,
-)
+from sft.evaluation.all_tasks import Encoded, Likely, Model, encode_all, score_all
 from sft.evaluation.evaluate import EvaluateParams, choose
-from sft.export import tools
 from sft.modeling import loading
 from sft.statistics.intervals import FEWEST_EXAMPLES
 from sft.statistics.scores import Scores
 from sft.tasks.task import Task
 
 if TYPE_CHECKING:
-    from sft.evaluation.likelihood import Likelihood
-    from sft.generation.generate import Answer, Prompt
+    from sft.evaluation.likelihood import Encoded as Reference
+    from sft.generation.generate import Prompt
 
 # Of each task: as few as have an interval. What it takes: docs/export-scores.md.
 LIKELIHOODS = FEWEST_EXAMPLES
 # Written token by token, they cost more: the intervals of their scores are over the prompts of all tasks.
 ANSWERS = 5
+# In a batch whose likelihoods are taken, padding included. Evaluation's has four times as many: of so few
+# references, whose lengths differ much, a third of that would be padding.
+TOKENS = 1024
 
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples that every model is scored on, as token ids, and how."""
+    """The examples that every model is scored on, and how: references and `prompts` as token ids, by task."""
 
     tasks: list[Task]
     params: EvaluateParams
     encoded: dict[str, Encoded]
+    prompts: "dict[str, list[Prompt]]"
 
     @property
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """The examples by task: those that are answered come first."""
         return {task: of.examples for task, of in self.encoded.items()}
 
+    @property
+    def lots(self) -> "list[Reference]":
+        """What has its likelihood taken: of each task the references, then their choices."""
+        return [
+            one
+            for of in self.encoded.values()
+            for one in (*of.references, *(choice for choices in of.choices for choice in choices))
+        ]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer as token ids, without the token that ended it: None where it was cut off."""
+
+    ids: list[int]
+    end: int | None
+
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's scores, and its greedy answers' texts by task and example."""
+    """A model's scores, and its greedy answers by task and example: their texts, and as tokens."""
 
     scores: Scores
     answers: list[str]
+    tokens: list[Answered] = field(default_factory=list)
 
 
 def examples(
@@ -76,7 +86,23 @@ def examples(
         update={"examples": ANSWERS, "likelihood_examples": LIKELIHOODS, "runs": 1, "temperature": 0.0}
     )
     encoded = encode_all(Model(None, tokenizer, [], base), tasks, choose(pool, tasks, params), Clock())
-    return Examples(tasks, params, encoded)
+    return Examples(tasks, params, encoded, _prompts(tokenizer, encoded, params))
+
+
+def _prompts(
+    tokenizer: Any, encoded: Mapping[str, Encoded], params: EvaluateParams
+) -> "dict[str, list[Prompt]]":
+    from sft.generation.generate import Prompt
+    from sft.modeling.chat_template import prompt_ids
+
+    found: dict[str, list[Prompt]] = {}
+    for task, of in encoded.items():
+        rows = of.examples[: params.examples]
+        asked = [conversation({"messages": row["prompt"], "tools": row.get("tools")}) for row in rows]
+        found[task] = [
+            Prompt(row["item"], prompt_ids(tokenizer, *one)) for row, one in zip(rows, asked, strict=True)
+        ]
+    return found
 
 
 def by_transformers(model: Model, on: Examples) -> Scored:
@@ -85,94 +111,120 @@ def by_transformers(model: Model, on: Examples) -> Scored:
     Raises UserError where its own tokenizer makes other tokens of the examples.
     """
     own = encode_all(model, on.tasks, on.rows, Clock())
+    prompts = _prompts(model.tokenizer, own, on.params)
     for task, of in on.encoded.items():
-        if [one.ids for one in own[task].references] != [one.ids for one in of.references]:
+        same = [one.ids for one in own[task].references] == [one.ids for one in of.references]
+        if not same or prompts[task] != on.prompts[task]:
             raise UserError(
                 f"{model.base.reference}: its tokenizer or chat template makes other tokens of the task "
                 f"{task!r} than the adapter's, so it would answer worse. Export it again: make export"
             )
-    likely = likelihood_all(model, on.rows, on.encoded, Clock(), KeptResults())
-    return _scored(on, likely, greedy(model, on))
+    nats = _nats(model, on.lots)
+    return scored(model.tokenizer, on, nats, _greedy(model, on))
 
 
-def greedy(model: Model, on: Examples) -> "dict[str, list[tuple[Prompt, list[Answer]]]]":
-    """Answer the first examples of each task greedily."""
-    return answer_all(model, on.tasks, on.rows, on.params, Clock(), KeptResults())
+def _nats(model: Model, lots: "Sequence[Reference]") -> list[float]:
+    """Return the summed negative log-likelihood of each."""
+    from sft.evaluation.likelihood import likelihoods
 
-
-def texts(answered: "dict[str, list[tuple[Prompt, list[Answer]]]]") -> list[str]:
-    """Return the answers' texts by task and example."""
-    return [given.text for pairs in answered.values() for _, answers in pairs for given in answers]
-
-
-def by_llama_cpp(file: Path, tokenizer: Any, on: Examples, threads: int) -> Scored:
-    """Score a GGUF file by llama.cpp; raise UserError where that cannot run it.
-
-    llama.cpp gets the ids that the adapter gets: that it makes the same of a prompt, the export has checked.
-    """
-    from sft.generation.generate import Prompt
-    from sft.modeling.chat_template import prompt_ids
-
-    prompts, asked = {}, []
-    for task in on.tasks:
-        answered = on.rows[task.name][: on.params.examples]
-        pairs = [conversation({"messages": row["prompt"], "tools": row.get("tools")}) for row in answered]
-        prompts[task.name] = [
-            Prompt(row["item"], prompt_ids(tokenizer, *pair))
-            for row, pair in zip(answered, pairs, strict=True)
-        ]
-        asked += [(prompt.ids, task.max_new_tokens) for prompt in prompts[task.name]]
-    lots = [
-        (one.ids, one.counted.start, one.counted.stop)
-        for of in on.encoded.values()
-        for one in (*of.references, *(choice for choices in of.choices for choice in choices))
-    ]
-    told = _told(file, {"threads": threads, "likelihoods": lots, "prompts": asked})
-    answers = iter(told["answers"])
-    given = {
-        task: [(prompt, [_answer(tokenizer, n, prompt, *next(answers))]) for n, prompt in enumerate(of_task)]
-        for task, of_task in prompts.items()
-    }
-    return _scored(on, _likely(on, told["nats"]), given)
-
-
-def _told(file: Path, request: dict[str, Any]) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        asked, told = Path(folder) / "asked.json", Path(folder) / "told.json"
-        write_json(asked, request)
-        try:
-            tools.run("sft.export.llama_cpp", str(file.resolve()), str(asked), str(told), writes=told)
-        except tools.ToolFailed as error:
-            raise UserError(
-                f"{file}: llama.cpp cannot run it: {error}. Export it again: make export"
-            ) from None
-        return read_json(told)
-
-
-def _answer(tokenizer: Any, place: int, prompt: "Prompt", ids: list[int], ended: bool) -> "Answer":
-    from sft.generation.decoding import decode
-    from sft.generation.generate import Answer
-    from sft.modeling.thoughts import said
-
-    text, tokens = decode(tokenizer, ids), len(ids) + ended
-    return Answer(place, 0, text, tokens, finished=ended, said=said(tokenizer, prompt.ids, ids))
-
-
-def _likely(on: Examples, nats: Sequence[float]) -> dict[str, Likely]:
-    from sft.evaluation.likelihood import of_sums, right_choices
-
-    in_turn, found = iter(nats), {}
-
-    def taken(rows: Sequence[Any]) -> "list[Likelihood]":
-        return of_sums(rows, [next(in_turn) for _ in rows])
-
-    for task, of in on.encoded.items():
-        references = taken(of.references)
-        choices = [taken(one) for one in of.choices]
-        found[task] = Likely(references, right_choices(of.examples, choices) if choices else [])
+    found = [0.0] * len(lots)
+    for places in _batches([len(one.ids) for one in lots]):
+        of = likelihoods(model.model, model.tokenizer, [lots[n] for n in places])
+        for n, one in zip(places, of, strict=True):
+            found[n] = one.nats
     return found
 
 
-def _scored(on: Examples, likely: dict[str, Likely], answered: Any) -> Scored:
-    records = score_all(on.tasks, on.rows, likely, answered, Clock())
-    return Scored(scores_file.parse(scores_file.as_csv(records, None), "scores"), texts(answered))
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Put places of like lengths together, TOKENS tokens at most or one place: the longest first."""
+    found: list[list[int]] = []
+    for n in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        if found and (len(found[-1]) + 1) * lengths[found[-1][0]] <= TOKENS:
+            found[-1].append(n)
+        else:
+            found.append([n])
+    return found
+
+
+def _greedy(model: Model, on: Examples) -> list[Answered]:
+    """Answer greedily, each task's prompts in the batches of the stage `evaluate`."""
+    from sft.generation.decoding import until_stop
+    from sft.generation.generate import generator_for
+    from sft.generation.interface import Request
+
+    generator, found = generator_for(model.model), []
+    for task in on.tasks:
+        prompts, size = on.prompts[task.name], on.params.batch_size
+        by_length = sorted(range(len(prompts)), key=lambda n: (-len(prompts[n].ids), prompts[n].item))
+        answers: dict[int, Answered] = {}
+        for group in generator.groups(
+            model.model, [Request(n, prompts[n].ids, [0]) for n in by_length], size, 1
+        ):
+            for completions in generator.generate(
+                model.model,
+                model.tokenizer,
+                model.stop_ids,
+                group,
+                temperature=0.0,
+                max_new_tokens=task.max_new_tokens,
+                batch_size=size,
+            ):
+                for one in completions:
+                    ids, ended = until_stop(one.ids, model.stop_ids)
+                    answers[one.prompt] = Answered(ids, one.ids[len(ids)] if ended else None)
+        found += [answers[n] for n in range(len(prompts))]
+    return found
+
+
+def behind(model: Model, on: Examples, answers: Sequence[Answered]) -> list[float]:
+    """Return how far each answer is from being the model's own greedy one, in logits.
+
+    Where it is farthest: how much the likeliest token has more than the answer's, which the tokens before it
+    were given. So 0 is the model's own answer to the letter, next to 0 one that leaves it at a tie, which
+    another rounding decides otherwise.
+    """
+    import torch
+
+    prompts, found = (prompt for of in on.prompts.values() for prompt in of), []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        written = answer.ids + ([] if answer.end is None else [answer.end])
+        with torch.inference_mode():
+            ids = torch.tensor([prompt.ids + written[:-1]], device=model.model.device)
+            logits = model.model(input_ids=ids, use_cache=False, logits_to_keep=len(written)).logits[0]
+        chosen = logits.gather(1, torch.tensor(written, device=logits.device)[:, None])[:, 0]
+        found.append(float((logits.amax(1) - chosen).max()))
+    return found
+
+
+def scored(tokenizer: Any, on: Examples, nats: Sequence[float], answers: list[Answered]) -> Scored:
+    """Score the sums of nats of `on.lots`, and greedy answers by task and example.
+
+    Raises UserError where a score is not finite.
+    """
+    from sft.generation.decoding import decode
+    from sft.generation.generate import Answer, Prompt
+    from sft.modeling.thoughts import said
+
+    in_turn, texts = iter(answers), []
+    given: dict[str, list[tuple[Prompt, list[Answer]]]] = {}
+    for task, prompts in on.prompts.items():
+        given[task] = []
+        for n, (prompt, one) in enumerate(zip(prompts, in_turn, strict=False)):
+            ended = one.end is not None
+            text, own = decode(tokenizer, one.ids), said(tokenizer, prompt.ids, one.ids)
+            answer = Answer(n, 0, text, len(one.ids) + ended, finished=ended, said=own)
+            given[task].append((prompt, [answer]))
+            texts.append(text)
+    records = score_all(on.tasks, on.rows, _likely(on, iter(nats)), given, Clock())
+    return Scored(scores_file.parse(scores_file.as_csv(records, None), "scores"), texts, answers)
+
+
+def _likely(on: Examples, nats: Iterator[float]) -> dict[str, Likely]:
+    from sft.evaluation.likelihood import of_sums, right_choices
+
+    found = {}
+    for task, of in on.encoded.items():
+        references = of_sums(of.references, [next(nats) for _ in of.references])
+        choices = [of_sums(one, [next(nats) for _ in one]) for one in of.choices]
+        found[task] = Likely(references, right_choices(of.examples, choices) if choices else [])
+    return found

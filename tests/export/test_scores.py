@@ -16,8 +16,9 @@ from sft.core.errors import ParamError, UserError
 from sft.core.files import write_json, write_parquet
 from sft.core.params import mapping, section
 from sft.data.evaluation_pool import EXAMPLES
+from sft.evaluation.all_tasks import Model
 from sft.evaluation.evaluate import EvaluateParams
-from sft.export import formats, scoring
+from sft.export import formats, gguf_scoring, losses, scoring
 from sft.export.export import Source, export
 from sft.modeling.loading import load_tokenizer, resolve
 from sft.tasks.task import TaskParams, tasks_of
@@ -74,13 +75,13 @@ def whole(tmp_path_factory):
     source = Source(base, folder / "models" / "adapter", "small-sft", "bfloat16", None)
     export(source, MADE, folder / "export", {"adapter": folder_hash(source.adapter)})
     write_parquet(folder / "data" / "holdout" / "evaluation.parquet", pool())
-    told, ask = {}, scoring._told
+    told, ask = {}, gguf_scoring.told
 
     def asked(file, request):
         told[file.name] = (request, ask(file, request))
         return told[file.name][1]
 
-    with mock.patch.object(scoring, "_told", asked):
+    with mock.patch.object(gguf_scoring, "told", asked):
         found = score(folder, values(base))
     return folder, base, found, told
 
@@ -152,10 +153,10 @@ def test_llama_cpp_answers_as_torch_does(whole, merged):
     """Each token of an answer is torch's likeliest, but for float16's rounding."""
     request, told = whole[3]["small-sft-f16.gguf"]
     assert len(told["answers"]) == len(request["prompts"]) == 10
-    for (prompt, most), (ids, ended) in zip(request["prompts"], told["answers"], strict=True):
+    for (prompt, most), (ids, end) in zip(request["prompts"], told["answers"], strict=True):
         logits = logits_of(merged, [*prompt, *ids])[len(prompt) - 1 :]
         short = [float(row.max() - row[token]) for row, token in zip(logits, ids, strict=False)]
-        assert len(ids) == most and not ended
+        assert len(ids) == most and end is None
         assert max(short) < 0.1 < float(logits[0].max() - logits[0].mean())
 
 
@@ -166,13 +167,13 @@ def test_an_answer_ends_at_the_files_own_token(whole, tmp_path):
     file = shutil.copyfile(whole[0] / "export" / F16, tmp_path / "copy.gguf")
     request = {**whole[3]["small-sft-f16.gguf"][0], "likelihoods": []}
     request["prompts"] = request["prompts"][:1]
-    [(ids, ended)] = scoring._told(file, request)["answers"]
-    assert (len(ids), ended) == (6, False)
+    [(ids, end)] = gguf_scoring.told(file, request)["answers"]
+    assert (len(ids), end) == (6, None)
     reader = GGUFReader(file, "r+")
     field = reader.fields["tokenizer.ggml.eos_token_id"]
     field.parts[field.data[0]][0] = ids[3]
     reader.data.flush()
-    assert scoring._told(file, request)["answers"] == [[ids[: ids.index(ids[3])], True]]
+    assert gguf_scoring.told(file, request)["answers"] == [[ids[: ids.index(ids[3])], ids[3]]]
 
 
 def test_damaged_files_fail_and_stay(whole, damaged):
@@ -217,7 +218,7 @@ def test_an_exported_tokenizer_that_makes_other_tokens(damaged):
     tasks = tasks_of(mapping(params, "tasks", TaskParams))
     on = scoring.examples(pool(), tasks, section(params, "evaluate", EvaluateParams), tokenizer, base)
     with pytest.raises(UserError, match="makes other tokens of the task 'recipe' than the adapter's"):
-        export_scores.score(folder / "export" / "float32", tokenizer, on)
+        export_scores.score_merged(folder / "export" / "float32", on)
 
 
 def test_what_cannot_be_scored(damaged):
@@ -238,11 +239,11 @@ def test_a_likelihood_by_hand(whole, merged):
     import torch
 
     ids = [1, 4093, 198, 314, 2606, 47, 2, 520, 9531] * 60
-    places = [(4, 7), (500, 530)]
+    places = [(4, 7), (500, 530), (4, 7)]  # the texts begin alike: what is in memory is not read again
     request = {"threads": 1, "likelihoods": [(ids, *one) for one in places], "prompts": []}
     file = whole[0] / "export" / F16
     logits = logits_of(merged, ids)
-    for nats, (start, stop) in zip(scoring._told(file, request)["nats"], places, strict=True):
+    for nats, (start, stop) in zip(gguf_scoring.told(file, request)["nats"], places, strict=True):
         expected = torch.nn.functional.cross_entropy(
             logits[start - 1 : stop - 1], torch.tensor(ids[start:stop]), reduction="sum"
         )
@@ -254,3 +255,79 @@ def test_the_base_is_the_adapters(damaged):
     params["model"]["reference"] = str(folder / "export" / "float32")
     with pytest.raises(ParamError, match="was trained on"):
         score(folder, params)
+
+
+def test_another_format_scored_alone_keeps_the_rest(whole, damaged, capsys):
+    """They stay while what they were compared with is the same; else they go, and that is said."""
+    folder, params = damaged
+    path = folder / "export" / "scores.json"
+    assert list(score(folder, params, "q8_0")["files"]) == [
+        "export/float32",
+        f"export/{F16}",
+        f"export/{Q8_0}",
+    ]
+    now, before = json.loads(path.read_text()), whole[2]
+    assert {**now, "files": 0} == {**before, "files": 0}
+    assert {**now["files"][f"export/{Q8_0}"], "seconds": 0} == {
+        **before["files"][f"export/{Q8_0}"],
+        "seconds": 0,
+    }
+    assert now["files"]["export/float32"] == before["files"]["export/float32"]
+    assert "left out" not in capsys.readouterr().out
+
+    write_json(path, {**now, "adapter": {**now["adapter"], "dtype": "bfloat16"}})
+    assert list(score(folder, params, "q8_0")["files"]) == [f"export/{Q8_0}"]
+    said = capsys.readouterr().out
+    assert f"left out of export/scores.json: export/float32, export/{F16}: what they were" in said
+
+
+@pytest.fixture(scope="module")
+def own_answers(whole, merged):
+    """Return the merge as a model, the examples, and its greedy answers."""
+    base = resolve(str(whole[0] / "export" / "float32"))
+    tokenizer, params = load_tokenizer(base), values(base)
+    tasks = tasks_of(mapping(params, "tasks", TaskParams))
+    on = scoring.examples(pool(), tasks, section(params, "evaluate", EvaluateParams), tokenizer, base)
+    model = Model(merged, tokenizer, [tokenizer.eos_token_id], base)
+    return model, on, scoring._greedy(model, on)
+
+
+def test_how_far_an_answer_is_from_the_models_own(own_answers):
+    """Nothing, but for rounding; of another token, or another end, what its logit lacks to the likeliest."""
+    model, on, answers = own_answers
+    assert max(scoring.behind(model, on, answers)) < losses.TIE
+    prompt, first = on.prompts["recipe"][0], answers[0]
+    rows = logits_of(model.model, [*prompt.ids, *first.ids[:3]])[len(prompt.ids) - 1 :]
+    other = int(rows[3].argmin())
+    end = model.stop_ids[0]
+    turned = [scoring.Answered([*first.ids[:3], other], None), scoring.Answered(first.ids[:3], end)]
+    found = scoring.behind(model, on, [turned[0], *answers[1:]])
+    assert found[0] == pytest.approx(float(rows[3].max() - rows[3][other]), rel=1e-4)
+    assert max(found[1:]) < losses.TIE
+    lacking = scoring.behind(model, on, [turned[1], *answers[1:]])[0]
+    assert lacking == pytest.approx(float(rows[3].max() - rows[3][end]), rel=1e-4)
+
+
+def test_a_tie_is_no_fault(own_answers):
+    """Where two tokens are as likely but for float32's rounding, either is the adapter's answer."""
+    model, on, answers = own_answers
+    nats = scoring._nats(model, on.lots)
+    merge = scoring.scored(model.tokenizer, on, nats, answers)
+    gaps = [0.0] * len(answers)
+    tied = losses.loss("float32", "float32", merge, merge, [losses.TIE / 2, *gaps[1:]])
+    assert tied.fault is None and (tied.differing, tied.ties) == (0, 1)
+    assert losses.as_json(tied)["same_answers_in_float32"] == len(answers)
+    wrong = losses.loss("float32", "float32", merge, merge, [losses.TIE * 2, *gaps[1:]])
+    assert wrong.fault and wrong.fault.startswith("float32: 1 of 10 greedy answers are not the adapter's")
+    assert losses.loss("x", "f16", merge, merge).fault is None
+
+
+def test_greedy_answers_are_those_of_the_stage(own_answers):
+    from sft.core.kept_results import KeptResults
+    from sft.core.provenance import Clock
+    from sft.evaluation.all_tasks import answer_all
+
+    model, on, answers = own_answers
+    answered = answer_all(model, on.tasks, on.rows, on.params, Clock(), KeptResults())
+    texts = [given.text for pairs in answered.values() for _, of in pairs for given in of]
+    assert scoring.scored(model.tokenizer, on, [1.0] * len(on.lots), answers).answers == texts

@@ -68,7 +68,7 @@ def test_make_installs_the_tools_where_gguf_is_made(formats: str, tools: bool) -
     command += [f"PYTHON={sys.executable}", "REQUIREMENTS=requirements-cpu.txt"]  # else it looks for them
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
     said = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-    assert "scripts.export_scores" in said.stdout
+    assert f"scripts.export --score --formats {formats}".strip() in said.stdout
     assert ("-r requirements-export.txt" in said.stdout) == tools
 
 
