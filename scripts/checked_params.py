@@ -9,7 +9,8 @@ import hashlib
 import io
 from pathlib import Path
 
-from scripts.stage_entries import CONSTANT, Entry, Stages
+from scripts.lock_entries import CONSTANT, Entry
+from scripts.stage_entries import Stages
 from sft.core.params import load
 from stages import check
 from stages.cli import PARAMS, reject_unread
