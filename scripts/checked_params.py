@@ -29,7 +29,7 @@ def checked(stages: Stages, name: str) -> Entry | None:
     values = load(PARAMS)
     reject_unread(values)
     with contextlib.redirect_stdout(io.StringIO()):
-        check.main(values)
+        check.check_params(values)
     inputs = stages.inputs(name, {})
     return inputs and inputs | {"outs": [_out(out["path"]) for out in inputs["outs"]]}
 

@@ -29,9 +29,15 @@ CHECKED = "The params of all stages are in order.\n"
 
 
 def main(values: dict[str, Any]) -> None:
-    """Read the params of every stage as that stage does; raise ParamError for the first fault.
+    """Check the params, and SFT_REPORT_TO; raise ParamError, or UserError, for the first fault."""
+    reporting.report_to(values)
+    check_params(values)
 
-    Raises UserError for a fault of SFT_REPORT_TO.
+
+def check_params(values: dict[str, Any]) -> None:
+    """Read the params of every stage as that stage does, and write that they are in order.
+
+    Raises ParamError for the first fault.
     """
     tasks = tasks_of(mapping(values, "tasks", TaskParams))
     addresses(section(values, "data", StandardizeParams), tasks)
@@ -42,7 +48,6 @@ def main(values: dict[str, Any]) -> None:
     section(values, "evaluate", EvaluateParams)
     section(values, "plot", PlotParams)
     section(values, "card", CardParams)
-    reporting.report_to(values)
     write_text(paths.PARAMS_CHECKED, CHECKED)
     print("params  in order")
 

@@ -141,6 +141,7 @@ class Reporter:
             self._warn(name, f"it has not begun within {PATIENCE:.0f} s")
             return
         if error := asked.exception():
+            thread.close()
             self._warn(name, error)
             return
         begun = asked.result()
