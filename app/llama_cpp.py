@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sft.core.errors import UserError
+from sft.modeling import gguf_header
 
 HOST = "127.0.0.1"
 CONTEXT = 3072  # tokens of a conversation, as many as app.loading takes
 AT_ONCE = 4  # answers; more wait. Each has the memory of a context.
-MAGIC = b"GGUF"
 ERRORS = 1  # llama.cpp's level of what it prints; 3 says all about the model
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -50,7 +50,7 @@ def serve(file: Path, host: str = HOST, port: int = 0) -> Any:
 
     The model is called as the file is, without .gguf. Raises UserError where file or port is of no use.
     """
-    _check(file)
+    gguf_header.check(file, "Make one: make export")
     if port:
         _check_free(host, port)
     try:
@@ -88,16 +88,6 @@ def cores() -> int:
         return max(1, min(own, int(quota) // int(period)))
     except (OSError, ValueError):  # no control groups here, or "max": no limit
         return own
-
-
-def _check(file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            magic = opened.read(len(MAGIC))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}). Make one: make export") from error
-    if magic != MAGIC:
-        raise UserError(f"{file}: this is no GGUF file. Make one: make export")
 
 
 def _check_free(host: str, port: int) -> None:

@@ -16,11 +16,24 @@ from typing import Any
 from sft.core.errors import UserError
 
 PIP_AUDIT = "pip-audit==2.10.1"
-# These hold all packages of constraints.txt at the same versions, as tests/test_constraints.py sees to.
-PINS = "constraints-gpu.txt"
+# Of all environments: constraints-gpu.txt holds all packages of constraints.txt at the same versions, as
+# tests/test_constraints.py sees to.
+PINS = ("constraints-gpu.txt", "constraints-space.txt", "constraints-vllm.txt")
+
+Finding = dict[str, Any]
 
 
-def look_up(pins: str = PINS) -> list[dict[str, Any]]:
+def look_up_all() -> list[Finding]:
+    """Return pip-audit's findings, one for each version of a package; `pins` are the files that have it."""
+    found: dict[tuple[str, str | None], Finding] = {}
+    for pins in PINS:
+        for package in look_up(pins):
+            known = found.setdefault((package["name"], package.get("version")), {**package, "pins": []})
+            known["pins"].append(pins)
+    return list(found.values())
+
+
+def look_up(pins: str) -> list[Finding]:
     """Return pip-audit's findings, a package each; raise UserError where it cannot ask."""
     uv = Path(sys.executable).with_name("uv")
     with tempfile.TemporaryDirectory() as folder:
@@ -40,14 +53,14 @@ def look_up(pins: str = PINS) -> list[dict[str, Any]]:
                 f"the packages could not be looked up, so nothing is known of them. pip-audit needs "
                 f"https://pypi.org, and for its own installation the package index. It says: {said}"
             )
-        findings: list[dict[str, Any]] = json.loads(found.read_text(encoding="utf-8"))["dependencies"]
+        findings: list[Finding] = json.loads(found.read_text(encoding="utf-8"))["dependencies"]
     return findings
 
 
-def told(findings: list[dict[str, Any]]) -> tuple[list[str], int]:
+def told(findings: list[Finding]) -> tuple[list[str], int]:
     """Return what is to be said, and the exit status: 0 where all was looked up and nothing found."""
     lines = [
-        f"{package['name']} {package['version']}: {vulnerability['id']}, "
+        f"{package['name']} {package['version']} ({', '.join(package['pins'])}): {vulnerability['id']}, "
         + (f"fixed in {', '.join(fixes)}" if (fixes := vulnerability["fix_versions"]) else "no fix yet")
         for package in findings
         for vulnerability in package.get("vulns", [])
@@ -69,9 +82,9 @@ def told(findings: list[dict[str, Any]]) -> tuple[list[str], int]:
 
 def main() -> None:
     """Look the pinned packages up, and print what is known of them."""
-    print(f"Looking the packages of {PINS} up at https://pypi.org ...", flush=True)
+    print(f"Looking the packages of {', '.join(PINS)} up at https://pypi.org ...", flush=True)
     try:
-        lines, status = told(look_up())
+        lines, status = told(look_up_all())
     except UserError as error:
         sys.exit(f"error: {error}")
     print("\n".join(lines))

@@ -9,7 +9,8 @@ import hashlib
 import io
 from pathlib import Path
 
-from scripts.stage_entries import CONSTANT, Entry, Stages
+from scripts.lock_entries import CONSTANT, Entry
+from scripts.stage_entries import Stages
 from sft.core.params import load
 from stages import check
 from stages.cli import PARAMS, reject_unread
@@ -28,7 +29,7 @@ def checked(stages: Stages, name: str) -> Entry | None:
     values = load(PARAMS)
     reject_unread(values)
     with contextlib.redirect_stdout(io.StringIO()):
-        check.main(values)
+        check.check_params(values)
     inputs = stages.inputs(name, {})
     return inputs and inputs | {"outs": [_out(out["path"]) for out in inputs["outs"]]}
 

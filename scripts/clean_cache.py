@@ -4,7 +4,7 @@
     python -m scripts.clean_cache unused converted    # remove what these names stand for in the table
 
 What a commit of any branch or tag, a stash, an experiment or the workspace names is never removed. What is
-removed is made or fetched again when it is needed.
+removed is made or fetched again when it is needed, but for what trackers wrote, whose curves are in Git too.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from scripts import cache_use, kept_work
 from scripts.export_formats import EXPORT
 from scripts.processes import check_none_runs
+from scripts.space import SPACE
 from sft.core.errors import UserError
 from sft.fetch.cache import cache_dir
 
@@ -76,6 +77,20 @@ def parts() -> dict[str, Part]:
             lambda: [*_inside(Path(EXPORT)), *Path().glob(f".{EXPORT}.*.partial")],
             "make export makes it again, of the adapter that is there then",
         ),
+        "space": Part(
+            "what make space wrote",
+            HERE,
+            SPACE,
+            _of_space,
+            "make space makes it again, of what make export wrote",
+        ),
+        "trackers": Part(
+            "what trainings reported to trackers",
+            HERE,
+            temporary / "trackers",
+            lambda: _inside(temporary / "trackers"),
+            "gone, with what wandb sync has not sent; the curves of commits are in plots/",
+        ),
         "converted": Part(
             "models converted from GGUF, files extracted from packages",
             SHARED,
@@ -103,6 +118,12 @@ def parts() -> dict[str, Part]:
 def _inside(folder: Path) -> list[Path]:
     """Return what is in a folder; not the files that processes lock, which are empty."""
     return [path for path in sorted(folder.glob("*")) if path.suffix != ".lock"]
+
+
+def _of_space() -> list[Path]:
+    """Return the folder's content, unless it has become a repository, and what a killed command left."""
+    own = (SPACE / ".git").exists()
+    return [*([] if own else _inside(SPACE)), *Path().glob(f".{SPACE}.*.partial")]
 
 
 def size(paths: Iterable[Path]) -> int:

@@ -22,7 +22,7 @@ from sft.core import provenance
 from sft.core.errors import UserError
 from sft.core.files import read_text
 from sft.core.params import section
-from sft.export import formats
+from sft.export import formats, tools
 from sft.export.export import Source, export
 from sft.export.summary import summary
 from sft.fetch.uri import parse
@@ -35,6 +35,8 @@ def main(values: dict[str, Any], options: argparse.Namespace) -> None:
     """Export the workspace's adapter and say what came of it."""
     params, began = section(values, "model", ModelParams), time.monotonic()
     made = formats.chosen(options.formats)
+    if any(one.kind == "gguf" for one in made):
+        tools.versions()  # raises where there are none, before the base is fetched
     adapter_base.check_files()
     base = loading.resolve(params.reference)
     adapter_base.check_base(base)

@@ -22,21 +22,10 @@ from pathlib import Path
 from scripts import command
 from scripts.checked_params import checked, is_check
 from scripts.last_run import with_seconds
+from scripts.lock_entries import Entry, Outputs, constant_outputs, entries_of, is_lock, outputs, same_inputs
 from scripts.merge_state import Merge, last_merge, merging
 from scripts.revisions import Side, git, succeeds
-from scripts.stage_entries import (
-    Entry,
-    Outputs,
-    Stages,
-    constant_outputs,
-    earlier_run,
-    entries_of,
-    is_lock,
-    not_touched,
-    outputs,
-    same_inputs,
-    workspace_locked,
-)
+from scripts.stage_entries import Stages, earlier_run, not_touched, workspace_locked
 from sft.core.errors import UserError
 from sft.core.files import replacing
 from stages.cli import LOCK

@@ -8,9 +8,10 @@ from typing import Any
 from scripts import adapter_base
 from scripts.compat import folder_hash
 from scripts.export_formats import EXPORT, SCORES
+from scripts.lock_entries import locked_entries
 from scripts.repro_forecast import forecast
 from scripts.revisions import git
-from scripts.stage_entries import locked_entries, opened
+from scripts.stage_entries import opened
 from sft.card.exported import FOLDERS, card_of_export
 from sft.core.errors import MissingFile, UserError
 from sft.core.files import read_json, read_text

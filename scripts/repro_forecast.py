@@ -5,7 +5,8 @@ from enum import Enum
 from typing import Any
 
 from scripts import code_changes
-from scripts.stage_entries import Entry, Outputs, Stages, constant_outputs, earlier_run, outputs
+from scripts.lock_entries import Entry, Outputs, constant_outputs, outputs
+from scripts.stage_entries import Stages, earlier_run
 
 FILES_SHOWN = 4
 

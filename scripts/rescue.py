@@ -13,10 +13,10 @@ from pathlib import Path
 
 from scripts import command, params_change
 from scripts import experiment_state as state
+from scripts.lock_entries import is_lock
 from scripts.processes import check_no_dvc, pids_of_git, stop_orphans
 from scripts.rescue_workspace import rescue_workspace
 from scripts.revisions import Side, git
-from scripts.stage_entries import is_lock
 from sft.core.errors import UserError
 from stages.cli import LOCK, PARAMS
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import experiment_state as state
+from scripts.lock_entries import Entry, entries_of, locked_entries, outputs
 from scripts.params_change import changed, command
 from scripts.revisions import Side, git, succeeds
-from scripts.stage_entries import Entry, entries_of, locked_entries, outputs
 from sft.core.errors import UserError
 from stages.cli import LOCK, PARAMS
 

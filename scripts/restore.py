@@ -11,18 +11,8 @@ from dataclasses import dataclass, field
 
 from scripts import command, remote, remote_errors
 from scripts.last_run import with_seconds
-from scripts.stage_entries import (
-    Entry,
-    Outputs,
-    Stages,
-    constant_outputs,
-    earlier_run,
-    locked_entries,
-    not_touched,
-    outputs,
-    same_inputs,
-    workspace_locked,
-)
+from scripts.lock_entries import Entry, Outputs, constant_outputs, locked_entries, outputs, same_inputs
+from scripts.stage_entries import Stages, earlier_run, not_touched, workspace_locked
 from sft.core.errors import UserError
 from stages.cli import LOCK
 

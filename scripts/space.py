@@ -18,6 +18,7 @@ from sft.core.errors import UserError
 from sft.core.files import replacing, write_text
 from sft.core.params import load, section
 from sft.evaluation.evaluate import EvaluateParams
+from sft.modeling import gguf_header
 from stages.cli import PARAMS, described
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +61,7 @@ def main(gguf: Path | None = None, folder: Path = SPACE) -> None:
     command's.
     """
     file = gguf or _exported()
-    _check(file)
+    gguf_header.check(file, "Make one: make export")
     temperature = section(load(PARAMS), "evaluate", EvaluateParams).temperature
     if folder.exists() and ((folder / ".git").exists() or not (folder / ENTRY).exists()):
         raise UserError(
@@ -122,16 +123,6 @@ def _exported() -> Path:
             f"{EXPORTED}: no q8_0 file there. Make one: make export. Or name another: --gguf FILE"
         )
     return files[0]
-
-
-def _check(file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            magic = opened.read(4)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}). Make one: make export") from error
-    if magic != b"GGUF":
-        raise UserError(f"{file}: this is no GGUF file. Make one: make export")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from typing import Any
 from scripts import command
 from scripts.experiment_state import EXEC, reference
 from scripts.last_run import duration, last_record, record, seconds
+from scripts.lock_entries import Entry, locked_entries
 from scripts.machine import device_class
 from scripts.merge_lock import RUN_CACHE, choose, lock_of
 from scripts.merge_state import last_merge, merging
 from scripts.repro_forecast import Does, Forecast, forecast
 from scripts.revisions import git
-from scripts.stage_entries import Entry, Stages, locked_entries, opened
+from scripts.stage_entries import Stages, opened
 from scripts.unfinished import unfinished
 from sft.core import provenance
 from stages.cli import LOCK

@@ -17,6 +17,8 @@ from typing import NoReturn
 
 import psutil
 
+from stages import starter
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 5.0  # seconds that ending may take, where it waits for other threads, such as downloads
 INTERVAL = 1.0  # seconds between two looks at whether DVC is there
@@ -155,8 +157,8 @@ def _receiving(request: Request, launcher: int | None) -> Iterator[None]:
         above = psutil.Process(launcher) if os.getppid() == launcher else None
         threading.Thread(target=_watch, args=(request, over, above), daemon=True).start()
     elif stage := os.environ.get("DVC_STAGE"):  # which DVC sets
-        dvc = starter(stage)
-        if dvc or orphaned(stage):
+        dvc = starter.starter(stage)
+        if dvc or starter.orphaned(stage):
             threading.Thread(target=_watch, args=(request, over, dvc), daemon=True).start()
     try:
         yield
@@ -189,61 +191,11 @@ def _watch(request: Request, over: threading.Event, dvc: psutil.Process | None) 
     while not gone:
         if over.wait(INTERVAL):  # first: what is raised is caught once the stage has begun
             return
-        gone = dvc is None or not _lives(dvc)
+        gone = dvc is None or not starter.lives(dvc)
     if not request():
         request.why = "stopped because DVC has ended (after a killed `dvc exp run`: make rescue)"
         # To the main thread, which it wakes from waiting.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-
-
-def starter(stage: str) -> psutil.Process | None:
-    """Return the process that has started us as DVC's stage `stage`, None where none above us is seen to be.
-
-    It is the nearest one above us that is Python or called dvc and lacks what DVC sets in the environment of
-    a stage: there may be a shell between, and a queue's worker above it. Where DVC runs the stage in its own
-    process, that is ours.
-    """
-    us = psutil.Process()
-    for process in [us, *us.parents()]:
-        with suppress(psutil.Error):  # another user's, and so no DVC of ours
-            name = " ".join([process.name(), *process.cmdline()[:1]]).lower()
-            if ("python" in name or "dvc" in name) and process.environ().get("DVC_STAGE") != stage:
-                return process
-    return None
-
-
-def orphaned(stage: str) -> bool:
-    """Tell, where there is no `starter`, whether it was there and is gone; False where nobody can tell.
-
-    A stage is of DVC's process group, which an orphan keeps. What runs a stage elsewhere than below DVC
-    (srun, systemd-run, setsid, a container) begins another group, and a DVC whose environment we may not read
-    is still above us in ours. So we are an orphan where neither is.
-    """
-    us, group = psutil.Process(), os.getpgrp()
-    for process in [us, *us.parents()]:
-        if process.pid == 1 and not _is_of(
-            process, stage
-        ):  # which adopts orphans, in a container of its group
-            continue
-        with suppress(OSError):  # it has just ended
-            if process.pid == group or (not _is_of(process, stage) and os.getpgid(process.pid) == group):
-                return False
-    return True
-
-
-def _is_of(process: psutil.Process, stage: str) -> bool:
-    """Tell whether a process has what DVC sets in the environment of a stage."""
-    try:
-        return process.environ().get("DVC_STAGE") == stage
-    except (psutil.Error, OSError):
-        return False
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def stopped_by(number: int) -> str:

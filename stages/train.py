@@ -91,6 +91,8 @@ def main(values: dict[str, Any], among: Ranks = ALONE) -> None:
             write_csv(paths.VALIDATION_LOSS, [dict(entry) for entry in logs.validation])
         clock.add("train", logs.seconds_before)
         clock.split("train", "validation", logs.validation_seconds)
+        if logs.reporting_seconds:
+            clock.split("train", "reporting", logs.reporting_seconds)
 
         recorded = record.record(
             model, model_params, base, params, positions, mix, reading, validation, logs, clock

@@ -30,6 +30,17 @@ ollama create my-model --file Modelfile
 ```
 
 """
+_GGUF_ALONE = """\
+## Use
+
+With llama.cpp, whose server takes the chat template of training from the file. Not with Ollama: its template
+language cannot express it, and with the one that it guesses the model would read other prompts.
+
+```
+llama-server --jinja --model {name}
+```
+
+"""
 
 
 def card_of_export(card: str, folder: str, files: Sequence[str]) -> str:
@@ -49,7 +60,8 @@ def card_of_export(card: str, folder: str, files: Sequence[str]) -> str:
         ["gguf"] if gguf else []
     )
     names = [name for name in files if name.endswith(".gguf")]
-    use = _GGUF.format(name=names[0] if names else "FILE.gguf") if gguf else _MERGED.format(dtype=folder)
+    of_gguf = _GGUF if "Modelfile" in files else _GGUF_ALONE
+    use = of_gguf.format(name=names[0] if names else "FILE.gguf") if gguf else _MERGED.format(dtype=folder)
     text = _USE.sub(lambda _: use, made.text, count=1)
     what = "GGUF files" if gguf else f"The merged weights in {folder}"
     note = (

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +14,12 @@ from tqdm import tqdm
 
 from sft.core import shards
 from sft.core.errors import UserError
-from sft.core.files import sha256_of
 from sft.core.free_memory import give_back
 from sft.core.row_schema import SCHEMA
 from sft.core.workers import Workers
 from sft.data import arrays, file_readers, sources
 from sft.data.batch_sizes import batches
+from sft.data.part_reading import Job, ReadPart, as_reject, hash_or_read, in_arrows_memory
 from sft.data.raw_rows import FileReason, Part, UnreadableFile
 from sft.data.source_account import SourceAccount
 from sft.data.source_rows import Reject
@@ -67,29 +66,6 @@ class Staged:
         return sources.kept_columns(self.schema) if self.account.layouts else []
 
 
-@dataclass
-class _Read:
-    """What reading one part gave: its rows' ids and SEQ (`light`), and the rest as in `Staged`."""
-
-    light: pa.Table
-    pieces: list[Piece] = field(default_factory=list)
-    schema: pa.Schema = SCHEMA
-    size: int = 0
-    account: SourceAccount = field(default_factory=SourceAccount)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A part of a file, of the source of this number and name, which may have one file only."""
-
-    part: Part
-    number: int
-    source: int
-    name: str
-    chosen: bool
-    alone: bool
-
-
 def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Staged]:
     """Fetch and read sources into pieces in `folder`; prints a line with the rows of each.
 
@@ -102,13 +78,13 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
     parts, unreadable = _parts(found, workers)
     bits = shards.bits_for(sum(_unpacked(path) for one in found.values() for path, _ in one.files), 0)
     jobs = [
-        _Job(part, number, source, found[uri].name, found[uri].chosen, len(found[uri].files) == 1)
+        Job(part, number, source, found[uri].name, found[uri].chosen, len(found[uri].files) == 1)
         for source, uri in enumerate(uris)
         for number, part in enumerate(parts[uri])
     ]
     progress = tqdm(total=len(jobs), desc="reading", unit="part", delay=2, leave=False, disable=not jobs)
     hashed = [path for source in found.values() if not source.resolved for path, _ in source.files]
-    results = workers.map(partial(_hash_or_read, folder=folder, bits=bits), [*hashed, *jobs])
+    results = workers.map(partial(hash_or_read, folder=folder, bits=bits), [*hashed, *jobs])
     staged = {}
     with progress:
         for source in found.values():
@@ -120,7 +96,7 @@ def stage(uris: Sequence[str], folder: Path, workers: Workers) -> dict[str, Stag
                 one = _stage_rows(source, number, folder, bits)
                 source.rows = None
             else:
-                read = [_in_arrows_memory(next(results)) for _ in progress_over(progress, parts[uri])]
+                read = [in_arrows_memory(next(results)) for _ in progress_over(progress, parts[uri])]
                 one = _joined(source, read)
                 one.account.rejects += unreadable[uri]
                 _estimate(one, source)
@@ -153,7 +129,7 @@ def _parts(
         elif len(found[uri].files) == 1:
             raise of_file
         else:
-            unreadable[uri].append(_unreadable(label, of_file))
+            unreadable[uri].append(as_reject(label, of_file))
     return parts, unreadable
 
 
@@ -162,10 +138,6 @@ def _cut(file: tuple[Path, str]) -> list[Part] | UnreadableFile:
         return file_readers.parts(*file)
     except UnreadableFile as error:
         return error
-
-
-def _unreadable(label: str, error: UnreadableFile) -> Reject:
-    return Reject(label, 0, FileReason.UNREADABLE, "", str(error), error.rows)
 
 
 def _estimate(staged: Staged, source: Source) -> None:
@@ -181,46 +153,7 @@ def _estimate(staged: Staged, source: Source) -> None:
             reject.rows = max(1, round(len(staged.light) * sizes[label] / read))
 
 
-def _hash_or_read(task: Path | _Job, folder: Path, bits: int) -> Any:
-    """Return the SHA-256 of a file, or what `_read` returns: one core hashes while others read."""
-    return sha256_of(task) if isinstance(task, Path) else _read(task, folder, bits)
-
-
-def _read(job: _Job, folder: Path, bits: int) -> _Read:
-    """Read a part of a file, standardize it and write its rows to pieces.
-
-    Of a damaged one nothing is kept, and where the source has other files that is a reject.
-    """
-    nothing = pa.table({"id": pa.array([], pa.string()), SEQ: pa.array([], pa.int64())})
-    writer = PieceWriter(folder, job.source, job.number, bits)
-    read, lights, empty = _Read(nothing), [nothing], []
-    try:
-        for raw in file_readers.read_part(job.part):
-            rows = sources.standardized(raw, job.name, job.part.label, job.chosen)
-            read.account.rejects += raw.rejects
-            read.account.add(SourceAccount.of(rows))
-            seq = writer.add(rows.table)
-            lights.append(pa.table({"id": rows.table["id"], SEQ: seq}))
-            empty.append(rows.table.schema.empty_table())
-        writer.flush()
-    except UnreadableFile as error:
-        if job.alone:
-            raise
-        lost = SourceAccount([_unreadable(job.part.label, error)])
-        return _Read(nothing, account=lost)
-    read.light, read.pieces, read.size = pa.concat_tables(lights), writer.pieces, writer.size
-    if empty:
-        read.schema = sources.concatenated(empty, job.name).schema
-    return read
-
-
-def _in_arrows_memory(read: _Read) -> _Read:
-    """Copy what a process has sent: as Python's objects, it would not leave the memory with the rows."""
-    read.light = read.light.combine_chunks()
-    return read
-
-
-def _joined(source: Source, read: list[_Read]) -> Staged:
+def _joined(source: Source, read: list[ReadPart]) -> Staged:
     empty = pa.table({"id": pa.array([], pa.string()), SEQ: pa.array([], pa.int64())})
     light = pa.concat_tables([empty, *(part.light for part in read)])
     rows = len(light)
@@ -234,7 +167,7 @@ def _joined(source: Source, read: list[_Read]) -> Staged:
         "kind": kind,
         SEQ: light[SEQ],
     }
-    read = read or [_Read(empty)]  # where no file can be read
+    read = read or [ReadPart(empty)]  # where no file can be read
     account = SourceAccount()
     for part in read:
         account.add(part.account)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sft.core.files import read_json, replacing, sha256_of, write_json, write_text
 from sft.export import checkpoint, gguf_files, merge, token_check, tokenizer, tools
+from sft.export.chat_turns import NotTurns
 from sft.export.formats import F16, FLOAT32, Q4_K_M, Q8_0, Format, check_space, written
 from sft.export.modelfile import modelfile
 from sft.modeling.loading import Resolved, stop_token_ids
@@ -28,7 +29,7 @@ TODAY = (
     "The chat template prints today's date, by a format that is not written in it. Training had 26 Jul 2024 "
     "there: give servers that date, if they take one."
 )
-NO_OLLAMA = "Ollama cannot have this model's chat template: {}. The Modelfile says so and makes no model."
+NO_OLLAMA = "Ollama cannot have this model's chat template: {}. So there is no Modelfile."
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,13 @@ def _write_gguf(
             _say(f"quantizing to {made.name}")
             gguf_files.quantize(f16, folder / path_of(made, source), made)
     names = [Path(path_of(made, source)).name for made in SERVED if made in formats]
-    text, why_not = modelfile(exported, stops, names, gguf_files.adds_bos(f16))
-    write_text(folder / GGUF / MODELFILE, text)
+    notes = []
+    try:
+        write_text(folder / GGUF / MODELFILE, modelfile(exported, stops, names, gguf_files.adds_bos(f16)))
+    except NotTurns as error:
+        notes.append(NO_OLLAMA.format(error))
     _write_card(source, folder / GGUF)
-    return [NO_OLLAMA.format(why_not)] if why_not else []
+    return notes
 
 
 def _write_card(source: Source, folder: Path) -> None:

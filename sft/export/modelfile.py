@@ -1,7 +1,7 @@
 """Ollama's Modelfile: the GGUF, training's chat template in Go's template language, what stops an answer.
 
 Format: https://docs.ollama.com/modelfile. Without TEMPLATE Ollama guesses one from a list, by how alike the
-Jinja texts are. Where ours cannot be expressed the file has no FROM either, so `ollama create` refuses it.
+Jinja texts are. Where ours cannot be expressed there is no Modelfile, so that nobody gets another by it.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,6 @@ from typing import Any
 
 from sft.export.chat_turns import ASSISTANT, SYSTEM, USER, ChatTurns, NotTurns, learn
 
-NO_MODEL = """\
-# Not for `ollama create`: Ollama's template language cannot express this model's chat template, and with
-# another one the model would read prompts that it was not trained on.
-# Seen: {reason}.
-# llama.cpp's server takes the chat template that is in the GGUF: llama-server --jinja -m {file}
-"""
 MODEL = """\
 # ollama create NAME -f Modelfile
 # Template and stop tokens are those of training. The template has no tools.
@@ -26,21 +20,16 @@ TRIMS = "# In training white space around a message was taken off; Ollama's temp
 OTHERS = "# Also here, smaller or larger: {others}.\n"
 
 
-def modelfile(
-    tokenizer: Any, stops: Sequence[int], files: Sequence[str], adds_bos: bool
-) -> tuple[str, str | None]:
-    """Return a Modelfile for the first of these GGUF files, and why it has no template, if it has none.
+def modelfile(tokenizer: Any, stops: Sequence[int], files: Sequence[str], adds_bos: bool) -> str:
+    """Return a Modelfile for the first of these GGUF files; raise NotTurns, which says why, if there is none.
 
     `adds_bos` says that what reads the GGUF begins every prompt with BOS, which the template then must not.
     """
-    try:
-        turns = learn(tokenizer)
-        template = go_template(_without_bos(turns, tokenizer.bos_token) if adds_bos else turns)
-    except NotTurns as error:
-        return NO_MODEL.format(reason=error, file=files[0]), str(error)
+    turns = learn(tokenizer)
+    template = go_template(_without_bos(turns, tokenizer.bos_token) if adds_bos else turns)
     notes = (OTHERS.format(others=", ".join(files[1:])) if files[1:] else "") + (TRIMS if turns.trims else "")
     stop_lines = [f"PARAMETER stop {_quoted(tokenizer.convert_ids_to_tokens(stop))}" for stop in stops]
-    return MODEL.format(notes=notes, file=files[0], template=template, stops="\n".join(stop_lines)), None
+    return MODEL.format(notes=notes, file=files[0], template=template, stops="\n".join(stop_lines))
 
 
 def go_template(turns: ChatTurns) -> str:

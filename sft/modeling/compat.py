@@ -33,13 +33,11 @@ def split_digits_first(tokenizer: Any) -> None:
 
 
 @cache
-def bound_templates() -> None:
-    """Have transformers render every chat template of this process in our environment instead of Jinja's."""
+def render_templates_in(environment: Any) -> None:
+    """Have transformers render every chat template of this process in an environment instead of Jinja's."""
     from transformers.utils import chat_template_utils
 
-    from sft.modeling.template_sandbox import BoundedEnvironment
-
-    chat_template_utils.ImmutableSandboxedEnvironment = BoundedEnvironment  # type: ignore[misc]
+    chat_template_utils.ImmutableSandboxedEnvironment = environment  # type: ignore[misc]
     chat_template_utils._compile_jinja_template.cache_clear()
 
 

@@ -23,8 +23,8 @@ class _Damaged(Exception):
     """The header is not one."""
 
 
-def check(path: Path) -> None:
-    """Raise UserError where the header claims more than the file holds, or more than a model has.
+def check(path: Path, advice: str = "Get it again, or use another model.") -> None:
+    """Raise UserError, which ends with `advice`, where the header claims more than the file or a model has.
 
     It takes no memory to speak of, and a second at most (0.04 s for the default's).
     """
@@ -32,9 +32,8 @@ def check(path: Path) -> None:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _Walk(data).header()
     except (_Damaged, struct.error, OSError, ValueError) as error:  # an empty file cannot be mapped
-        raise UserError(
-            f"{path.name}: not a GGUF file that can be read: {error}. Get it again, or use another model."
-        ) from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path.name}: not a GGUF file that can be read: {reason}. {advice}") from error
 
 
 class _Walk:

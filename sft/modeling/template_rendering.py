@@ -41,8 +41,9 @@ def apply(tokenizer: Any, messages: Messages, tools: Tools | None = None, **opti
     import jinja2
 
     from sft.modeling.template_budget import TemplateLimit
+    from sft.modeling.template_sandbox import BoundedEnvironment
 
-    compat.bound_templates()
+    compat.render_templates_in(BoundedEnvironment)
     source(tokenizer, tools)
     if not messages:
         raise TemplateRefusal("there is nothing before the assistant's first turn")

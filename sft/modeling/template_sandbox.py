@@ -18,8 +18,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import pass_context
 from jinja2.visitor import NodeTransformer
 
-from sft.modeling import template_budget as bounds
-from sft.modeling.template_budget import Budget, TemplateLimit, size_of, weight
+from sft.modeling import template_costs as costs
+from sft.modeling.template_budget import (
+    Budget,
+    TemplateLimit,
+    check_bits,
+    check_power,
+    size_of,
+    taken,
+    weight,
+)
 
 _SOURCE = 256 << 10  # characters of a template; compiled in seconds. Published ones have some 20,000
 _OF_DICT = frozenset(dir(dict))
@@ -72,7 +80,7 @@ class _Wrapped(NodeTransformer):
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        if node.name in bounds.TESTS_AT_ONCE or node.name not in node.environment.tests:  # type: ignore[union-attr]
+        if node.name in costs.TESTS_AT_ONCE or node.name not in node.environment.tests:  # type: ignore[union-attr]
             return node
         call: Any = _asked("tested", node, nodes.Const(node.name), node.node, *node.args)
         call.kwargs, call.dyn_args, call.dyn_kwargs = node.kwargs, node.dyn_args, node.dyn_kwargs
@@ -150,15 +158,15 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             context.budget.make(size_of(left) + size_of(right))
             return left + right
         if operator == "%" and isinstance(left, str):
-            bounds.check_format(context.budget, left, right if isinstance(right, tuple) else (right,))
+            costs.check_format(context.budget, left, right if isinstance(right, tuple) else (right,))
         elif operator == "**":
-            bounds.check_power(left, right)
+            check_power(left, right)
         elif operator == "*" and not (isinstance(left, int) and isinstance(right, int)):
             one, times = (left, right) if isinstance(right, int) else (right, left)
             cost = max(weight(one), size_of(one)) * max(times, 0) if isinstance(times, int) else 1
             context.budget.spend(cost)
         else:
-            bounds.check_bits(left, right)
+            check_bits(left, right)
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
@@ -173,7 +181,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             return __obj(*args, **kwargs)
         if not isinstance(__obj, Macro | LoopContext):  # whose bodies are bounded themselves
             given = [*args, *kwargs.values()]
-            bounds.check_call(__context.budget, getattr(__obj, "__name__", ""), subject, given)
+            costs.check_call(__context.budget, getattr(__obj, "__name__", ""), subject, given)
         result = super().call(__context, __obj, *args, **kwargs)
         __context.budget.spend(size_of(result))
         return result
@@ -183,8 +191,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     ) -> Any:
         """Apply a filter by its name, as `map` does too."""
         context: Any = of[0] if of else more.get("context")
-        value = bounds.filter_input(context.budget, name, value)
-        bounds.check_filter(context.budget, name, value, [*(args or ()), *(kwargs or {}).values()])
+        value = costs.filter_input(context.budget, name, value)
+        costs.check_filter(context.budget, name, value, [*(args or ()), *(kwargs or {}).values()])
         result = super().call_filter(name, value, args, kwargs, *of, **more)
         context.budget.spend(size_of(result))
         return result
@@ -194,11 +202,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     ) -> Any:
         """Apply a test by its name, as `select` does too."""
         context: Any = of[0] if of else more.get("context")
-        if name in bounds.TESTS_AT_ONCE:
+        if name in costs.TESTS_AT_ONCE:
             context.budget.read(0)
         else:
             given = [*(args or ()), *(kwargs or {}).values()]
-            bounds.check_test(context.budget, name, value, given)
+            costs.check_test(context.budget, name, value, given)
         return super().call_test(name, value, args, kwargs, *of, **more)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -214,7 +222,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def weighed(self, context: Any, value: Any, is_looked_in: bool) -> Any:
         """Return a side of a comparison, if it is not too much to be gone through."""
         if is_looked_in and isinstance(value, Iterator):
-            return bounds.taken(context.budget, value)
+            return taken(context.budget, value)
         context.budget.read(1 if is_looked_in and isinstance(value, Mapping) else weight(value))
         return value
 

@@ -19,19 +19,8 @@ from sft.core.errors import UserError
 from sft.statistics.significance import TESTED_ROUGE, Verdict, verdicts
 from sft.statistics.variance import decoding_std, variance_shares
 from sft.study.comparison import configurations_differ, what_is_tested
-from sft.study.results import (
-    AMOUNTS,
-    Amount,
-    ByResult,
-    Configuration,
-    Result,
-    averageable,
-    grouped,
-    parts_of,
-    replicate_means,
-    scores_of,
-    stacked,
-)
+from sft.study.result_scores import ByResult, averageable, parts_of, replicate_means, scores_of, stacked
+from sft.study.results import AMOUNTS, Amount, Configuration, Result, grouped
 from sft.tasks.metric_names import BITS_PER_BYTE, METRICS
 from sft.tasks.task import AVERAGE
 

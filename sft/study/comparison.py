@@ -17,16 +17,8 @@ from sft.statistics.intervals import (
 )
 from sft.statistics.scores import signed
 from sft.statistics.significance import Verdict, is_tested, verdicts
-from sft.study.results import (
-    ByResult,
-    Configuration,
-    Result,
-    averageable,
-    grouped,
-    parts_of,
-    scores_of,
-    stacked,
-)
+from sft.study.result_scores import ByResult, averageable, parts_of, scores_of, stacked
+from sft.study.results import Configuration, Result, grouped
 from sft.tasks.metric_names import METRICS
 from sft.tasks.task import AVERAGE
 

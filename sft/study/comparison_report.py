@@ -6,7 +6,8 @@ from sft.statistics.intervals import Interval
 from sft.statistics.significance import Verdict
 from sft.statistics.variance import decoding_std, variance_shares
 from sft.study.comparison import Comparisons, compare
-from sft.study.results import Configuration, Result, averageable, parts_of, stacked
+from sft.study.result_scores import averageable, parts_of, stacked
+from sft.study.results import Configuration, Result
 from sft.study.wording import FAMILIES, caveats, configuration_name, share_cells, table
 from sft.tasks.metric_names import METRICS
 from sft.tasks.task import AVERAGE

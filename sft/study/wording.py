@@ -6,18 +6,9 @@ from sft.statistics.gains import as_counted, note_of
 from sft.statistics.intervals import Interval, Refusal
 from sft.statistics.significance import Verdict
 from sft.study.analysis import Condition, Kind, Pair
-from sft.study.results import (
-    DATA,
-    ByResult,
-    Configuration,
-    FarOut,
-    Result,
-    Stage,
-    mismatches,
-    missing,
-    other_code,
-    outlying,
-)
+from sft.study.differences import FarOut, Stage, mismatches, other_code, outlying
+from sft.study.result_scores import ByResult, missing
+from sft.study.results import DATA, Configuration, Result
 from sft.tasks.metric_names import METRICS
 
 FAMILIES = (

@@ -58,6 +58,10 @@ class Keeper:
         """Take note of how steps are cut, and of the callback that has their seconds."""
         self._micro_batches, self._captured_tokens, self._timer = micro_batches, captured_tokens, timer
 
+    def leave_out(self, seconds: float) -> None:
+        """Take note of seconds that were waited, and are none of training's."""
+        self._began += seconds
+
     def callback(self) -> Any:
         """Make the trainer callback that says after a step whether to save and whether to stop."""
         from transformers import TrainerCallback

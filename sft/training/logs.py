@@ -41,6 +41,7 @@ class Logs:
 
     `step_seconds` has one entry a step, without validation and saving. Where it went on from checkpoints,
     `resumed_at_steps` are their steps, and `seconds_before` what it took in the runs before this one.
+    `reporting_seconds` is how long this run waited for experiment trackers to begin and to end.
     """
 
     steps: list[StepLog]
@@ -50,6 +51,7 @@ class Logs:
     micro_batch: MicroBatchLog
     seconds_before: float
     resumed_at_steps: list[int]
+    reporting_seconds: float = 0.0
 
     @classmethod
     def of(
@@ -59,6 +61,7 @@ class Logs:
         micro_batch: MicroBatchLog,
         seconds_before: float,
         resumed_at_steps: list[int],
+        reporting_seconds: float = 0.0,
     ) -> "Logs":
         """Pick them from the trainer's log history."""
         return cls(
@@ -69,6 +72,7 @@ class Logs:
             micro_batch,
             seconds_before,
             resumed_at_steps,
+            reporting_seconds,
         )
 
 

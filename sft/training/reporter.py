@@ -1,18 +1,27 @@
-"""Reporting a training to experiment trackers, which may fail without harm to the training."""
+"""Reporting a training to experiment trackers, which may fail or hang without harm to the training."""
 
+import copy
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sft.core.masking import masked
 from sft.modeling.labels import Rows
 from sft.training import compat, trackers
+from sft.training.own_thread import OwnThread
 from sft.training.throughput import memory_gib
 from sft.training.trackers import Begun, Reports
+
+# Seconds that a tracker is waited for at its beginning and its end, and that it may be behind the training:
+# more than the trackers themselves take to give a server up.
+PATIENCE = 90.0
 
 
 @dataclass
@@ -50,19 +59,30 @@ class Described:
         return json.dumps(self.params, indent=2, default=str)
 
 
+@dataclass(frozen=True)
+class _Tracker:
+    """A tracker's run, and the thread that tells it."""
+
+    begun: Begun
+    thread: OwnThread
+
+
 @dataclass
 class Reporter:
     """The trackers that one training reports to, from `step` on; `ids` are their runs', by tracker.
 
-    Where an id is there, it goes on in that run; what is begun is added. A tracker that raises is warned of
-    once and told nothing from then on, until it is ended: training does not depend on it.
+    Where an id is there, it goes on in that run; what is begun is added. Each is told in a thread of its own,
+    so its time is no step's. One that raises, or is PATIENCE behind, is warned of once and told nothing from
+    then on, until it is ended: training does not depend on it. `waited` are the seconds that their beginning
+    and their end have taken.
     """
 
     reports: Reports
     pace: Pace
     ids: dict[str, str]
     step: int
-    _begun: dict[str, Begun] = field(default_factory=dict)
+    waited: float = 0.0
+    _begun: dict[str, _Tracker] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
     _warned: set[str] = field(default_factory=set)
 
@@ -73,15 +93,16 @@ class Reporter:
             _environment(),
             compat.mlflow_errors(self._warn_of_mlflow),
         ):
-            for name in self.reports.names:
-                self._begin(name)
+            with self._waiting():
+                for name in self.reports.names:
+                    self._begin(name)
             finished = False
             try:
                 yield
                 finished = True
             finally:
-                for name, begun in self._begun.items():
-                    self._try(name, begun.end, finished)
+                with self._waiting():
+                    self._end(finished)
 
     def callback(self) -> Any:
         """Make the trainer callback that hands on what the trainer logs."""
@@ -92,33 +113,78 @@ class Reporter:
 
         class HandOn(TrainerCallback):
             def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                reporter._each(lambda callback: callback.on_train_begin(described, state, control))
+                now = copy.copy(state)  # the trainer goes on with its own
+                reporter._each(lambda callback: callback.on_train_begin(described, now, control))
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-                told = dict(logs or {})
+                now, told = copy.copy(state), dict(logs or {})
                 if "loss" in told:
-                    told |= reporter.pace.of(state.global_step)
-                reporter._each(lambda callback: callback.on_log(described, state, control, logs=dict(told)))
+                    told |= reporter._pace_of(state.global_step)
+                reporter._each(lambda callback: callback.on_log(described, now, control, logs=dict(told)))
 
         return HandOn()
 
-    def _begin(self, name: str) -> None:
-        before = self.ids.get(name)
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        since = time.perf_counter()
         try:
-            begun = trackers.begin(name, self.reports, before, self.step)
-        except Exception as error:
+            yield
+        finally:
+            self.waited += time.perf_counter() - since
+
+    def _begin(self, name: str) -> None:
+        before, thread = self.ids.get(name), OwnThread(f"report to {name}")
+        asked = thread.ask(partial(trackers.begin, name, self.reports, before, self.step))
+        # One after another: they import the same packages.
+        futures.wait([asked], PATIENCE)
+        if not asked.done():
+            self._warn(name, f"it has not begun within {PATIENCE:.0f} s")
+            return
+        if error := asked.exception():
+            thread.close()
             self._warn(name, error)
             return
-        self._begun[name], self.ids[name] = begun, begun.id
+        begun = asked.result()
+        self._begun[name], self.ids[name] = _Tracker(begun, thread), begun.id
         how = "report"
         if before:
             how = "report on" if begun.id == before else "report anew"
         print(f"{how:<11} {name}: {masked(begun.seen)}", flush=True)
 
+    def _end(self, finished: bool) -> None:
+        """Have all trackers end their runs; wait for those that are not behind already."""
+        ending = {}
+        for name, tracker in self._begun.items():
+            behind = tracker.thread.behind() > PATIENCE
+            ended = tracker.thread.ask(partial(self._try, name, tracker.begun.end, finished))
+            tracker.thread.close()
+            if not behind:
+                ending[name] = ended
+        futures.wait(ending.values(), PATIENCE)
+        for name, ended in ending.items():
+            if not ended.done():
+                self._warn(name, f"it has not ended within {PATIENCE:.0f} s", "it may lack some steps")
+
+    def _pace_of(self, step: int) -> dict[str, float]:
+        try:
+            return self.pace.of(step)
+        except Exception as error:
+            self._warn("tokens_per_second, memory_gib", error, "they are not reported")
+            return {}
+
     def _each(self, call: Callable[[Any], None]) -> None:
-        for name, begun in self._begun.items():
-            if name not in self._lost:
-                self._try(name, call, begun.callback)
+        for name, tracker in self._begun.items():
+            if name in self._lost:
+                continue
+            if tracker.thread.behind() > PATIENCE:
+                self._lost.add(name)
+                self._warn(name, f"it is {PATIENCE:.0f} s behind")
+                continue
+            tracker.thread.ask(partial(self._tell, name, call, tracker.begun.callback))
+
+    def _tell(self, name: str, call: Callable[[Any], None], callback: Any) -> None:
+        if name not in self._lost:
+            self._try(name, call, callback)
 
     def _try(self, name: str, call: Callable[[Any], None], value: Any) -> None:
         try:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -97,21 +97,26 @@ def train(
         keeper.begin(micro_batches, captured, timer)
         clear = checkpoints.clear if checkpoints else lambda: None
         callbacks = [timer, divergence_check(params.learning_rate, dtype, clear), keeper.callback()]
-        reporting: AbstractContextManager[None] = nullcontext()
+        reporter = None
         if reports and ranks.first:
             pace = Pace(rows, params.batch_size, timer.seconds)
             reporter = Reporter(reports, pace, keeper.reported, before.step if before else 0)
             callbacks.insert(1, reporter.callback())  # a loss that ends the training is told too
-            reporting = reporter.reporting()
         for callback in callbacks:
             trainer.add_callback(callback)
-        with reporting:
+        with reporter.reporting() if reporter else nullcontext():
+            keeper.leave_out(reporter.waited if reporter else 0.0)
             _run(trainer, keeper)
     ranks.check_equal([p for p in model.parameters() if p.requires_grad])
     graphs = len(trainer.graph_runner.graphs) if trainer.graph_runner else 0
     work = _micro_batch_log(micro_batches, captured, graphs)
     return Logs.of(
-        trainer.state.log_history, timer.seconds, work, keeper.seconds_before, keeper.resumed_at_steps
+        trainer.state.log_history,
+        timer.seconds,
+        work,
+        keeper.seconds_before,
+        keeper.resumed_at_steps,
+        reporter.waited if reporter else 0.0,
     )
 
 

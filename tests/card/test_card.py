@@ -32,6 +32,11 @@ def code_of(text: str) -> str:
     return str(code)
 
 
+def commands_of(text: str) -> list[str]:
+    (commands,) = re.findall(r"```\n(.*?)```", section_of(text, "Use"), re.DOTALL)
+    return str(commands).splitlines()
+
+
 def test_what_the_hub_reads() -> None:
     text = card.build(run())
     data: Any = ModelCard(text).data
@@ -137,7 +142,7 @@ def test_of_an_export_the_header_says_no_scores_and_the_use_is_its_own() -> None
     text = card.build(run())
     merged, gguf = (
         card_of_export(text, "bfloat16", ["model.safetensors"]),
-        card_of_export(text, "gguf", ["x.gguf"]),
+        card_of_export(text, "gguf", ["Modelfile", "x.gguf"]),
     )
     for made, library in ((merged, "transformers"), (gguf, "gguf")):
         data: Any = ModelCard(made).data
@@ -145,7 +150,18 @@ def test_of_an_export_the_header_says_no_scores_and_the_use_is_its_own() -> None
         assert data.eval_results is None and "lora" not in data.tags and data.license == "mit"
         assert "made from the LoRA adapter" in made and "PeftModel" not in made
         assert section_of(made, "Limits") == section_of(text, "Limits")
-    assert 'dtype="bfloat16"' in code_of(merged) and "llama-server --model x.gguf" in section_of(gguf, "Use")
+    assert 'dtype="bfloat16"' in code_of(merged)
+    assert commands_of(gguf) == [
+        "llama-server --model x.gguf",
+        "ollama create my-model --file Modelfile",
+    ]
+
+
+def test_where_ollama_cannot_have_the_template_the_card_does_not_tell_to_use_it() -> None:
+    """There is no Modelfile then."""
+    made = card_of_export(card.build(run()), "gguf", ["x.gguf"])
+    assert commands_of(made) == ["llama-server --jinja --model x.gguf"]
+    assert "Modelfile" not in made and "Not with Ollama" in made
 
 
 def test_a_data_set_is_named_once() -> None:

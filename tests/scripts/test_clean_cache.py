@@ -148,6 +148,8 @@ def test_the_table_and_what_its_names_remove(here: Repo, tmp_path: Path) -> None
         "temporary": Path(".dvc/tmp/exps/standalone/tmpabc/file"),
         "harness": Path("data/harness/answers.jsonl"),
         "export": Path("export/gguf/m.gguf"),
+        "space": Path("space/m.gguf"),
+        "trackers": Path(".dvc/tmp/trackers/tensorboard/run/events"),
         "converted": cache / "models/some-model/model.safetensors",
         "downloads": cache / "pypi/digest/some.whl",
         "adapters": cache / "adapters/some/adapter_model.safetensors",
@@ -183,6 +185,16 @@ def test_what_ended_and_killed_processes_left(here: Repo, tmp_path: Path) -> Non
     assert not any(file.exists() for file in [left[0], *ended]) and all(file.exists() for file in stopped)
     clean_cache.clean(["checkpoints", "downloads"])
     assert not any(file.exists() for file in [*left, *stopped])
+
+
+def test_a_space_that_is_a_repository_stays(here: Repo) -> None:
+    Path("space/.git").mkdir(parents=True)
+    Path("space/m.gguf").touch()
+    left = Path(".space.abc.partial/m.gguf")
+    left.parent.mkdir()
+    left.touch()
+    clean_cache.clean(["space"])
+    assert Path("space/m.gguf").exists() and not left.parent.exists()
 
 
 def test_nothing_is_removed_while_dvc_or_a_stage_runs(here: Repo) -> None:

@@ -15,7 +15,7 @@ from dvc.repo.experiments.queue.tempdir import TempDirQueue
 from dvc.repo.experiments.utils import exp_refs_by_names
 
 from scripts import compat, remote_cache
-from scripts.stage_entries import plain
+from scripts.lock_entries import plain
 from sft.core.params import load
 from tests.pipeline_repo import Repo
 from tests.toy_pipeline import Toy

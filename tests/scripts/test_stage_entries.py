@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from scripts import last_run, params_change
-from scripts.stage_entries import earlier_run, locked_entries, opened, outputs, same_inputs
+from scripts.lock_entries import locked_entries, outputs, same_inputs
+from scripts.stage_entries import earlier_run, opened
 from sft.core.errors import UserError
 from tests.toy_pipeline import STAGES, Toy
 

@@ -13,8 +13,9 @@ from filelock import FileLock
 
 from scripts import machine, status
 from scripts.code_changes import changed_files
+from scripts.lock_entries import locked_entries
 from scripts.repro_forecast import Does, forecast
-from scripts.stage_entries import locked_entries, opened
+from scripts.stage_entries import opened
 from sft.core.params import load
 from tests.pipeline_repo import ROOT, Repo
 from tests.toy_pipeline import Toy

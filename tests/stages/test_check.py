@@ -69,6 +69,20 @@ def test_a_fault_in_the_params_of_any_stage(clone: Repo, param: str, value: Any,
     assert not (clone.path / PARAMS_CHECKED).exists()
 
 
+def test_a_tracker_that_there_is_not(clone: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told before standardize and mix, though it is no param; what the stage writes has none of it."""
+    monkeypatch.setenv("SFT_REPORT_TO", "tensorboard,tensorbord")
+    said = clone.stage("check")
+    assert said == (
+        "error: SFT_REPORT_TO: 'tensorbord' is no tracker. There are tensorboard, mlflow, wandb, dvclive."
+    )
+    assert not (clone.path / PARAMS_CHECKED).exists()
+    monkeypatch.setenv("SFT_REPORT_TO", "tensorboard")
+    assert clone.stage("check") is None
+    assert (clone.path / PARAMS_CHECKED).read_text() == CHECKED
+    assert not (clone.path / ".dvc/tmp/trackers").exists()
+
+
 def test_data_that_dvc_tracks_may_be_absent(clone: Repo) -> None:
     (clone.path / "data/raw/many.dvc").write_text("outs:\n- path: many\n")
     clone.set_params({"data.extra": ["data/raw/many/mine.jsonl"]})

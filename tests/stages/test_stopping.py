@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages import stopping
+from stages import starter
 from tests.imports import ROOT
 
 PROGRAM = """
@@ -253,12 +253,12 @@ def test_a_dvc_whose_environment_cannot_be_read_is_not_taken_for_gone(monkeypatc
         raise psutil.AccessDenied(self.pid)
 
     monkeypatch.setattr(psutil.Process, "environ", refused)
-    assert stopping.starter("train") is None and not stopping.orphaned("train")
+    assert starter.starter("train") is None and not starter.orphaned("train")
 
 
 def test_dvc_may_run_a_stage_in_its_own_process(monkeypatch):
     monkeypatch.setattr(psutil.Process, "parents", lambda self: [])
-    assert stopping.starter("train") == psutil.Process()
+    assert starter.starter("train") == psutil.Process()
 
 
 DVC_THAT_ENDS = DVC.replace("subprocess.run", "subprocess.Popen")

@@ -304,6 +304,7 @@ def test_what_it_reports_to_changes_nothing_and_is_told(values, monkeypatch, cap
     """The same bytes come out; the run has the experiment's name, and lies where DVC has its repository."""
     train.main(values)
     unreported = folder_bytes(Path(paths.ADAPTER))
+    assert "reporting" not in written()["seconds"]
     root = Path("repository")
     (root / ".dvc").mkdir(parents=True)
     for name, value in {
@@ -316,6 +317,7 @@ def test_what_it_reports_to_changes_nothing_and_is_told(values, monkeypatch, cap
     capsys.readouterr()
     train.main(values)
     assert folder_bytes(Path(paths.ADAPTER)) == unreported
+    assert written()["seconds"]["reporting"] > 0  # to begin and to end it: no time of training's
     (events,) = root.resolve().glob(".dvc/tmp/trackers/tensorboard/exp-a/events.*")
     assert f"report      tensorboard: {events.parent};" in capsys.readouterr().out
 

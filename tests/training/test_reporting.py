@@ -8,6 +8,8 @@ import os
 import shutil
 import struct
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +19,11 @@ import pytest
 import torch
 
 from sft.core.errors import UserError
-from sft.training import trackers
+from sft.training import reporter, trackers
 from sft.training.callbacks import CurveFiles
 from sft.training.checkpoints import Checkpoints, Interrupted
 from sft.training.logs import Logs
+from sft.training.reporter import Pace, Reporter
 from sft.training.trackers import Reports
 from sft.training.train import train
 from tests import mlflow_server, pipeline_repo
@@ -112,11 +115,30 @@ def reported(tiny: Any, server: Any, tmp_path_factory: pytest.TempPathFactory) -
             every = reports(*trackers.TRACKERS, folder=folder)
 
             shown: dict[str, list[tuple[int, float]]] = {}
+            told: list[int] = []  # of which steps the loss has been handed on
+            written = threading.Event()  # the files of the curves, with those steps
+            pace, write = Pace.of, CurveFiles.write
+
+            def of(self: Pace, step: int) -> dict[str, float]:
+                told.append(step)
+                return pace(self, step)
+
+            def write_and_say(self: CurveFiles, history: list[dict[str, Any]]) -> None:
+                write(self, history)
+                if [entry["step"] for entry in history if "loss" in entry][-1:] == [STOPPED - 1]:
+                    written.set()
+
+            patch.setattr(Pace, "of", of)
+            patch.setattr(CurveFiles, "write", write_and_say)
 
             def stopping() -> bool:
-                """Ask to stop after the step that follows those in the curve that dvc.yaml lists."""
-                if not LOSS.exists() or len(LOSS.read_text().splitlines()) < STOPPED:
+                """Ask to stop after the step that follows those in the curve that dvc.yaml lists.
+
+                The one before has been reported to each tracker, whose thread may not be that far.
+                """
+                if told[-1:] != [STOPPED - 1]:
                     return False
+                assert written.wait(100)
                 shown.update(shown or plots(repo))
                 return True
 
@@ -316,6 +338,113 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(tiny, tmp_path, m
     run(tiny, reports("full", "tensorboard"))
     assert calls == ["begin", "log", "end True"]
     assert capsys.readouterr().err.count("warning: full: [Errno 28] No space left on device") == 1
+    assert list(tmp_path.glob("trackers/tensorboard/exp-a/events.*"))
+
+
+@dataclass
+class Slow:
+    """A tracker that, once it is told of the first step, takes until it is let go."""
+
+    steps: list[int]
+    told: threading.Event
+    let_go: threading.Event
+
+    def on_train_begin(self, *_: Any) -> None:
+        pass
+
+    def on_log(self, _args: Any, state: Any, *_: Any, logs: dict[str, float]) -> None:
+        if "loss" in logs:
+            self.told.set()
+            self.let_go.wait(100)
+            self.steps.append(state.global_step)
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    monkeypatch.chdir(tmp_path)
+    tracker = Slow([], threading.Event(), threading.Event())
+    begun = trackers.Begun(tracker, "1", "nowhere", lambda finished: tracker.steps.append(-int(finished)))
+    monkeypatch.setitem(trackers.TRACKERS, "slow", lambda *_: begun)
+    yield tracker
+    tracker.let_go.set()
+
+
+def test_a_tracker_takes_none_of_a_steps_time(tiny, slow, monkeypatch):
+    """It is let go when the last step has been made; then it is told of each, as it was then."""
+
+    def of(_: Pace, step: int) -> dict[str, float]:
+        if step == 8:
+            assert slow.steps == []
+            slow.let_go.set()
+        return {}
+
+    monkeypatch.setattr(Pace, "of", of)
+    _, logs = run(tiny, reports("slow"))
+    assert slow.steps == [1, 2, 3, 4, 5, 6, 7, 8, -1]
+    assert logs.reporting_seconds > 0
+
+
+def test_a_tracker_that_hangs_does_not_keep_the_training(tiny, reported, slow, monkeypatch, capsys):
+    """It is given up at the third step."""
+
+    def of(_: Pace, step: int) -> dict[str, float]:
+        if step == 2:
+            assert slow.told.wait(100)
+        if step == 3:
+            monkeypatch.setattr(reporter, "PATIENCE", -1.0)
+        return {}
+
+    monkeypatch.setattr(Pace, "of", of)
+    weights, logs = run(tiny, reports("slow"))
+    assert slow.steps == [] and same(weights, reported.unreported) and len(logs.steps) == 8
+    said = capsys.readouterr().err
+    assert said.count("warning: slow: it is -1 s behind (training goes on without it).") == 1
+
+
+def test_a_tracker_that_does_not_begin(tiny, tmp_path, monkeypatch, capsys, reported):
+    monkeypatch.chdir(tmp_path)
+    over = threading.Event()
+    monkeypatch.setitem(trackers.TRACKERS, "stuck", lambda *_: over.wait(100))
+    monkeypatch.setattr(reporter, "PATIENCE", 0.0)
+    weights, _ = run(tiny, reports("stuck"))
+    over.set()
+    assert same(weights, reported.unreported)
+    assert "warning: stuck: it has not begun within 0 s (training goes on" in capsys.readouterr().err
+
+
+def test_a_tracker_that_does_not_end(tiny, tmp_path, monkeypatch, capsys, reported):
+    monkeypatch.chdir(tmp_path)
+    over = threading.Event()
+    quiet = SimpleNamespace(on_train_begin=lambda *_: None, on_log=lambda *_, logs: None)
+    begun = trackers.Begun(quiet, "1", "nowhere", lambda _: over.wait(100))
+    monkeypatch.setitem(trackers.TRACKERS, "stuck", lambda *_: begun)
+    end = Reporter._end
+
+    def without_patience(self: Reporter, finished: bool) -> None:
+        self._begun["stuck"].thread.ask(lambda: None).result(100)  # it has been told of all
+        monkeypatch.setattr(reporter, "PATIENCE", 0.0)
+        end(self, finished)
+
+    monkeypatch.setattr(Reporter, "_end", without_patience)
+    weights, _ = run(tiny, reports("stuck"))
+    over.set()
+    assert same(weights, reported.unreported)
+    assert "warning: stuck: it has not ended within 0 s (it may lack some steps)." in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_is_not_reported(tiny, tmp_path, monkeypatch, capsys, reported):
+    monkeypatch.chdir(tmp_path)
+
+    def of(*_: Any) -> dict[str, float]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Pace, "of", of)
+    weights, _ = run(tiny, reports("tensorboard"))
+    assert same(weights, reported.unreported)
+    warning = (
+        "warning: tokens_per_second, memory_gib: [Errno 24] Too many open files (they are not reported)."
+    )
+    assert capsys.readouterr().err.count(warning) == 1
     assert list(tmp_path.glob("trackers/tensorboard/exp-a/events.*"))
 
 
