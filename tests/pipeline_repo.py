@@ -66,6 +66,14 @@ SMALL = {
     "plot.length_sample": 20,
 }
 
+# A program of Python's: the repository's code comes first, the tests' is beside it.
+APART = """import sys
+sys.path[:1] = [{code!r}]
+sys.path.append({tests!r})
+from tests.pipeline_repo import main_apart
+sys.exit(main_apart(sys.argv[1:]))
+"""
+
 
 @dataclass
 class Repo:
@@ -140,6 +148,7 @@ class Repo:
         seconds, most of its time here. The stages are the project's own, not those of the repository's copy.
         """
         from dvc.cli import main
+        from dvc.logger import set_loggers_level
         from dvc.stage import run
 
         printed = io.StringIO()
@@ -151,9 +160,21 @@ class Repo:
             changed.enter_context(contextlib.redirect_stderr(printed))
             for handler in logging.getLogger("dvc").handlers:  # which hold the streams of DVC's import
                 changed.enter_context(mock.patch.object(handler, "stream", printed))
+            # Which DVCLive, where a test has used it in this process, has raised for good.
+            changed.enter_context(set_loggers_level(logging.INFO))
             status = main(list(arguments))
         assert status == 0, f"dvc {' '.join(arguments)}\n{printed.getvalue()}"
         return printed.getvalue()
+
+    def dvc_apart(self, *arguments: str) -> str:
+        """Run DVC, and by the repository's own code the stages that it runs, in one process of their own.
+
+        It imports once what each stage's process would. Returns all that they print.
+        """
+        result = self.run(
+            sys.executable, "-c", APART.format(code=str(self.path), tests=str(ROOT)), *arguments
+        )
+        return result.stdout + result.stderr
 
     def commit(self, message: str = "change") -> None:
         self.git("add", "--all")
@@ -198,9 +219,11 @@ class Repo:
         return Repo(path, self.wheels)
 
 
-def run_stage(folder: Path, env: dict[str, str], name: str, *arguments: str) -> str | int | None:
+def run_stage(
+    folder: Path, env: dict[str, str], name: str, *arguments: str, code: Path = ROOT
+) -> str | int | None:
     """Run a stage's script in this process, which has torch loaded already; return what it exits with."""
-    return run_program(ROOT / "stages" / f"{name}.py", folder, env, *arguments)
+    return run_program(code / "stages" / f"{name}.py", folder, env, *arguments)
 
 
 def run_program(script: Path, folder: Path, env: dict[str, str], *arguments: str) -> str | int | None:
@@ -217,14 +240,31 @@ def run_program(script: Path, folder: Path, env: dict[str, str], *arguments: str
     return None
 
 
-def run_command(original: Callable[..., None], shell: str | None, command: str, /, **options: Any) -> None:
-    """Run a stage's command as `original`, DVC's own function, does, but in this process."""
+def main_apart(arguments: list[str]) -> int:
+    """Be the process of Repo.dvc_apart."""
+    from dvc.cli import main
+    from dvc.stage import run
+
+    with mock.patch.object(run, "_run", partial(run_command, run._run, code=Path.cwd())):
+        return main(arguments)
+
+
+def run_command(
+    original: Callable[..., None],
+    shell: str | None,
+    command: str,
+    /,
+    *,
+    code: Path = ROOT,
+    **options: Any,
+) -> None:
+    """Run a stage's command as `original`, DVC's own function, does, but in this process, by `code`."""
     from dvc.stage.exceptions import StageCmdFailedError
 
     match shlex.split(command):
         case ["python", "-m", module, *arguments] if module.startswith("stages."):
             folder, env = Path(options["cwd"]), options["env"]
-            said = run_stage(folder, env, module.removeprefix("stages."), *arguments)
+            said = run_stage(folder, env, module.removeprefix("stages."), *arguments, code=code)
         case _:  # no stage of the project's, and one that starts quickly
             return original(shell, command, **options)
     if said is not None:
