@@ -108,7 +108,7 @@ def training(work: Path, model: str, reference: str, rows: int, steps: int, devi
 
 def evaluation(work: Path, model: str, reference: str, size: Size, devices: int) -> dict[str, Any]:
     """Answer the examples; return the stage's figures and a hash of each answer."""
-    folder = work / f"workspace-generate-{model}"
+    folder = work / f"workspace-generate-{model}-{size.examples}"
     generate_speed.prepare(folder, reference, size.examples)
     figures = generate_speed.stage(folder, reference, "auto", devices, size.examples, size.new_tokens)
     lines = (folder / BASELINE_ANSWERS).read_text(encoding="utf-8").rstrip("\n").split("\n")

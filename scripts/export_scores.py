@@ -113,8 +113,9 @@ def side_by_side(files: list[Path], on: Examples) -> Iterator[dict[Path, "Future
     with ThreadPoolExecutor(1) as pool:
         try:
             yield {file: pool.submit(tell, file) for file in files}
-        finally:
+        finally:  # where it ends early, what llama.cpp has not finished is of no use
             pool.shutdown(wait=False, cancel_futures=True)
+            tools.stop()
             torch.set_num_threads(threads)
 
 

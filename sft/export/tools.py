@@ -24,6 +24,7 @@ FULL = "No space left on device"
 NONE_LEFT = 1 << 20  # bytes
 # What a program says of its failure, in Python and in llama.cpp.
 ERROR = re.compile(r"^\w*Error\b|failed to")
+_running: list[subprocess.Popen[str]] = []
 
 
 def versions() -> dict[str, str]:
@@ -60,20 +61,34 @@ def run(module: str, *arguments: str, writes: Path) -> None:
         "HF_HUB_OFFLINE": "1",
     }
     # -P: nothing in the folder that it runs in is taken for a module.
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    if done.returncode == 0:
+    ) as process:
+        _running.append(process)
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _running.remove(process)
+    if process.returncode == 0:
         return
     # Of a full disk numpy says how much it could write, llama.cpp nothing.
-    if FULL in done.stdout or shutil.disk_usage(writes.parent).free < NONE_LEFT:
+    if FULL in output or shutil.disk_usage(writes.parent).free < NONE_LEFT:
         raise OSError(errno.ENOSPC, FULL)
-    raise ToolFailed(done.stdout, done.returncode)
+    raise ToolFailed(output, process.returncode)
+
+
+def stop() -> None:
+    """Kill what other threads run."""
+    for process in _running.copy():
+        process.kill()
 
 
 class ToolFailed(Exception):

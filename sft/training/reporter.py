@@ -139,6 +139,8 @@ class Reporter:
         futures.wait([asked], PATIENCE)
         if not asked.done():
             self._warn(name, f"it has not begun within {PATIENCE:.0f} s")
+            thread.ask(lambda: asked.result().end(False))  # should it begin yet
+            thread.close()
             return
         if error := asked.exception():
             thread.close()
@@ -156,6 +158,8 @@ class Reporter:
         ending = {}
         for name, tracker in self._begun.items():
             behind = tracker.thread.behind() > PATIENCE
+            if behind:
+                self._give_up(name, "it lacks the last steps")
             ended = tracker.thread.ask(partial(self._try, name, tracker.begun.end, finished))
             tracker.thread.close()
             if not behind:
@@ -163,6 +167,7 @@ class Reporter:
         futures.wait(ending.values(), PATIENCE)
         for name, ended in ending.items():
             if not ended.done():
+                self._lost.add(name)  # what it has not been told yet, it is not told
                 self._warn(name, f"it has not ended within {PATIENCE:.0f} s", "it may lack some steps")
 
     def _pace_of(self, step: int) -> dict[str, float]:
@@ -177,10 +182,14 @@ class Reporter:
             if name in self._lost:
                 continue
             if tracker.thread.behind() > PATIENCE:
-                self._lost.add(name)
-                self._warn(name, f"it is {PATIENCE:.0f} s behind")
+                self._give_up(name)
                 continue
             tracker.thread.ask(partial(self._tell, name, call, tracker.begun.callback))
+
+    def _give_up(self, name: str, what: str = "training goes on without it") -> None:
+        if name not in self._lost:
+            self._lost.add(name)
+            self._warn(name, f"it is {PATIENCE:.0f} s behind", what)
 
     def _tell(self, name: str, call: Callable[[Any], None], callback: Any) -> None:
         if name not in self._lost:

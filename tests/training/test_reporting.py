@@ -355,7 +355,8 @@ class Slow:
     def on_log(self, _args: Any, state: Any, *_: Any, logs: dict[str, float]) -> None:
         if "loss" in logs:
             self.told.set()
-            self.let_go.wait(100)
+            # Not for ever: told in the training's own thread, it would wait for itself.
+            self.let_go.wait(5 if threading.current_thread() is threading.main_thread() else 100)
             self.steps.append(state.global_step)
 
 
@@ -371,43 +372,71 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
 
 def test_a_tracker_takes_none_of_a_steps_time(tiny, slow, monkeypatch):
     """It is let go when the last step has been made; then it is told of each, as it was then."""
+    before = []
 
     def of(_: Pace, step: int) -> dict[str, float]:
         if step == 8:
-            assert slow.steps == []
+            before.extend(slow.steps)
             slow.let_go.set()
         return {}
 
     monkeypatch.setattr(Pace, "of", of)
     _, logs = run(tiny, reports("slow"))
-    assert slow.steps == [1, 2, 3, 4, 5, 6, 7, 8, -1]
+    assert before == [] and slow.steps == [1, 2, 3, 4, 5, 6, 7, 8, -1]
     assert logs.reporting_seconds > 0
 
 
 def test_a_tracker_that_hangs_does_not_keep_the_training(tiny, reported, slow, monkeypatch, capsys):
     """It is given up at the third step."""
+    told = []
 
     def of(_: Pace, step: int) -> dict[str, float]:
         if step == 2:
-            assert slow.told.wait(100)
+            told.append(slow.told.wait(100))
         if step == 3:
-            monkeypatch.setattr(reporter, "PATIENCE", -1.0)
+            monkeypatch.setattr(reporter, "PATIENCE", 0.0)
         return {}
 
     monkeypatch.setattr(Pace, "of", of)
     weights, logs = run(tiny, reports("slow"))
+    assert told == [True]
     assert slow.steps == [] and same(weights, reported.unreported) and len(logs.steps) == 8
     said = capsys.readouterr().err
-    assert said.count("warning: slow: it is -1 s behind (training goes on without it).") == 1
+    assert said.count("warning: slow: it is 0 s behind (training goes on without it).") == 1
+
+
+def test_a_tracker_that_hangs_at_the_last_step(tiny, slow, monkeypatch, capsys):
+    """It is told of no step that it has not been told yet, and that is said."""
+    end = Reporter._end
+
+    def without_patience(self: Reporter, finished: bool) -> None:
+        slow.told.wait(100)
+        monkeypatch.setattr(reporter, "PATIENCE", 0.0)
+        end(self, finished)
+        slow.let_go.set()
+        ended.append(self._begun["slow"].thread)
+
+    ended: list[Any] = []
+    monkeypatch.setattr(Reporter, "_end", without_patience)
+    run(tiny, reports("slow"))
+    assert "warning: slow: it is 0 s behind (it lacks the last steps)." in capsys.readouterr().err
+    for _ in range(1000):  # its thread makes the calls that are left
+        if not ended[0].behind():
+            break
+        threading.Event().wait(0.01)
+    assert slow.steps == [1, -1]
 
 
 def test_a_tracker_that_does_not_begin(tiny, tmp_path, monkeypatch, capsys, reported):
     monkeypatch.chdir(tmp_path)
-    over = threading.Event()
-    monkeypatch.setitem(trackers.TRACKERS, "stuck", lambda *_: over.wait(100))
+    over, ended = threading.Event(), threading.Event()
+    late = trackers.Begun(None, "1", "nowhere", lambda finished: ended.set() if not finished else None)
+    monkeypatch.setitem(trackers.TRACKERS, "stuck", lambda *_: late if over.wait(100) else None)
     monkeypatch.setattr(reporter, "PATIENCE", 0.0)
     weights, _ = run(tiny, reports("stuck"))
+    assert not ended.is_set()
     over.set()
+    assert ended.wait(100)  # the run that it has begun too late
     assert same(weights, reported.unreported)
     assert "warning: stuck: it has not begun within 0 s (training goes on" in capsys.readouterr().err
 
