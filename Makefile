@@ -40,8 +40,8 @@ export TOKENIZERS_PARALLELISM := false
 repro: install
 	.venv/bin/dvc repro
 
-# One process a core, of one thread each: what the tests start (stages, DVC) keeps a core busy, not more.
-PYTEST := .venv/bin/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+# As many processes as tests/conftest.py says, of one thread each.
+PYTEST := .venv/bin/pytest --numprocesses auto --dist worksteal
 # Where there is a GPU, its tests come afterwards, one by one: some take all of its memory.
 APART := $(if $(filter requirements.txt,$(REQUIREMENTS)),--ignore tests/test_gpu.py)
 

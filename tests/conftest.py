@@ -29,6 +29,11 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, handler)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than there are cores: every now and then a test waits for what it has started."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     of_xdist = getattr(config, "workerinput", {"workercount": 1})
     items[:] = running_order.long_first(items, of_xdist["workercount"])
