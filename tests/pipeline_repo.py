@@ -103,6 +103,7 @@ class Repo:
             # Torch's threads of two processes on two cores wait for each other far longer than they work.
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONPATH": str(ROOT / "tests" / "site"),
             "NO_COLOR": "1",
             "COLUMNS": "200",
             **self.extra_env,
