@@ -235,17 +235,19 @@ def test_what_cannot_be_scored(damaged):
 
 
 def test_a_likelihood_by_hand(whole, merged):
-    """Of three tokens in the middle, and of a text longer than what llama.cpp reads at once."""
+    """Of tokens in the middle of texts, one of which is longer than what llama.cpp reads at once."""
     import torch
 
     ids = [1, 4093, 198, 314, 2606, 47, 2, 520, 9531] * 60
-    places = [(4, 7), (500, 530), (4, 7)]  # the texts begin alike: what is in memory is not read again
-    request = {"threads": 1, "likelihoods": [(ids, *one) for one in places], "prompts": []}
-    file = whole[0] / "export" / F16
-    logits = logits_of(merged, ids)
-    for nats, (start, stop) in zip(gguf_scoring.told(file, request)["nats"], places, strict=True):
+    other = [*ids[:5], *reversed(ids)]
+    # What a text has in common with the one before is in memory, and is not read again.
+    lots = [(ids, 4, 7), (ids, 500, 530), (other, 20, 40), (other, 4, 7), (ids, 4, 7)]
+    request = {"threads": 1, "likelihoods": lots, "prompts": []}
+    found = gguf_scoring.told(whole[0] / "export" / F16, request)["nats"]
+    logits = {len(text): logits_of(merged, text) for text in (ids, other)}
+    for nats, (text, start, stop) in zip(found, lots, strict=True):
         expected = torch.nn.functional.cross_entropy(
-            logits[start - 1 : stop - 1], torch.tensor(ids[start:stop]), reduction="sum"
+            logits[len(text)][start - 1 : stop - 1], torch.tensor(text[start:stop]), reduction="sum"
         )
         assert nats == pytest.approx(expected.item(), rel=2e-3)
 
