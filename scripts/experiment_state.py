@@ -145,6 +145,11 @@ def running_name() -> str:
     return noted.get("name") or "of unknown name"
 
 
+def arguments_are_tracked() -> bool:
+    """Tell whether Git tracks the arguments of a run."""
+    return bool(git("ls-files", "--", str(ARGUMENTS)))
+
+
 def forget_arguments() -> None:
     """Remove the arguments of a run, which DVC has Git track for as long as it needs them."""
     git("rm", "--cached", "--quiet", "--force", "--ignore-unmatch", "--", str(ARGUMENTS))

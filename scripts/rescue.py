@@ -30,7 +30,7 @@ def rescue() -> list[str]:
     if not (root / ".dvc").is_dir():
         raise UserError("This is no DVC repository. Run it in the project's folder.")
     commands = check_no_dvc(root)
-    said = stop_orphans(root) + _index_lock(root) + rescue_workspace() + _half_written_lock()
+    said = stop_orphans(root) + _git_locks(root, bool(commands)) + rescue_workspace() + _half_written_lock()
     if commands:
         said.append("The queue's workers are running: their temporary copies and tasks were left alone.")
     else:
@@ -39,6 +39,9 @@ def rescue() -> list[str]:
             said.append(f"Queued again, for the worker was dead: {', '.join(names)}. Go on: dvc queue start")
         for lock in state.RWLOCKS:  # of no running command; DVC cannot read one that is half-written
             lock.unlink(missing_ok=True)
+    branch = state.branch_before() if state.detached() else None
+    if branch and state.reference(f"refs/heads/{branch}") == state.reference("HEAD"):
+        said.append(f"You are on no branch, at the last commit of `{branch}`: git switch {branch}")
     return said or ["Nothing to rescue: no command of DVC's was killed here, by all that it leaves."]
 
 
@@ -64,12 +67,18 @@ def _temporary_copy(folder: Path) -> list[str]:
     return [*said, f"Removed the temporary copy {folder}."]
 
 
-def _index_lock(root: Path) -> list[str]:
-    lock = Path(git("rev-parse", "--absolute-git-dir").strip()) / "index.lock"
-    if not lock.exists() or pids_of_git(root):
+def _git_locks(root: Path, workers: bool) -> list[str]:
+    """Remove the lock files of dead commands: Git and DVC write no file of Git's beside which there is one.
+
+    A queue's `workers` may be writing anything but the index.
+    """
+    if pids_of_git(root):
         return []
-    lock.unlink()
-    return [f"Removed {lock.name}, which a killed Git command had left."]
+    folder = Path(git("rev-parse", "--absolute-git-dir").strip())
+    locks = [path for path in sorted(folder.rglob("*.lock")) if not workers or path.name == "index.lock"]
+    for lock in locks:
+        lock.unlink()
+    return [f"Removed .git/{lock.relative_to(folder)}, which a killed command had left." for lock in locks]
 
 
 def _half_written_lock() -> list[str]:

@@ -28,6 +28,14 @@ def rescue_workspace() -> list[str]:
         said += _killed_before_the_run()
     elif state.killed_in_apply():
         said += _killed_in_apply()
+    elif state.arguments_are_tracked():  # killed before the run, and a later command has removed the signs
+        place = _place_before(git("rev-parse", "HEAD").strip(), ended=False)
+        state.forget_arguments()
+        _return_to(place)
+        said.append(
+            f"A `dvc exp run` was killed before it began. You are {place}. {PARAMS} may have its params: "
+            f"git diff HEAD {PARAMS}. Your own changes may be on Git's stash: git stash show -p"
+        )
     for one in state.saved():  # DVC would run it after the next experiment
         here, saved = Path(PARAMS).read_text(encoding="utf-8"), git("show", f"{one.commit}:{PARAMS}")
         again = command(one.name, one.commit, here, saved)

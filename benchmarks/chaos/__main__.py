@@ -7,8 +7,9 @@ with those of the first run, byte by byte. What is killed when is chosen by `--s
 
 Run as `python -m benchmarks.chaos --work FOLDER --kills 25 --seed 0`: some 25 minutes on two CPU cores. It
 exits with 1 where an output is lost or stale, where a user would have to do more than to run the command
-again (and `make rescue` after a killed `dvc exp run`), where a stage goes on without its DVC, where training
-does more twice than what lies between two checkpoints, or where a stage was never hit.
+again (and `make rescue` after a killed `dvc exp run`, or where Git's files are locked), where a stage goes on
+without its DVC, where training does more twice than what lies between two checkpoints, or where a stage was
+never hit.
 """
 
 import argparse

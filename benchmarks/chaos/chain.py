@@ -23,6 +23,7 @@ from benchmarks.chaos.repository import LIMIT_SECONDS, Repository
 ORPHAN_SECONDS = 10.0
 # A command may be refused while one is just ending; then it is run again. More often, and a user would look.
 REFUSALS, REFUSED_SECONDS = 4, 3.0
+LEFT_LOCK = re.compile(r"File exists: '.*\.lock'")
 OWN_WORK = {"notes.txt": "the user's own, in no commit\n", "data/raw/README.md": "\nThe user's own line.\n"}
 
 
@@ -113,6 +114,8 @@ class ChainRun:
                 if not run.succeeded:
                     refused += 1
                     time.sleep(REFUSED_SECONDS)
+                    if LEFT_LOCK.search(run.text):  # as docs/recovery.md says
+                        self._rescue()
                 elif self.changed:
                     self._compare(run, of_before, expected)
                     break

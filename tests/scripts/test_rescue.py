@@ -273,6 +273,31 @@ def test_what_is_half_written(toy: Toy, end: str) -> None:
     assert toy.read("dvc.lock") == lock and toy.clean()
 
 
+@pytest.mark.parametrize("nth", [1, 3])
+def test_a_file_of_gits_that_dvc_was_killed_over(toy: Toy, nth: int) -> None:
+    """The same command fails then, and removes the other signs of the one that was killed."""
+    temporary = (*EXP_RUN, "--temp")
+    killed(toy, f"dulwich.file:_GitFile.close:before:{nth}", *temporary)
+    locks = [str(path.relative_to(toy.path)) for path in (toy.path / ".git").rglob("*.lock")]
+    assert len(locks) == 1, "DVC writes Git's files otherwise: see dulwich/file.py"
+    toy.write(".git/objects/a5/9b0b.lock", "")
+    assert "lock" in toy.run("dvc", *temporary, ok=False).stderr
+    with toy.here():
+        text = "\n".join(rescue())
+    assert all(f"Removed {lock}, which" in text for lock in (*locks, ".git/objects/a5/9b0b.lock"))
+    assert "repro.dat" not in toy.git("ls-files")
+    toy.git("switch", "--quiet", "main")  # as it says where nobody can tell whether HEAD was on a branch
+    assert toy.run("dvc", *temporary).returncode == 0
+
+
+def test_a_detached_head_is_told_of(toy: Toy) -> None:
+    """As a run leaves it that ended after one that was killed: nobody can tell whether it was meant."""
+    toy.git("checkout", "--quiet", "--detach")
+    with toy.here():
+        assert "You are on no branch, at the last commit of `main`: git switch main" in rescue()
+    assert toy.git("rev-parse", "--abbrev-ref", "HEAD") == "HEAD\n"
+
+
 def test_a_half_written_lock_of_a_first_run(toy: Toy) -> None:
     toy.git("rm", "--quiet", "--cached", "dvc.lock")
     toy.git("commit", "--quiet", "--amend", "--message", "never run")
