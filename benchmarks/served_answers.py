@@ -26,8 +26,8 @@ from sft.core.params import load, mapping, section
 from sft.core.row_schema import conversation
 from sft.evaluation.all_tasks import Model
 from sft.evaluation.evaluate import EvaluateParams, choose
+from sft.export.scoring import greedy_ids
 from sft.generation.decoding import decode, until_stop
-from sft.generation.generate import generator_for
 from sft.generation.interface import Request
 from sft.modeling import adapter, loading
 from sft.modeling.chat_template import prompt_ids
@@ -197,7 +197,6 @@ def ask(client: httpx.Client, name: str, question: Question) -> Served:
 def answers(model: Model, asked: list[Question], at_once: int) -> list[list[int]]:
     """Return the adapter's greedy answers as token ids, with the stop tokens that end them."""
     found: dict[int, list[int]] = {}
-    generator = generator_for(model.model)
     for most_tokens in {question.most_tokens for question in asked}:
         requests = [
             Request(place, question.ids, [0])
@@ -205,17 +204,7 @@ def answers(model: Model, asked: list[Question], at_once: int) -> list[list[int]
             if question.most_tokens == most_tokens
         ]
         requests.sort(key=lambda request: -len(request.ids))
-        for group in generator.groups(model.model, requests, at_once, 1):
-            for completions in generator.generate(
-                model.model,
-                model.tokenizer,
-                model.stop_ids,
-                group,
-                temperature=0.0,
-                max_new_tokens=most_tokens,
-                batch_size=at_once,
-            ):
-                found |= {one.prompt: one.ids for one in completions}
+        found |= greedy_ids(model, requests, most_tokens, at_once)
     return [found[place] for place in range(len(asked))]
 
 

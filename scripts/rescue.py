@@ -75,7 +75,8 @@ def _git_locks(root: Path, workers: bool) -> list[str]:
     if pids_of_git(root):
         return []
     folder = Path(git("rev-parse", "--absolute-git-dir").strip())
-    locks = [path for path in sorted(folder.rglob("*.lock")) if not workers or path.name == "index.lock"]
+    patterns = ("index.lock",) if workers else ("*.lock", "refs/**/*.lock", "objects/*/*.lock")
+    locks = [lock for pattern in patterns for lock in sorted(folder.glob(pattern))]
     for lock in locks:
         lock.unlink()
     return [f"Removed .git/{lock.relative_to(folder)}, which a killed command had left." for lock in locks]

@@ -24,6 +24,7 @@ from sft.tasks.task import Task
 if TYPE_CHECKING:
     from sft.evaluation.likelihood import Encoded as Reference
     from sft.generation.generate import Prompt
+    from sft.generation.interface import BatchSize, Request
 
 # Of each task: as few as have an interval. What it takes: docs/export-scores.md.
 LIKELIHOODS = FEWEST_EXAMPLES
@@ -149,31 +150,41 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
 def _greedy(model: Model, on: Examples) -> list[Answered]:
     """Answer greedily, each task's prompts in the batches of the stage `evaluate`."""
     from sft.generation.decoding import until_stop
-    from sft.generation.generate import generator_for
     from sft.generation.interface import Request
 
-    generator, found = generator_for(model.model), []
+    found = []
     for task in on.tasks:
-        prompts, size = on.prompts[task.name], on.params.batch_size
+        prompts = on.prompts[task.name]
         by_length = sorted(range(len(prompts)), key=lambda n: (-len(prompts[n].ids), prompts[n].item))
-        answers: dict[int, Answered] = {}
-        for group in generator.groups(
-            model.model, [Request(n, prompts[n].ids, [0]) for n in by_length], size, 1
-        ):
-            for completions in generator.generate(
-                model.model,
-                model.tokenizer,
-                model.stop_ids,
-                group,
-                temperature=0.0,
-                max_new_tokens=task.max_new_tokens,
-                batch_size=size,
-            ):
-                for one in completions:
-                    ids, ended = until_stop(one.ids, model.stop_ids)
-                    answers[one.prompt] = Answered(ids, one.ids[len(ids)] if ended else None)
-        found += [answers[n] for n in range(len(prompts))]
+        requests = [Request(n, prompts[n].ids, [0]) for n in by_length]
+        written = greedy_ids(model, requests, task.max_new_tokens, on.params.batch_size)
+        for n in range(len(prompts)):
+            ids, ended = until_stop(written[n], model.stop_ids)
+            found.append(Answered(ids, written[n][len(ids)] if ended else None))
     return found
+
+
+def greedy_ids(
+    model: Model, requests: "list[Request]", most_tokens: int, batch_size: "BatchSize"
+) -> dict[int, list[int]]:
+    """Answer requests greedily, in batches in their order; return by prompt the ids, with the stop token."""
+    from sft.generation.generate import generator_for
+
+    generator = generator_for(model.model)
+    return {
+        one.prompt: one.ids
+        for group in generator.groups(model.model, requests, batch_size, 1)
+        for completions in generator.generate(
+            model.model,
+            model.tokenizer,
+            model.stop_ids,
+            group,
+            temperature=0.0,
+            max_new_tokens=most_tokens,
+            batch_size=batch_size,
+        )
+        for one in completions
+    }
 
 
 def behind(model: Model, on: Examples, answers: Sequence[Answered]) -> list[float]:
